@@ -1,0 +1,7 @@
+"""Grids, transforms and warping in world space (RAS+, mm)."""
+
+from maxca.geometry.grid import Grid
+from maxca.geometry.transforms import Affine, Chain, DenseField, Residual
+from maxca.geometry.warp import INTERPOLATIONS, Interpolation
+
+__all__ = ["INTERPOLATIONS", "Affine", "Chain", "DenseField", "Grid", "Interpolation", "Residual"]

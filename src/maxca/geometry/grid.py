@@ -1,0 +1,113 @@
+"""A grid of voxels in world space: shape and voxel-to-world matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an image lie.
+
+    Args:
+        shape: number of voxels along i, j, k.
+        affine: (4, 4) matrix from voxel indices to world RAS+ millimetres (NIfTI convention).
+
+    Raises:
+        ValueError: for a non-positive shape, or a matrix that is not finite and invertible.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"a grid has three positive sizes, received {self.shape}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"a grid needs a finite 4x4 matrix, received {affine.tolist()}")
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        if spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
+            raise ValueError(f"the voxel-to-world matrix is singular: {affine[:3, :3].tolist()}")
+        affine.flags.writeable = False
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) voxel size in mm along i, j, k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def direction(self) -> np.ndarray:
+        """(3, 3) unit vectors of the axes i, j, k in world space, one a column."""
+        return self.affine[:3, :3] / self.spacing
+
+    @property
+    def origin(self) -> np.ndarray:
+        """(3,) world position of voxel (0, 0, 0) in mm."""
+        return self.affine[:3, 3]
+
+    @property
+    def center(self) -> np.ndarray:
+        """(3,) world position of the middle of the grid in mm."""
+        return self.to_world((np.array(self.shape) - 1) / 2)
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of one voxel in mm³."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def thin_axes(self) -> tuple[int, ...]:
+        """Axes along which there is a single voxel: a 2-D image has one."""
+        return tuple(axis for axis, n in enumerate(self.shape) if n == 1)
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(8, 3) world positions of the outermost voxel centres in mm."""
+        return self.to_world(np.array(list(product(*((0, n - 1) for n in self.shape)))))
+
+    @property
+    def world_to_voxel(self) -> np.ndarray:
+        """(4, 4) matrix from world mm to voxel indices."""
+        return np.linalg.inv(self.affine)
+
+    def to_world(self, voxels: np.ndarray) -> np.ndarray:
+        """Map (…, 3) continuous voxel indices to world mm."""
+        return np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxel(self, points: np.ndarray) -> np.ndarray:
+        """Map (…, 3) world points in mm to continuous voxel indices."""
+        inverse = self.world_to_voxel
+        return np.asarray(points, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Whether both grids have one shape and corners within ``tolerance`` mm."""
+        return self.shape == other.shape and bool(np.abs(self.corners - other.corners).max() <= tolerance)
+
+    def box(self, low: Sequence[int], high: Sequence[int]) -> Grid:
+        """The grid of voxels ``low`` ≤ index < ``high``; it may reach beyond this one, to make a margin."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_world(np.asarray(low))
+        return Grid(tuple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
+
+    def every(self, steps: Sequence[int]) -> Grid:
+        """The grid whose nodes are each ``steps``-th voxel per axis, long enough to cover the last voxel.
+
+        Nodes coincide with voxels of this grid, so a field that is linear between the nodes of the coarse grid is
+        exactly representable on the fine one.
+        """
+        affine = self.affine.copy()
+        affine[:3, :3] *= np.asarray(steps)
+        return Grid(tuple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)

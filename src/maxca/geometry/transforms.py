@@ -1,0 +1,252 @@
+"""Transforms between world spaces: ``Affine``, ``DenseField``, and ``Chain``, which joins them.
+
+Every transform maps *fixed* world points to *moving* world points (RAS+, mm): the direction in which an image is
+resampled, and in which ITK and ANTs store a transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maxca.geometry.grid import Grid
+from maxca.geometry.inverse import invert_displacement
+from maxca.geometry.warp import (
+    Interpolation,
+    interpolator,
+    sample,
+    transform_coordinates,
+    transform_vectors,
+    voxel_coordinates,
+)
+
+POINTS_AT_ONCE = 2_000_000  # bounds the memory of resampling, whatever the size of the image
+
+
+class Residual(NamedTuple):
+    """How far inverse(transform(x)) ends from x, in mm, over the nodes of the inverse field."""
+
+    mean: float
+    max: float
+
+    def __or__(self, other: Residual) -> Residual:
+        return Residual(max(self.mean, other.mean), max(self.max, other.max))
+
+
+class Transform(Protocol):
+    """What a step of a ``Chain`` can do."""
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Map (…, 3) fixed world points to moving world points, in mm."""
+        ...
+
+    def advance(self, frame: np.ndarray, points: Tensor) -> tuple[np.ndarray, Tensor]:
+        """Map (1, 3, …) points given in a ``frame`` (4x4, to world), and return them with their new frame."""
+        ...
+
+    def inverse(self) -> tuple[Transform, Residual]:
+        """The transform from moving to fixed world points, and how exact it is."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A linear map of world space.
+
+    Args:
+        matrix: (4, 4), fixed world points to moving world points, RAS+ mm.
+
+    Raises:
+        ValueError: for a matrix that is not finite, not affine, or singular.
+    """
+
+    matrix: np.ndarray
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, dtype=np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1)):
+            raise ValueError(f"an affine transform is a finite 4x4 matrix, received {np.asarray(self.matrix).tolist()}")
+        if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+            raise ValueError(f"the affine transform is singular: {matrix[:3, :3].tolist()}")
+        matrix.flags.writeable = False
+        object.__setattr__(self, "matrix", matrix)
+
+    @staticmethod
+    def identity() -> Affine:
+        """The affine that moves nothing."""
+        return Affine(np.eye(4))
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Map (…, 3) fixed world points to moving world points, in mm."""
+        return np.asarray(points, dtype=np.float64) @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+
+    def advance(self, frame: np.ndarray, points: Tensor) -> tuple[np.ndarray, Tensor]:
+        """See ``Transform``: only the frame changes."""
+        return self.matrix @ frame, points
+
+    def inverse(self) -> tuple[Affine, Residual]:
+        """The exact inverse."""
+        return Affine(np.linalg.inv(self.matrix)), Residual(0.0, 0.0)
+
+    def __matmul__(self, other: Affine) -> Affine:
+        """``self`` after ``other``."""
+        return Affine(self.matrix @ other.matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseField:
+    """A displacement at every node of a grid: x ↦ x + d(x), linear between nodes, no motion outside the grid.
+
+    Args:
+        displacement: (3, I, J, K), RAS+ mm, at fixed world points, towards moving world points.
+        grid: where the nodes are, in fixed world space.
+
+    Raises:
+        ValueError: when the shapes disagree or a displacement is not finite.
+    """
+
+    displacement: Float[Tensor, "3 i j k"]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if tuple(self.displacement.shape) != (3, *self.grid.shape):
+            raise ValueError(f"a field on {self.grid.shape} has shape {(3, *self.grid.shape)}, received {tuple(self.displacement.shape)}")
+        if not bool(torch.isfinite(self.displacement).all()):
+            raise ValueError("the displacement field holds NaN or infinite values")
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Map (…, 3) fixed world points to moving world points, in mm."""
+        points = np.asarray(points, dtype=np.float64)
+        index = torch.as_tensor(self.grid.to_voxel(points).reshape(-1, 3).T, dtype=torch.float32)
+        moved = self._at(index.reshape(1, 3, -1, 1, 1).to(self.displacement.device))
+        return points + moved.reshape(3, -1).T.double().cpu().numpy().reshape(points.shape)
+
+    def advance(self, frame: np.ndarray, points: Tensor) -> tuple[np.ndarray, Tensor]:
+        """See ``Transform``: the points move within their frame."""
+        moved = self._at(transform_coordinates(self.grid.world_to_voxel @ frame, points))
+        return frame, points + transform_vectors(np.linalg.inv(frame[:3, :3]), moved)
+
+    def inverse(self, tolerance: float = 0.01, iterations: int = 100) -> tuple[DenseField, Residual]:
+        """Invert by fixed-point iteration, v ← v - a·(v + d(x + v)), on the nodes of the same grid.
+
+        Args:
+            tolerance: mm; a node is settled when its residual is below.
+            iterations: most steps to take; only unsettled nodes take part in each.
+
+        Returns:
+            The inverse, and the residual that remains at its nodes. Source: Chen et al., Medical Physics 35(1), 2008.
+        """
+        # In voxels, so that the iteration needs no matrix; the residual goes back to mm by the largest spacing.
+        to_voxel = self.grid.world_to_voxel[:3, :3]
+        spacing = self.grid.spacing
+        voxels = transform_vectors(to_voxel, self.displacement.unsqueeze(0))
+        inverse, left = invert_displacement(voxels, spacing, tolerance, iterations)
+        displacement = transform_vectors(self.grid.affine[:3, :3], inverse)[0]
+        return DenseField(displacement, self.grid), Residual(float(left.mean()), float(left.max()))
+
+    def _at(self, index: Tensor) -> Tensor:
+        """Displacements (1, 3, …) in mm at voxel indices (1, 3, …) of the grid."""
+        return sample(self.displacement.unsqueeze(0), index)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Transforms applied one after the other: ``steps[0]`` meets the fixed point first.
+
+    Args:
+        steps: any transforms; an empty chain is the identity.
+    """
+
+    steps: tuple[Transform, ...] = ()
+
+    def __matmul__(self, other: Chain) -> Chain:
+        """``self`` after ``other``, as functions compose."""
+        return Chain(other.steps + self.steps)
+
+    @cached_property
+    def is_affine(self) -> bool:
+        """Whether every step is affine."""
+        return all(isinstance(step, Affine) for step in self.steps)
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Map (…, 3) fixed world points to moving world points, in mm."""
+        points = np.asarray(points, dtype=np.float64)
+        for step in self.steps:
+            points = step.map_points(points)
+        return points
+
+    def inverse(self) -> tuple[Chain, Residual]:
+        """The chain from moving to fixed world points, and the worst residual of its fields."""
+        inverted = [step.inverse() for step in reversed(self.steps)]
+        residual = Residual(0.0, 0.0)
+        for _, each in inverted:
+            residual = residual | each
+        return Chain(tuple(step for step, _ in inverted)), residual
+
+    def simplified(self) -> Chain:
+        """The same map with neighbouring affines multiplied into one."""
+        steps: list[Transform] = []
+        for step in self.steps:
+            if steps and isinstance(step, Affine) and isinstance(steps[-1], Affine):
+                steps[-1] = step @ steps[-1]
+            else:
+                steps.append(step)
+        return Chain(tuple(steps))
+
+    def field_on(self, grid: Grid) -> DenseField:
+        """One field, on ``grid`` in fixed space, that holds the whole chain: affine parts too."""
+        slabs = []
+        for frame, start, moved in self._slabs(grid):
+            # Differences of matrices first: world positions may be large, and float32 has seven digits.
+            total = transform_vectors(frame[:3, :3], moved - start) + transform_coordinates(frame - grid.affine, start)
+            slabs.append(total[0])
+        return DenseField(torch.cat(slabs, dim=1), grid)
+
+    def resample(
+        self,
+        volume: Float[Tensor, "c i j k"],
+        grid: Grid,
+        reference: Grid,
+        interpolation: Interpolation = "linear",
+    ) -> Float[Tensor, "c a b d"]:
+        """Bring a volume of moving space onto a reference grid of fixed space, interpolating it once.
+
+        Args:
+            volume: (C, I, J, K), any real type.
+            grid: where ``volume`` lies, in moving space.
+            reference: the grid of the result, in fixed space.
+            interpolation: ``"linear"``; ``"nearest"``; ``"labels"``, the label with the largest summed linear weight;
+                or ``"bspline"``, cubic.
+
+        Returns:
+            (C, A, B, D) on ``reference``; 0 where the chain leaves ``grid``. Label and nearest results keep the type
+            of ``volume``, the others are float32.
+
+        Raises:
+            ValueError: for an unknown interpolation.
+        """
+        at = interpolator(volume, interpolation)
+        slabs = [
+            at(transform_coordinates(grid.world_to_voxel @ frame, moved))
+            for frame, _, moved in self._slabs(reference, volume.device)
+        ]
+        return torch.cat(slabs, dim=1)
+
+    def _slabs(self, grid: Grid, device: torch.device | None = None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Voxel indices of ``grid``, some planes at a time, before and after the chain, with the frame of the latter."""
+        planes = max(1, POINTS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
+        for first in range(0, grid.shape[0], planes):
+            last = min(first + planes, grid.shape[0])
+            start = voxel_coordinates((last - first, *grid.shape[1:]), device)
+            start[:, 0] += first
+            frame, moved = grid.affine, start
+            for step in self.steps:
+                frame, moved = step.advance(frame, moved)
+            yield frame, start, moved

@@ -1,0 +1,135 @@
+"""Sampling a volume at arbitrary points: the one place that calls ``grid_sample``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy import ndimage
+from torch import Tensor
+
+Padding = Literal["zeros", "border"]
+Interpolation = Literal["linear", "nearest", "labels", "bspline"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+
+def sample(
+    volume: Float[Tensor, "n c i j k"],
+    coordinates: Float[Tensor, "n 3 *points"],
+    *,
+    nearest: bool = False,
+    padding: Padding = "zeros",
+) -> Float[Tensor, "n c *points"]:
+    """Interpolate a volume at continuous voxel indices, linearly or by the nearest voxel.
+
+    Args:
+        volume: (N, C, I, J, K).
+        coordinates: (N, 3, A, B, D), voxel indices of ``volume``; component c runs along axis c.
+        nearest: take the nearest voxel instead of the linear mean of the eight around.
+        padding: ``"border"`` repeats the edge voxel without end. ``"zeros"`` repeats it for the half voxel that
+            belongs to it and gives 0 beyond, as ITK's interpolators do.
+
+    Returns:
+        (N, C, A, B, D), differentiable in both arguments.
+    """
+    sizes = torch.tensor(volume.shape[2:], dtype=coordinates.dtype, device=coordinates.device)
+    # grid_sample wants (x, y, z) = (k, j, i) in [-1, 1]; a single voxel has no extent, so any scale serves it.
+    scale = 2 / (sizes - 1).clamp(min=1)
+    normalised = torch.stack([coordinates[:, c] * scale[c] - 1 if volume.shape[2 + c] > 1 else coordinates[:, c] * 0
+                              for c in (2, 1, 0)], dim=-1)
+    out = F.grid_sample(
+        volume, normalised, mode="nearest" if nearest else "bilinear", padding_mode="border", align_corners=True
+    )
+    if padding == "zeros":
+        out = out * inside(coordinates, volume.shape[2:]).unsqueeze(1)
+    return out
+
+
+def inside(coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Which points belong to a voxel of a volume of this ``shape``: (N, A, B, D), bool."""
+    axes = range(3)
+    ok = [(coordinates[:, c] >= -0.5) & (coordinates[:, c] <= shape[c] - 0.5) for c in axes]
+    return ok[0] & ok[1] & ok[2]
+
+
+def voxel_coordinates(shape: tuple[int, ...] | torch.Size, device: torch.device | None = None) -> Float[Tensor, "1 3 i j k"]:
+    """The voxel indices of a volume of this ``shape``, float32."""
+    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
+
+
+def transform_coordinates(matrix: np.ndarray, points: Float[Tensor, "1 3 *points"]) -> Float[Tensor, "1 3 *points"]:
+    """Apply a (4, 4) matrix to points (1, 3, …)."""
+    offset = torch.tensor(matrix[:3, 3], dtype=points.dtype, device=points.device)
+    return transform_vectors(matrix[:3, :3], points) + offset.view(1, 3, *[1] * (points.ndim - 2))
+
+
+def transform_vectors(matrix: np.ndarray, vectors: Float[Tensor, "1 3 *points"]) -> Float[Tensor, "1 3 *points"]:
+    """Apply a (3, 3) matrix to vectors (1, 3, …)."""
+    linear = torch.tensor(matrix, dtype=vectors.dtype, device=vectors.device)
+    return (linear @ vectors.reshape(3, -1)).view(vectors.shape)
+
+
+def interpolator(volume: Float[Tensor, "c i j k"], interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
+    """A function from voxel indices (1, 3, A, B, D) to values (C, A, B, D) of ``volume``, 0 outside it.
+
+    Raises:
+        ValueError: for an unknown interpolation.
+    """
+    if interpolation == "linear":
+        as_float = volume.float().unsqueeze(0)
+        return lambda index: sample(as_float, index)[0]
+    if interpolation == "nearest":
+        return lambda index: _nearest(volume, index)
+    if interpolation == "labels":
+        return lambda index: _labels(volume, index)
+    if interpolation == "bspline":
+        return _cubic_bspline(volume)
+    raise ValueError(f"unknown interpolation {interpolation!r}; choose one of {', '.join(INTERPOLATIONS)}")
+
+
+def _nearest(volume: Tensor, index: Tensor) -> Tensor:
+    """Gathered by integer index rather than by ``grid_sample``, which would round large labels to float32."""
+    return _gather(volume, torch.floor(index[0] + 0.5)) * inside(index, volume.shape[1:])
+
+
+def _labels(volume: Tensor, index: Tensor) -> Tensor:
+    """The label with the largest linear weight among the eight voxels around each point."""
+    low = torch.floor(index[0])
+    fraction = index[0] - low
+    values, weights = [], []
+    for corner in product((0, 1), repeat=3):
+        step = torch.tensor(corner, dtype=low.dtype, device=low.device).view(3, 1, 1, 1)
+        values.append(_gather(volume, low + step))
+        weights.append(torch.where(step > 0, fraction, 1 - fraction).prod(dim=0))
+    best, heaviest = values[0], torch.full_like(weights[0], -1.0).expand(values[0].shape)
+    for value in values:
+        votes = sum((w * (v == value) for v, w in zip(values, weights, strict=True)), torch.zeros_like(heaviest))
+        wins = votes > heaviest
+        best, heaviest = torch.where(wins, value, best), torch.where(wins, votes, heaviest)
+    return best * inside(index, volume.shape[1:])
+
+
+def _gather(volume: Tensor, index: Tensor) -> Tensor:
+    """Values (C, …) of ``volume`` at whole indices (3, …), the edge repeated outside."""
+    flat = torch.zeros(index.shape[1:], dtype=torch.long, device=index.device)
+    for axis, n in enumerate(volume.shape[1:]):
+        flat = flat * n + index[axis].long().clamp(0, n - 1)
+    return volume.flatten(1)[:, flat.flatten()].view(volume.shape[0], *index.shape[1:])
+
+
+def _cubic_bspline(volume: Tensor) -> Callable[[Tensor], Tensor]:
+    coefficients = [ndimage.spline_filter(channel.double().cpu().numpy(), order=3, mode="mirror") for channel in volume]
+
+    def at(index: Tensor) -> Tensor:
+        where = index[0].double().cpu().numpy()
+        out = [ndimage.map_coordinates(c, where, order=3, mode="mirror", prefilter=False) for c in coefficients]
+        values = torch.as_tensor(np.stack(out), dtype=torch.float32, device=index.device)
+        return values * inside(index, volume.shape[1:])
+
+    return at
