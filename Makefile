@@ -1,0 +1,53 @@
+# Everything runs from .venv, which is made once; a stamp per extra says that it is installed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA := $(or $(MAXCA_DATA),../shared/data)
+METHODS ?= maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
+THREADS ?= 2
+RESULTS := benchmarks/results
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/maxca demo -o demo-output --overwrite
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --cov=maxca --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	mkdir -p $(RESULTS)
+	$(BIN)/python benchmarks/versus_peers.py --set brain --group inter --pairs $(DATA)/oasis/pairs_val.csv \
+		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/brain.csv --figure $(RESULTS)/brain.png
+	$(BIN)/python benchmarks/versus_peers.py --set cardiac --pairs $(DATA)/acdc/pairs_val.csv \
+		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/cardiac.csv --figure $(RESULTS)/cardiac.png
+	$(BIN)/python benchmarks/versus_peers.py --set hippocampus --pairs $(DATA)/hippocampus/pairs_val.csv \
+		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/hippocampus.csv --figure $(RESULTS)/hippocampus.png
+
+clean:
+	rm -rf $(VENV) demo-output
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "maxca needs Python 3.11 or newer: none found; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "maxca needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[demo]'
+	@touch $@
+
+# The tests run the demo too, so they need what it needs.
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[demo,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[bench]'
+	@touch $@

@@ -1,0 +1,216 @@
+"""How good a registration is: pure functions on label maps, points and transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from maxca.geometry import Chain, Grid
+from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
+
+SMALLEST_DETERMINANT = 1e-9
+LARGEST_COUNTED_LABEL = 1_000_000  # a table of counts stays small; larger labels are renumbered first
+
+
+class Folding(NamedTuple):
+    """How far a map is from a diffeomorphism, inside a mask; see ``folding``."""
+
+    ndv_percent: float
+    nonpositive_percent: float
+    sd_log_jacobian: float
+
+
+def dice(a: np.ndarray, b: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
+    """Dice overlap of each label, 2|A ∩ B| / (|A| + |B|).
+
+    Args:
+        a: (I, J, K) whole numbers, 0 is background.
+        b: the same shape.
+        labels: which labels to compare; by default those present in both, without background.
+
+    Returns:
+        Label → Dice in [0, 1]; NaN for a label that was asked for and is in neither.
+
+    Raises:
+        ValueError: when the shapes differ or a value is not a whole number ≥ 0.
+    """
+    a, b = _label_pair(a, b)
+    names, (a, b) = _compact(a, b)
+    size = len(names)
+    in_a, in_b = np.bincount(a.ravel(), minlength=size), np.bincount(b.ravel(), minlength=size)
+    in_both = np.bincount(a[a == b], minlength=size)
+    index = {int(name): i for i, name in enumerate(names)}
+    if labels is None:
+        labels = [name for name, i in index.items() if name != 0 and in_a[i] and in_b[i]]
+    overlaps = {}
+    for label in labels:
+        i = index.get(int(label))
+        total = 0 if i is None else in_a[i] + in_b[i]
+        overlaps[int(label)] = float(2 * in_both[i] / total) if total else float("nan")
+    return overlaps
+
+
+def hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, float]:
+    """95th percentile of the symmetric surface distances of each label present in both maps, in mm.
+
+    The percentile is taken over the distances of both directions together, not as the larger of two percentiles.
+
+    Args:
+        a: (I, J, K) whole numbers, 0 is background.
+        b: the same shape.
+        spacing: (3,) mm per voxel along i, j, k.
+
+    Returns:
+        Label → mm.
+
+    Raises:
+        ValueError: as for ``dice``.
+    """
+    return {label: float(np.percentile(d, 95)) for label, d in surface_distances(a, b, spacing).items()}
+
+
+def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, np.ndarray]:
+    """Distances from each surface voxel of a label to the nearest of the other map, in mm, both directions joined.
+
+    A surface voxel is one of the label that touches, over a face, a voxel that is not, or the end of the volume. An
+    axis with a single voxel has no ends, so the surface of a 2-D region is its outline.
+
+    Args:
+        a: (I, J, K) whole numbers, 0 is background.
+        b: the same shape.
+        spacing: (3,) mm per voxel along i, j, k.
+
+    Returns:
+        Label → distances, for each label present in both.
+
+    Raises:
+        ValueError: as for ``dice``.
+    """
+    a, b = _label_pair(a, b)
+    surface_a, surface_b = _surfaces(a, spacing), _surfaces(b, spacing)
+    distances = {}
+    for label in sorted(surface_a.keys() & surface_b.keys()):
+        points_a, points_b = surface_a[label], surface_b[label]
+        there = cKDTree(points_b).query(points_a)[0]
+        back = cKDTree(points_a).query(points_b)[0]
+        distances[label] = np.concatenate([there, back])
+    return distances
+
+
+def tre(fixed_points: np.ndarray, moving_points: np.ndarray, chain: Chain) -> np.ndarray:
+    """Target registration error: how far each mapped fixed point ends from its partner.
+
+    Args:
+        fixed_points: (N, 3) world RAS+ mm.
+        moving_points: (N, 3) world RAS+ mm, in the same order.
+        chain: fixed world points to moving world points.
+
+    Returns:
+        (N,) mm.
+
+    Raises:
+        ValueError: when the two lists differ in shape.
+    """
+    fixed_points, moving_points = np.asarray(fixed_points), np.asarray(moving_points)
+    if fixed_points.shape != moving_points.shape:
+        raise ValueError(f"points come in pairs, received {fixed_points.shape} fixed and {moving_points.shape} moving")
+    return np.asarray(np.linalg.norm(chain.map_points(fixed_points) - moving_points, axis=-1))
+
+
+def inverse_consistency(chain: Chain, inverse: Chain, points: np.ndarray) -> np.ndarray:
+    """How far inverse(chain(x)) ends from x.
+
+    Args:
+        chain: fixed world points to moving world points.
+        inverse: moving world points to fixed world points.
+        points: (N, 3) fixed world points, RAS+ mm.
+
+    Returns:
+        (N,) mm.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    return np.asarray(np.linalg.norm(inverse.map_points(chain.map_points(points)) - points, axis=-1))
+
+
+def folding(chain: Chain, grid: Grid, mask: np.ndarray | None = None) -> Folding:
+    """Folding of the fixed → moving map on a grid of fixed space; world space, so spacing and flips do not matter.
+
+    - ``ndv_percent``: non-diffeomorphic volume, the volume that the piecewise linear map turns inside out (see
+      ``geometry.jacobian.nondiffeomorphic_volume``), as a percentage of the volume of the mask. Source: Liu et al.,
+      IJCV 2024.
+    - ``nonpositive_percent``: voxels of the mask whose determinant, by central differences, is ≤ 0. It overlooks folds;
+      it is here because papers report it.
+    - ``sd_log_jacobian``: standard deviation over the mask of ln(max(determinant, 1e-9)). Not the Learn2Reg variant,
+      which adds 3 to the determinant first and is several times smaller.
+
+    Args:
+        chain: fixed world points to moving world points; a single field is ``Chain((field,))``.
+        grid: where to measure, in fixed space.
+        mask: (I, J, K) on ``grid``; everything by default.
+
+    Returns:
+        The three numbers.
+
+    Raises:
+        ValueError: when the mask has another shape or is empty.
+    """
+    inside = np.ones(grid.shape, dtype=bool) if mask is None else np.asarray(mask) > 0
+    if inside.shape != grid.shape or not inside.any():
+        raise ValueError(
+            f"a mask of {grid.shape} with some voxels is needed, received {inside.shape}, {inside.sum()} set"
+        )
+    where = torch.as_tensor(inside)
+    field = chain.field_on(grid)
+    determinant = field_determinant(field)[where].double()
+    mirrored = nondiffeomorphic_volume(field)[where].double()
+    return Folding(
+        ndv_percent=100 * float(mirrored.mean()),
+        nonpositive_percent=100 * float((determinant <= 0).double().mean()),
+        sd_log_jacobian=float(determinant.clamp(min=SMALLEST_DETERMINANT).log().std(correction=0)),
+    )
+
+
+def _label_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _whole(a), _whole(b)
+    if a.shape != b.shape:
+        raise ValueError(f"label maps of one shape are needed, received {a.shape} and {b.shape}")
+    return a, b
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """The same labels as integers; files often hold them as floats."""
+    labels = np.asarray(labels)
+    whole = labels if labels.dtype.kind in "iub" else np.nan_to_num(labels, nan=-1).astype(np.int64)
+    if labels.size and ((whole is not labels and not np.array_equal(whole, labels)) or whole.min() < 0):
+        raise ValueError("labels are whole numbers from 0 up")
+    return whole
+
+
+def _compact(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Label names, and both maps as indices into them."""
+    largest = max(int(a.max(initial=0)), int(b.max(initial=0)))
+    if largest <= LARGEST_COUNTED_LABEL:
+        return np.arange(largest + 1), (a, b)
+    names, index = np.unique(np.concatenate([a.ravel(), b.ravel()]), return_inverse=True)
+    return names, (index[: a.size].reshape(a.shape), index[a.size :].reshape(b.shape))
+
+
+def _surfaces(labels: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, np.ndarray]:
+    """Label → (N, 3) positions in mm of its surface voxels. One pass serves every label."""
+    surface = np.zeros(labels.shape, dtype=bool)
+    for axis, n in enumerate(labels.shape):
+        if n > 1:
+            change = np.diff(labels, axis=axis) != 0
+            ends = np.ones_like(np.take(surface, [0], axis=axis))
+            surface |= np.concatenate([ends, change], axis=axis) | np.concatenate([change, ends], axis=axis)
+    voxels = np.argwhere(surface & (labels > 0))
+    names = labels[tuple(voxels.T)]
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    points = voxels[order] * np.asarray(spacing, dtype=np.float64)
+    groups = np.split(points, starts[1:])
+    return {int(names[order][start]): group for start, group in zip(starts, groups, strict=False)}

@@ -1,0 +1,36 @@
+"""What all tests share: run-time shape checks, fixed threads, and real data where it is at hand."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before the first import of maxca: from here on every annotated shape is checked whenever a function is called.
+install_import_hook("maxca", "shapes.check")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Callable[[str], Path]:
+    """Finds a folder of the real data by name (``oasis``, ``acdc``, …), or skips the test."""
+    root = Path(os.environ.get("MAXCA_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+    def find(name: str) -> Path:
+        folder = root / name
+        if not folder.is_dir():
+            pytest.skip(f"no real data: {name} is not in {root}; set MAXCA_DATA to the folder that holds it")
+        return folder
+
+    return find

@@ -1,0 +1,96 @@
+"""Grids agree with nibabel and SimpleITK about where a voxel lies."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from grids import FLIP, KINDS, grid, to_sitk
+
+from maxca.geometry import Grid
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_voxels_lie_where_simpleitk_puts_them(kind: str) -> None:
+    where = grid(kind)
+    image = to_sitk(np.zeros(where.shape, np.float32), where)
+    for index in [(0.0, 0.0, 0.0), (3.0, 7.5, 2.25), (23.0, 19.0, 15.0)]:
+        expected = FLIP @ np.array(image.TransformContinuousIndexToPhysicalPoint(index))
+        np.testing.assert_allclose(where.to_world(np.array(index)), expected, atol=1e-9)
+        np.testing.assert_allclose(where.to_voxel(expected), index, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["RAS", "LAS", "LPS", "ASR"])
+def test_directions_have_the_names_nibabel_gives_them(kind: str) -> None:
+    assert "".join(nib.aff2axcodes(grid(kind).affine)) == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spacing_direction_volume_and_center(kind: str) -> None:
+    where = grid(kind)
+    np.testing.assert_allclose(where.spacing, (1.5, 2.0, 2.5))
+    np.testing.assert_allclose(where.direction @ where.direction.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(where.center, (4, -3, 7))
+    assert where.voxel_volume == pytest.approx(7.5)
+    np.testing.assert_allclose(where.world_to_voxel @ where.affine, np.eye(4), atol=1e-12)
+
+
+def test_corners_are_the_outermost_voxel_centres() -> None:
+    corners = Grid((3, 4, 5), np.diag([2.0, 1, 1, 1])).corners
+    assert corners.shape == (8, 3)
+    np.testing.assert_array_equal(corners.min(axis=0), (0, 0, 0))
+    np.testing.assert_array_equal(corners.max(axis=0), (4, 3, 4))
+
+
+def test_a_two_dimensional_image_has_a_thin_axis() -> None:
+    assert grid("RAS", (8, 1, 8)).thin_axes == (1,)
+    assert grid("RAS").thin_axes == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_box_keeps_its_voxels_in_place(kind: str) -> None:
+    where = grid(kind)
+    box = where.box((2, -3, 4), (10, 25, 9))
+    assert box.shape == (8, 28, 5)
+    np.testing.assert_allclose(box.to_world((1, 4, 2)), where.to_world((3, 1, 6)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_few_voxels_a_node_that_coincides_with_one_and_covers_the_last(kind: str) -> None:
+    where = grid(kind, (24, 20, 1))
+    coarse = where.every((2, 3, 1))
+    assert coarse.shape == (13, 8, 1)
+    np.testing.assert_allclose(coarse.to_world((5, 6, 0)), where.to_world((10, 18, 0)))
+
+
+def test_equality_is_exact_and_same_as_has_a_tolerance() -> None:
+    where = grid("oblique")
+    nudged = Grid(where.shape, where.affine + 1e-6)
+    assert where == Grid(where.shape, where.affine.copy())
+    assert where != nudged
+    assert where != "a grid"
+    assert where.same_as(nudged)
+    assert not where.same_as(grid("RAS"))
+    assert not where.same_as(grid("oblique", (24, 20, 17)))
+
+
+def test_a_grid_cannot_be_changed_through_the_matrix_it_was_given() -> None:
+    affine = np.eye(4)
+    where = Grid((2, 2, 2), affine)
+    affine[0, 3] = 9
+    assert where.origin[0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        where.affine[0, 3] = 9
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "message"),
+    [
+        ((2, 0, 2), np.eye(4), r"three positive sizes, received \(2, 0, 2\)"),
+        ((2, 2, 2), np.eye(3), "finite 4x4 matrix"),
+        ((2, 2, 2), np.full((4, 4), np.nan), "finite 4x4 matrix"),
+        ((2, 2, 2), np.diag([1.0, 0, 1, 1]), "singular"),
+        ((2, 2, 2), np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "singular"),
+    ],
+)
+def test_impossible_grids_are_refused(shape: tuple[int, int, int], affine: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Grid(shape, affine)

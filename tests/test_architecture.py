@@ -1,0 +1,99 @@
+"""The rooms of the package keep to their places (CONTRIBUTING.md)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "maxca"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# A room imports from itself and from earlier floors; rooms of one floor don't know each other.
+FLOORS = (
+    {"geometry"},
+    {"io"},
+    {"blocks"},
+    {"networks"},
+    {"losses", "metrics"},
+    {"data", "align", "optimise", "training", "zoo"},
+    {"register"},
+    {"evaluate", "report", "cohort"},
+    {"cli"},
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+EVERYWHERE = {"errors", "types"}
+LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
+LIFTABLE_NEEDS = {"torch", "einops", "jaxtyping", "numpy", "maxca"}
+STANDARD = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "functools",
+    "itertools",
+    "math",
+    "typing",
+    "contextlib",
+    "enum",
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_a_room_imports_only_earlier_rooms(file: Path) -> None:
+    here = room_of(file)
+    if here not in FLOOR_OF:
+        assert here in EVERYWHERE | {"__init__", "__main__"}, f"{here} is not a room; add it to FLOORS"
+        return
+    for room in {module.split(".")[1] for module in imports(file) if module.startswith("maxca.")} - EVERYWHERE:
+        assert room == here or FLOOR_OF[room] < FLOOR_OF[here], f"{here} must not import {room}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.relative_to(SOURCE).parts[0] in LIFTABLE], ids=str)
+def test_blocks_networks_and_losses_need_little_beyond_torch(file: Path) -> None:
+    assert {module.split(".")[0] for module in imports(file)} <= LIFTABLE_NEEDS | STANDARD
+
+
+def test_only_warp_calls_grid_sample() -> None:
+    users = [f for f in FILES for node in ast.walk(parse(f)) if getattr(node, "attr", None) == "grid_sample"]
+    assert {str(f.relative_to(SOURCE)) for f in users} == {"geometry/warp.py"}
+
+
+def test_lps_stays_at_the_door() -> None:
+    users = {str(f.relative_to(SOURCE)) for f in FILES if any("lps" in word.lower() for word in words(parse(f)))}
+    assert users <= {"io/itk.py", "io/points.py"}
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Full names of what a file imports, wherever in the file; `from maxca import io` gives ``maxca.io``."""
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            module = node.module or ""
+            yield from (f"maxca.{alias.name}" for alias in node.names) if module == "maxca" else (module,)
+
+
+def words(tree: ast.Module) -> Iterator[str]:
+    """Names and strings of the code, without docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+        elif isinstance(node, ast.Name | ast.arg):
+            yield node.id if isinstance(node, ast.Name) else node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
