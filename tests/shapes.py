@@ -9,8 +9,8 @@ from beartype import beartype
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """Check the arguments and results of ``function`` that are annotated with jaxtyping shapes.
 
-    The other annotations are mypy's work: checked here too, they would forbid a NumPy array where a ``Sequence`` is asked for,
-    and beartype takes no ``Protocol`` that is not made for ``isinstance``.
+    The other annotations are mypy's work: checked here too, they would forbid a NumPy array where a ``Sequence`` is
+    asked for, and beartype takes no ``Protocol`` that is not made for ``isinstance``.
     """
     shapes = {name: hint for name, hint in function.__annotations__.items() if "jaxtyping" in mentions(hint)}
     function.__annotations__ = shapes

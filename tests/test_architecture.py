@@ -16,7 +16,8 @@ FLOORS = (
     {"blocks"},
     {"networks"},
     {"losses", "metrics"},
-    {"data", "align", "optimise", "training", "zoo"},
+    {"data"},  # preprocessing serves the rest of its level
+    {"align", "optimise", "training", "zoo"},
     {"register"},
     {"evaluate", "report", "cohort"},
     {"cli"},

@@ -120,7 +120,7 @@ def test_target_registration_error_is_the_distance_to_the_partner() -> None:
     shift[:3, 3] = (3, 0, 4)
     fixed = np.random.default_rng(0).random((6, 3)) * 50
     np.testing.assert_allclose(tre(fixed, fixed, Chain((Affine(shift),))), 5)
-    np.testing.assert_allclose(tre(fixed, fixed + (3, 0, 4), Chain((Affine(shift),))), 0, atol=1e-12)
+    np.testing.assert_allclose(tre(fixed, fixed + np.array([3, 0, 4]), Chain((Affine(shift),))), 0, atol=1e-12)
     with pytest.raises(ValueError, match="in pairs"):
         tre(fixed, fixed[:3], Chain())
 
