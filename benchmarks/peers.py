@@ -144,7 +144,8 @@ def elastix_warp(pair: Pair, labels: Path) -> None:
     import itk
 
     parameters = itk.ParameterObject.New()
-    parameters.ReadParameterFile(sorted(str(path) for path in pair.folder.glob("elastix.?.txt")))
+    for file in sorted(pair.folder.glob("elastix.?.txt")):
+        parameters.AddParameterFile(str(file))
     for stage in range(parameters.GetNumberOfParameterMaps()):
         parameters.SetParameter(stage, "FinalBSplineInterpolationOrder", "0")
     transformix = itk.TransformixFilter.New(read_itk(labels), transform_parameter_object=parameters)
