@@ -150,6 +150,7 @@ def elastix_warp(pair: Pair, labels: Path) -> None:
         parameters.SetParameter(stage, "FinalBSplineInterpolationOrder", "0")
     transformix = itk.TransformixFilter.New(read_itk(labels), transform_parameter_object=parameters)
     transformix.SetComputeDeformationField(True)
+    transformix.SetOutputDirectory(str(pair.folder))  # else it leaves files in the working directory
     transformix.UpdateLargestPossibleRegion()
     itk.imwrite(transformix.GetOutput(), str(pair.folder / LABELS))
     itk.imwrite(transformix.GetOutputDeformationField(), str(pair.folder / FIELD))

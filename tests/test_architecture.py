@@ -18,7 +18,8 @@ FLOORS = (
     {"losses", "metrics"},
     {"data"},  # preprocessing serves the rest of its level
     {"align", "optimise", "training", "zoo"},
-    {"register"},
+    {"inputs", "presets", "resampling", "result"},  # the parts of a registration
+    {"register", "registration"},
     {"evaluate", "report", "cohort"},
     {"cli"},
 )
