@@ -1,0 +1,136 @@
+"""Writing files and folders beside their place and renaming them, so that a failed job leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from maxca.errors import MaxcaError
+
+DOUBLE_SUFFIXES = (".nii.gz", ".mrk.json")
+RESULT_FILE = "result.json"
+
+
+def full_suffix(path: Path) -> str:
+    """The suffix of a path in lower case, ``.nii.gz`` and ``.mrk.json`` counted as one."""
+    name = path.name.lower()
+    return next((suffix for suffix in DOUBLE_SUFFIXES if name.endswith(suffix)), path.suffix.lower())
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Write a file under a hidden name beside its place; it is renamed at success, and removed at any failure.
+
+    Args:
+        target: where the file shall be; an earlier file there is replaced.
+
+    Yields:
+        The path to write to: same folder, same suffix.
+
+    Raises:
+        MaxcaError: when the file cannot be written: no such folder, no permission, disc full.
+    """
+    target = Path(target)
+    suffix = full_suffix(target)
+    temporary = target.with_name(f".{target.name[: len(target.name) - len(suffix)]}.{secrets.token_hex(4)}{suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    finally:
+        _unlink(temporary)
+
+
+@contextmanager
+def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a hidden folder beside ``path``; it takes that place at success, and is removed at any failure.
+
+    Everything that can refuse the place is checked on entry, before any computation.
+
+    Args:
+        path: the folder of the results; missing parents are created.
+        overwrite: replace an earlier output, recognised by its ``result.json``.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        MaxcaError: when ``path`` exists and may not be replaced, or cannot be written.
+    """
+    target = Path(path).resolve()
+    _check_replaceable(target, path, overwrite)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    missing = [parent for parent in target.parents if not parent.exists()]
+    done = False
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _check_replaceable(target, path, overwrite)
+        _swap(temporary, target)
+        done = True
+    except OSError as error:
+        raise _cannot_write(Path(path), error) from error
+    finally:
+        if not done:
+            shutil.rmtree(temporary, ignore_errors=True)
+            _remove_empty(missing)
+
+
+def _check_replaceable(target: Path, named: str | Path, overwrite: bool) -> None:
+    """Refuse a target that holds anything but an earlier output that may be replaced."""
+    try:
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise MaxcaError(f"{named} is a file; name a folder for the output")
+        if target.is_mount():
+            raise MaxcaError(f"{named} is a mount point and cannot be replaced; name a folder inside it")
+        if not any(target.iterdir()):
+            return
+        is_output = (target / RESULT_FILE).exists()
+    except OSError as error:
+        raise _cannot_write(Path(named), error) from error
+    if not overwrite:
+        raise MaxcaError(f"{named} exists; pass --overwrite to replace it")
+    if not is_output:
+        raise MaxcaError(f"{named} exists and is not an earlier output (no {RESULT_FILE}); name another folder")
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; whatever interrupts it, one of the two is there and whole."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        target.rename(old)
+        new.rename(target)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the parents that were made for the output, innermost first, as far as they are empty."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file if it is there, silently when its folder is not even a folder."""
+    if os.path.lexists(path):
+        path.unlink(missing_ok=True)
+
+
+def _cannot_write(target: Path, error: OSError) -> MaxcaError:
+    reason = error.strerror or str(error)
+    return MaxcaError(f"cannot write {target}: {reason[:1].lower()}{reason[1:]}; free space or name another place")

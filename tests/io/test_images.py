@@ -1,0 +1,474 @@
+"""Images are read where they lie, and bad ones are refused in one line that names the file and says what to do."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Grid
+from maxca.io import images
+from maxca.io.images import Image, check_contrast, read, write
+
+OBLIQUE = np.array([[-0.9, 0.3, 0.2, 12.0], [0.28, 1.1, -0.4, -30.0], [-0.11, 0.31, 2.4, 7.0], [0, 0, 0, 1]])
+
+
+def upright(matrix: np.ndarray) -> np.ndarray:
+    """The nearest matrix with the same spacing and axes at right angles."""
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    u, _, v = np.linalg.svd(matrix[:3, :3] / spacing)
+    out = matrix.copy()
+    out[:3, :3] = u @ v * spacing
+    return out
+
+
+GRID = Grid((5, 6, 7), upright(OBLIQUE))
+
+
+@pytest.fixture
+def voxels() -> np.ndarray:
+    return np.random.default_rng(0).integers(-1000, 1000, GRID.shape).astype(np.int16)
+
+
+@pytest.fixture
+def nifti(tmp_path: Path, voxels: np.ndarray) -> Path:
+    path = tmp_path / "image.nii.gz"
+    nib.save(nib.Nifti1Image(voxels, GRID.affine), path)
+    return path
+
+
+def refused(source: object, *words: str) -> str:
+    """The message with which an image is refused: one line that holds these words."""
+    with pytest.raises(MaxcaError) as caught:
+        read(source)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+# Reading
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".img"])
+def test_nifti_keeps_voxels_type_and_place(tmp_path: Path, voxels: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"image{suffix}"
+    nib.save((nib.Nifti1Pair if suffix == ".img" else nib.Nifti1Image)(voxels, GRID.affine), path)
+    image = read(path)
+    assert image.dtype == np.int16
+    assert image.path == path and image.dimension == 3 and not image.warnings
+    np.testing.assert_array_equal(image.data, voxels)
+    assert image.grid.same_as(GRID)
+
+
+def test_big_endian_voxels_become_native(tmp_path: Path, voxels: np.ndarray) -> None:
+    path = tmp_path / "big.nii"
+    stored = nib.Nifti1Image(voxels, GRID.affine, nib.Nifti1Header(endianness=">"))
+    stored.set_data_dtype(np.int16)
+    nib.save(stored, path)
+    assert path.read_bytes()[:4] == b"\0\0\1\x5c"
+    image = read(path)
+    assert image.dtype == np.int16 and image.dtype.isnative
+    np.testing.assert_array_equal(image.data, voxels)
+
+
+def test_scaled_integers_become_float32(tmp_path: Path, voxels: np.ndarray) -> None:
+    path = tmp_path / "scaled.nii.gz"
+    stored = nib.Nifti1Image(voxels, GRID.affine)
+    stored.header.set_slope_inter(0.5, 10)
+    nib.save(stored, path)
+    raw = nib.load(path)
+    image = read(path)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(image.data, raw.get_fdata(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+def test_itk_formats_honour_the_direction_matrix(tmp_path: Path, voxels: np.ndarray, suffix: str) -> None:
+    reference = tmp_path / "image.nii.gz"
+    write(voxels, GRID, reference)
+    path = tmp_path / f"image{suffix}"
+    sitk.WriteImage(sitk.ReadImage(str(reference)), str(path))
+    image = read(path)
+    assert image.dtype == np.int16
+    np.testing.assert_array_equal(image.data, voxels)
+    assert image.grid.same_as(GRID)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_itk_sees_a_written_image_where_we_do(tmp_path: Path, voxels: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"image{suffix}"
+    write(voxels, GRID, path)
+    seen = sitk.ReadImage(str(path))
+    for index in [(0, 0, 0), (4, 0, 0), (1, 5, 2), (3, 2, 6)]:
+        point = np.array(seen.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
+        np.testing.assert_allclose(point, GRID.to_world(np.array(index)), atol=1e-4)
+        assert seen.GetPixel(index) == voxels[index]
+
+
+def test_objects_of_nibabel_simpleitk_and_our_own_are_taken_as_they_are(nifti: Path, voxels: np.ndarray) -> None:
+    ours = read(nifti)
+    assert read(ours) is ours
+    for source in (nib.load(nifti), nib.Nifti1Image(voxels, GRID.affine), sitk.ReadImage(str(nifti))):
+        image = read(source)
+        np.testing.assert_array_equal(image.data, voxels)
+        assert image.grid.same_as(GRID)
+
+
+@pytest.mark.parametrize("kind", [bool, np.float64, np.float16])
+def test_bool_becomes_uint8_and_floats_float32(kind: type) -> None:
+    array = (np.arange(24).reshape(2, 3, 4) % 2).astype(kind)
+    image = read(sitk.GetImageFromArray(array.T.astype(float if kind is np.float16 else kind).astype(np.float64)))
+    assert image.dtype == np.float32
+    as_stored = images._plain(array)
+    assert as_stored.dtype == (np.uint8 if kind is bool else np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1)])
+def test_two_dimensional_nifti_is_a_single_slice(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "slice.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), GRID.affine), path)
+    image = read(path)
+    assert image.data.shape == (5, 6, 1) and image.dimension == 2
+    np.testing.assert_allclose(image.grid.affine, GRID.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii.gz"])
+def test_two_dimensional_images_go_to_itk_and_back(tmp_path: Path, suffix: str) -> None:
+    affine = np.array([[-1.5, 0, 0, 10], [0, 2.0, 0, -20], [0, 0, 1, 0], [0, 0, 0, 1]])
+    data = np.arange(30, dtype=np.uint8).reshape(5, 6, 1)
+    path = tmp_path / f"slice{suffix}"
+    write(data, Grid((5, 6, 1), affine), path, dimension=2)
+    assert sitk.ReadImage(str(path)).GetDimension() == 2
+    image = read(path)
+    np.testing.assert_array_equal(image.data, data)
+    np.testing.assert_allclose(image.grid.affine, affine, atol=1e-5)
+    assert image.dimension == 2
+
+
+def test_a_2d_nifti_without_a_third_axis_gets_one(tmp_path: Path) -> None:
+    stored = nib.Nifti1Image(np.ones((5, 6), np.uint8), np.diag([2.0, 3, 1, 1]))
+    stored.header["sform_code"], stored.header["srow_z"] = 1, 0
+    nib.save(stored, tmp_path / "slice.nii")
+    np.testing.assert_allclose(read(tmp_path / "slice.nii").grid.affine, np.diag([2.0, 3, 1, 1]))
+
+
+def test_a_single_time_point_is_squeezed(tmp_path: Path, voxels: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(voxels[..., None], GRID.affine), tmp_path / "one.nii.gz")
+    np.testing.assert_array_equal(read(tmp_path / "one.nii.gz").data, voxels)
+
+
+def test_units_other_than_mm_are_converted(tmp_path: Path, voxels: np.ndarray) -> None:
+    stored = nib.Nifti1Image(voxels, np.diag([2000.0, 1000, 500, 1]))
+    stored.header.set_xyzt_units("micron")
+    nib.save(stored, tmp_path / "micron.nii")
+    np.testing.assert_allclose(read(tmp_path / "micron.nii").grid.spacing, [2, 1, 0.5])
+
+
+def test_only_a_sform_is_enough(tmp_path: Path, voxels: np.ndarray) -> None:
+    stored = nib.Nifti1Image(voxels, GRID.affine)
+    stored.set_qform(None, 0)
+    nib.save(stored, tmp_path / "sform.nii.gz")
+    image = read(tmp_path / "sform.nii.gz")
+    assert image.grid.same_as(GRID) and not image.warnings
+
+
+def test_a_qform_elsewhere_is_warned_of(tmp_path: Path, voxels: np.ndarray) -> None:
+    stored = nib.Nifti1Image(voxels, GRID.affine)
+    stored.set_qform(np.eye(4), 1)
+    nib.save(stored, tmp_path / "two.nii.gz")
+    image = read(tmp_path / "two.nii.gz")
+    assert image.grid.same_as(GRID)
+    assert "two.nii.gz: sform and qform place it up to" in image.warnings[0]
+
+
+# Writing
+
+
+def test_written_integers_are_rounded_and_clipped(tmp_path: Path) -> None:
+    data = np.array([-5.0, 0.4, 0.6, 254.7, 300, np.nan]).reshape(1, 2, 3)
+    write(data, Grid((1, 2, 3), np.eye(4)), tmp_path / "a.nii.gz", np.uint8)
+    np.testing.assert_array_equal(read(tmp_path / "a.nii.gz").data.ravel(), [0, 0, 1, 255, 255, 0])
+    write(np.full((1, 2, 3), 1e30), Grid((1, 2, 3), np.eye(4)), tmp_path / "b.nii", np.int64)
+    assert read(tmp_path / "b.nii").data.min() > 2**62
+    write(np.full((1, 2, 3), -7, np.int16), Grid((1, 2, 3), np.eye(4)), tmp_path / "c.nii", np.uint16)
+    assert read(tmp_path / "c.nii").data.max() == 0
+
+
+def test_equal_images_make_equal_files(tmp_path: Path, voxels: np.ndarray) -> None:
+    write(voxels, GRID, tmp_path / "a.nii.gz")
+    write(voxels, GRID, tmp_path / "b.nii.gz")
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_sform_and_qform_are_both_set_but_a_sheared_grid_has_no_qform(tmp_path: Path, voxels: np.ndarray) -> None:
+    write(voxels, GRID, tmp_path / "a.nii")
+    header = nib.load(tmp_path / "a.nii").header
+    assert (header["sform_code"], header["qform_code"]) == (1, 1)
+    np.testing.assert_allclose(header.get_qform(), GRID.affine, atol=1e-4)
+    sheared = Grid(GRID.shape, OBLIQUE)
+    write(voxels, sheared, tmp_path / "b.nii")
+    assert nib.load(tmp_path / "b.nii").header["qform_code"] == 0
+    np.testing.assert_allclose(read(tmp_path / "b.nii").grid.affine, OBLIQUE, atol=1e-5)
+    with pytest.raises(MaxcaError, match="sheared"):
+        write(voxels, sheared, tmp_path / "b.mha")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.mhd", "a.hdr"])
+def test_other_formats_are_not_written(tmp_path: Path, voxels: np.ndarray, name: str) -> None:
+    with pytest.raises(MaxcaError, match="images are written as"):
+        write(voxels, GRID, tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
+def test_a_disc_that_fills_while_writing_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 30000, (30, 30, 30)).astype(np.int16)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(MaxcaError, match="cannot write"):
+            write(noise, Grid(noise.shape, np.eye(4)), tmp_path / f"big{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+# Bad input
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "none.nii.gz", "none.nii.gz: no such file")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.95])
+def test_a_truncated_nii_gz_is_refused(nifti: Path, keep: float) -> None:
+    content = nifti.read_bytes()
+    nifti.write_bytes(content[: int(keep * len(content))])
+    refused(nifti, "image.nii.gz", "damaged")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd"])
+def test_other_truncated_files_are_refused(
+    tmp_path: Path, voxels: np.ndarray, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"image{suffix}"
+    write(voxels, GRID, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    refused(path, path.name, "truncated")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["text.nii", "text.nii.gz", "text.mha", "text.nrrd"])
+def test_a_text_file_with_the_name_of_an_image_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("these are my notes\n" * 50)
+    refused(tmp_path / name, name, "convert it again")
+
+
+def test_four_dimensions_are_refused_with_what_to_extract(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 6), np.int16), np.eye(4)), tmp_path / "bold.nii.gz")
+    refused(tmp_path / "bold.nii.gz", "bold.nii.gz: 4-D", "extract one of its 6 volumes")
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 1, 3), np.float32), np.eye(4)), tmp_path / "warp.nii.gz")
+    refused(tmp_path / "warp.nii.gz", "5-D")
+    volumes = sitk.JoinSeries([sitk.Image(3, 4, 5, sitk.sitkInt16)] * 2)
+    sitk.WriteImage(volumes, str(tmp_path / "four.nrrd"))
+    refused(tmp_path / "four.nrrd", "four.nrrd", "extract one volume")
+
+
+def test_nan_and_infinity_become_background_with_a_warning(tmp_path: Path) -> None:
+    data = np.ones((3, 4, 5), np.float32)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "nan.nii.gz")
+    image = read(tmp_path / "nan.nii.gz")
+    assert np.isfinite(image.data).all() and image.data.sum() == 57
+    assert len(image.warnings) == 1
+    assert "nan.nii.gz: 3 voxels are NaN or infinite" in image.warnings[0]
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_constant_image_has_no_contrast(value: int) -> None:
+    grid = Grid((3, 3, 3), np.eye(4))
+    with pytest.raises(MaxcaError, match=f"flat.nii: every voxel is {value}"):
+        check_contrast(Image(np.full(grid.shape, value), grid, Path("flat.nii")))
+    check_contrast(Image(np.arange(27).reshape(grid.shape), grid))
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.0, 1, 0, 1]), np.ones((4, 4)), np.diag([np.nan, 1, 1, 1])])
+def test_a_singular_affine_is_refused(tmp_path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    stored = nib.Nifti1Image(voxels, np.eye(4))
+    stored.header["sform_code"] = 1
+    for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
+        stored.header[name] = affine[row]
+    with (tmp_path / "singular.nii").open("wb") as file:
+        stored.header["vox_offset"], stored.header["magic"] = 352, b"n+1"
+        file.write(stored.header.binaryblock + b"\0" * 4 + voxels.tobytes(order="F"))
+    refused(tmp_path / "singular.nii", "singular.nii", "repair the header")
+
+
+def test_zero_spacing_is_refused(tmp_path: Path, voxels: np.ndarray) -> None:
+    header = nib.Nifti1Image(voxels, np.eye(4)).header
+    header["sform_code"], header["qform_code"], header["vox_offset"], header["magic"] = 0, 1, 352, b"n+1"
+    header["pixdim"][1:4] = 1, 0, 1
+    (tmp_path / "flat.nii").write_bytes(header.binaryblock + b"\0" * 4 + voxels.tobytes(order="F"))
+    refused(tmp_path / "flat.nii", "flat.nii: a voxel size of 0 mm: [1.0, 0.0, 1.0]")
+
+
+@pytest.mark.parametrize("line", ["ElementSpacing = 1 0 1", "TransformMatrix = 1 0 0 1 0 0 0 0 1"])
+def test_zero_spacing_and_singular_directions_are_refused_in_mha(tmp_path: Path, line: str) -> None:
+    lines = ["ObjectType = Image", "NDims = 3", line, "DimSize = 2 2 2", "ElementType = MET_UCHAR"]
+    content = "\n".join([*lines, "ElementDataFile = LOCAL", ""]).encode() + bytes(range(8))
+    (tmp_path / "flat.mha").write_bytes(content)
+    refused(tmp_path / "flat.mha", "flat.mha", "convert")
+
+
+def test_an_image_that_does_not_say_where_it_lies_is_refused(tmp_path: Path, voxels: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(voxels, None), tmp_path / "lost.nii.gz")
+    refused(tmp_path / "lost.nii.gz", "lost.nii.gz", "sform and qform code are 0", "set the sform")
+    refused(nib.Nifti1Image(voxels, None), "the image")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_header_that_claims_terabytes_is_refused_before_allocating(tmp_path: Path, zipped: bool) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_shape((20_000, 20_000, 20_000))
+    header.set_data_dtype(np.float32)
+    header["sform_code"], header["vox_offset"], header["magic"] = 1, 352, b"n+1"
+    content = header.binaryblock + b"\0" * 1000
+    path = tmp_path / ("huge.nii.gz" if zipped else "huge.nii")
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    refused(path, path.name, "claims 32 TB")
+
+
+def test_a_terabyte_claim_is_refused_in_mha_too(tmp_path: Path) -> None:
+    lines = ["ObjectType = Image", "NDims = 3", "DimSize = 20000 20000 20000", "ElementType = MET_FLOAT"]
+    (tmp_path / "huge.mha").write_text("\n".join([*lines, "ElementDataFile = LOCAL", ""]))
+    refused(tmp_path / "huge.mha", "huge.mha", "claims 8 TB")
+
+
+def test_an_image_larger_than_the_free_memory_is_refused(nifti: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small:
+        available = 100
+
+    monkeypatch.setattr(images.psutil, "virtual_memory", Small)
+    refused(nifti, "image.nii.gz: needs 420 bytes of memory, 100 bytes are free")
+
+
+def test_complex_and_rgb_voxels_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.complex64), np.eye(4)), tmp_path / "complex.nii")
+    refused(tmp_path / "complex.nii", "complex.nii: voxels are complex64")
+    rgb = np.zeros((3, 3, 3), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    nib.save(nib.Nifti1Image(rgb, np.eye(4)), tmp_path / "rgb.nii")
+    refused(tmp_path / "rgb.nii", "rgb.nii: voxels are RGB")
+    sitk.WriteImage(sitk.Image([3, 3, 3], sitk.sitkVectorUInt8, 3), str(tmp_path / "rgb.mha"))
+    refused(tmp_path / "rgb.mha", "rgb.mha: voxels are")
+
+
+def test_analyze_and_unknown_suffixes_are_refused(tmp_path: Path, voxels: np.ndarray) -> None:
+    nib.save(nib.AnalyzeImage(voxels, np.eye(4)), tmp_path / "old.img")
+    refused(tmp_path / "old.img", "old.img", "convert its original")
+    (tmp_path / "photo.jpg").write_bytes(b"jpg")
+    refused(tmp_path / "photo.jpg", "photo.jpg: unknown kind of image")
+
+
+def test_data_and_grid_must_agree() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        Image(np.zeros((2, 2, 2)), Grid((3, 3, 3), np.eye(4)))
+
+
+# DICOM
+
+
+def write_series(folder: Path, positions: np.ndarray, uid: str = "1.2.3", slope: float = 1.0) -> np.ndarray:
+    """A series of coronal-like slices at LPS positions; the voxels (I, J, K) in the order of the positions."""
+    folder.mkdir(exist_ok=True)
+    row, column = np.array([1.0, 0, 0]), np.array([0, 0.6, -0.8])
+    data = np.random.default_rng(0).integers(0, 900, (6, 5, len(positions))).astype(np.int16)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    # File names run against the positions: only the header tells the order.
+    for number, position in enumerate(positions):
+        piece = sitk.GetImageFromArray(data[:, :, number : number + 1].T)
+        piece.SetSpacing((0.5, 0.75, 1.0))
+        tags = {
+            "0008|0060": "CT", "0020|000d": "1.2", "0020|000e": uid, "0008|103e": f"series {uid}",
+            "0008|0018": f"{uid}.{number + 1}", "0020|0013": str(number + 1), "0020|0052": "1.2.9",
+            "0020|0032": "\\".join(map(str, position)), "0020|0037": "\\".join(map(str, [*row, *column])),
+            "0028|1052": "0", "0028|1053": str(slope),
+        }  # fmt: skip
+        for key, value in tags.items():
+            piece.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{uid}-{99 - number}.dcm"))
+        writer.Execute(piece)
+    return data
+
+
+NORMAL = np.array([0, 0.8, 0.6])
+START = np.array([10.0, -20, 30])
+STEPS = np.arange(7)[:, None]
+
+
+def test_an_even_series_is_read_in_order_and_in_its_place(tmp_path: Path) -> None:
+    positions = START + STEPS * 2.5 * NORMAL
+    data = write_series(tmp_path / "ct", positions)
+    image = read(tmp_path / "ct")
+    np.testing.assert_array_equal(image.data, data)
+    np.testing.assert_allclose(image.grid.spacing, [0.5, 0.75, 2.5], atol=1e-5)
+    for number, position in enumerate(positions):
+        at = image.grid.to_world(np.array([0, 0, number])) * (-1, -1, 1)
+        np.testing.assert_allclose(at, position, atol=1e-4)
+    corner = image.grid.to_world(np.array([5, 4, 0])) * (-1, -1, 1)
+    np.testing.assert_allclose(corner, START + np.array([2.5, 3 * 0.6, -3 * 0.8]), atol=1e-4)
+
+
+def test_a_single_slice_is_two_dimensional(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", START[None])
+    image = read(tmp_path / "ct")
+    assert image.dimension == 2 and image.grid.shape == (6, 5, 1)
+
+
+def test_uneven_slices_are_refused_with_their_distances(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", START + np.where(STEPS > 3, STEPS * 2.5 + 1, STEPS * 2.5) * NORMAL)
+    refused(tmp_path / "ct", "ct: the slices", "2.50 to 3.50 mm apart", "dcm2niix")
+
+
+def test_a_missing_slice_is_uneven(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", np.delete(START + STEPS * 2.5 * NORMAL, 3, axis=0))
+    refused(tmp_path / "ct", "2.50 to 5.00 mm apart")
+
+
+def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path: Path) -> None:
+    tilt = np.radians(15)
+    step = np.cos(tilt) * NORMAL + np.sin(tilt) * np.array([0, 0.6, -0.8])
+    write_series(tmp_path / "ct", START + STEPS * 2.5 * step)
+    message = refused(tmp_path / "ct", "tilted by 15.0 degrees")
+    assert "unevenly" not in message
+
+
+def test_slices_at_one_position_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", START + STEPS // 2 * 2.5 * NORMAL)
+    refused(tmp_path / "ct", "several slices at one position")
+
+
+def test_two_series_in_one_folder_are_listed(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", START + STEPS * 2.5 * NORMAL)
+    write_series(tmp_path / "ct", START + STEPS[:3] * 2.5 * NORMAL, uid="1.2.4")
+    refused(tmp_path / "ct", "2 DICOM series", "series 1.2.3, 7 files", "series 1.2.4, 3 files", "move the one")
+
+
+def test_a_folder_without_dicom_and_a_single_file_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", START + STEPS * 2.5 * NORMAL)
+    refused(next((tmp_path / "ct").iterdir()), "pass the folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty: no DICOM series")
+
+
+def test_the_real_tilted_series_is_refused(data_folder: Callable[[str], Path]) -> None:
+    refused(data_folder("dicom_ct"), "unevenly spaced", "tilted by 18.5 degrees", "dcm2niix")
