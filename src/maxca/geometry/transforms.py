@@ -151,6 +151,10 @@ class DenseField:
         displacement = transform_vectors(self.grid.affine[:3, :3], inverse)[0]
         return DenseField(displacement, self.grid), Residual(float(left.mean()), float(left.max()))
 
+    def to(self, device: torch.device) -> DenseField:
+        """The field on another device."""
+        return DenseField(self.displacement.to(device), self.grid)
+
     def _at(self, index: Tensor) -> Tensor:
         """Displacements (1, 3, …) in mm at voxel indices (1, 3, …) of the grid."""
         return sample(self.displacement.unsqueeze(0), index)
@@ -174,6 +178,23 @@ class Chain:
     def is_affine(self) -> bool:
         """Whether every step is affine."""
         return all(isinstance(step, Affine) for step in self.steps)
+
+    def as_affine(self) -> Affine:
+        """The product of the steps.
+
+        Raises:
+            ValueError: when one of them is not affine.
+        """
+        product = Affine.identity()
+        for step in self.steps:
+            if not isinstance(step, Affine):
+                raise ValueError("this chain holds a displacement field and is not affine")
+            product = step @ product
+        return product
+
+    def to(self, device: torch.device) -> Chain:
+        """The chain with its fields on another device."""
+        return Chain(tuple(step.to(device) if isinstance(step, DenseField) else step for step in self.steps))
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map (…, 3) fixed world points to moving world points, in mm."""

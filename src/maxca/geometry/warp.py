@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from scipy import ndimage
 from torch import Tensor
 
 Padding = Literal["zeros", "border"]
@@ -37,17 +36,35 @@ def sample(
     Returns:
         (N, C, A, B, D), differentiable in both arguments.
     """
-    sizes = torch.tensor(volume.shape[2:], dtype=coordinates.dtype, device=coordinates.device)
-    # grid_sample wants (x, y, z) = (k, j, i) in [-1, 1]; a single voxel has no extent, so any scale serves it.
-    scale = 2 / (sizes - 1).clamp(min=1)
-    normalised = torch.stack([coordinates[:, c] * scale[c] - 1 if volume.shape[2 + c] > 1 else coordinates[:, c] * 0
-                              for c in (2, 1, 0)], dim=-1)
-    out = F.grid_sample(
-        volume, normalised, mode="nearest" if nearest else "bilinear", padding_mode="border", align_corners=True
-    )
+    unit = transform_coordinates(unit_matrix(volume.shape[2:]), coordinates)
+    out = sample_unit(volume, unit, nearest=nearest)
     if padding == "zeros":
         out = out * inside(coordinates, volume.shape[2:]).unsqueeze(1)
     return out
+
+
+def sample_unit(
+    volume: Float[Tensor, "n c i j k"], unit: Float[Tensor, "n 3 *points"], *, nearest: bool = False
+) -> Float[Tensor, "n c *points"]:
+    """``sample`` with the edge repeated, at coordinates that went through ``unit_matrix`` already."""
+    return F.grid_sample(
+        volume,
+        unit.permute(0, *range(2, unit.ndim), 1),
+        mode="nearest" if nearest else "bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+
+
+def unit_matrix(shape: torch.Size | tuple[int, ...]) -> np.ndarray:
+    """(4, 4) from voxel indices to what ``grid_sample`` wants: from -1 to 1 between the outermost voxels, as (k, j, i)."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1
+    for axis, n in enumerate(shape):
+        if n > 1:  # a single voxel fills its axis: any position there is 0
+            matrix[2 - axis, axis] = 2 / (n - 1)
+            matrix[2 - axis, 3] = -1
+    return matrix
 
 
 def inside(coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -63,16 +80,16 @@ def voxel_coordinates(shape: tuple[int, ...] | torch.Size, device: torch.device 
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
 
 
-def transform_coordinates(matrix: np.ndarray, points: Float[Tensor, "1 3 *points"]) -> Float[Tensor, "1 3 *points"]:
-    """Apply a (4, 4) matrix to points (1, 3, …)."""
+def transform_coordinates(matrix: np.ndarray, points: Float[Tensor, "n 3 *points"]) -> Float[Tensor, "n 3 *points"]:
+    """Apply a (4, 4) matrix to points (N, 3, …)."""
     offset = torch.tensor(matrix[:3, 3], dtype=points.dtype, device=points.device)
     return transform_vectors(matrix[:3, :3], points) + offset.view(1, 3, *[1] * (points.ndim - 2))
 
 
-def transform_vectors(matrix: np.ndarray, vectors: Float[Tensor, "1 3 *points"]) -> Float[Tensor, "1 3 *points"]:
-    """Apply a (3, 3) matrix to vectors (1, 3, …)."""
+def transform_vectors(matrix: np.ndarray, vectors: Float[Tensor, "n 3 *points"]) -> Float[Tensor, "n 3 *points"]:
+    """Apply a (3, 3) matrix to vectors (N, 3, …)."""
     linear = torch.tensor(matrix, dtype=vectors.dtype, device=vectors.device)
-    return (linear @ vectors.reshape(3, -1)).view(vectors.shape)
+    return (linear @ vectors.flatten(2)).view(vectors.shape)
 
 
 def interpolator(volume: Float[Tensor, "c i j k"], interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
@@ -124,6 +141,8 @@ def _gather(volume: Tensor, index: Tensor) -> Tensor:
 
 
 def _cubic_bspline(volume: Tensor) -> Callable[[Tensor], Tensor]:
+    from scipy import ndimage  # only here: training needs warping, and must run where there is no SciPy
+
     coefficients = [ndimage.spline_filter(channel.double().cpu().numpy(), order=3, mode="mirror") for channel in volume]
 
     def at(index: Tensor) -> Tensor:

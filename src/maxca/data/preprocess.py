@@ -1,0 +1,99 @@
+"""From images to what registration works on: intensities in [0, 1], content boxes, coarser scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maxca.geometry.grid import Grid
+from maxca.geometry.separable import gaussian, per_axis
+
+Steps = tuple[int, int, int]
+
+BLUR = 0.4  # Gaussian σ before taking every n-th voxel, in units of the new spacing: little aliasing, little loss
+FAINT = 0.02  # of the intensity range: what lies below is background, for finding the content of an image
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image prepared for registration.
+
+    Args:
+        values: (I, J, K) float32 in [0, 1].
+        grid: where the voxels lie.
+        mask: (I, J, K) weights in [0, 1], or None for all ones.
+    """
+
+    values: Tensor
+    grid: Grid
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for tensor in (self.values, self.mask):
+            if tensor is not None and tuple(tensor.shape) != self.grid.shape:
+                raise ValueError(f"a volume on a grid of {self.grid.shape} received {tuple(tensor.shape)} values")
+
+
+def normalise(values: Tensor) -> Tensor:
+    """Map intensities (I, J, K) linearly so that the background becomes 0 and the bright tissue 1, clipped beyond.
+
+    The range is [minimum of the bulk, 99.5th percentile of what is brighter than it]: large empty margins, as after skull
+    stripping, must not decide it.
+    """
+    values = values.float()
+    bulk = values.flatten()[:: max(1, values.numel() // 1_000_000)]
+    low = torch.quantile(bulk, 0.005)
+    bright = bulk[bulk > low]
+    high = torch.quantile(bright, 0.995) if len(bright) else values.max()
+    if not high > low:
+        low, high = values.min(), values.max()
+    return ((values - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)).clamp_(0, 1)
+
+
+def content_box(volume: Volume, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and one-past-highest voxel of what is brighter than the background, with ``margin`` mm around, inside the grid."""
+    bright = volume.values > FAINT
+    low, high = [], []
+    for axis, n in enumerate(volume.grid.shape):
+        others = [other for other in range(3) if other != axis]
+        along = torch.nonzero(bright.amax(dim=others))
+        first, last = (int(along[0]), int(along[-1])) if len(along) else (0, n - 1)
+        extra = int(np.ceil(margin / volume.grid.spacing[axis]))
+        low.append(max(first - extra, 0))
+        high.append(min(last + extra + 1, n))
+    return np.array(low), np.array(high)
+
+
+def crop(volume: Volume, low: np.ndarray, high: np.ndarray) -> Volume:
+    """The part of a volume with ``low`` ≤ index < ``high``."""
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    mask = None if volume.mask is None else volume.mask[box]
+    return Volume(volume.values[box].contiguous(), volume.grid.box(low, high), mask)
+
+
+def steps_to(grid: Grid, mm: float) -> Steps:
+    """How many voxels of ``grid`` make about ``mm`` along each axis, at least one."""
+    return tuple(max(1, round(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))  # type: ignore[return-value]
+
+
+def steps_within(grid: Grid, mm: float) -> Steps:
+    """How many voxels of ``grid`` make at most ``mm`` along each axis: an axis with thick slices keeps them all."""
+    return tuple(max(1, int(mm / s + 1e-3)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))  # type: ignore[return-value]
+
+
+def at_scale(volume: Volume, mm: float) -> Volume:
+    """The volume on a lattice about ``mm`` apart, blurred to match along the axes that get coarser."""
+    return every(volume, steps_to(volume.grid, mm))
+
+
+def every(volume: Volume, steps: Steps) -> Volume:
+    """The volume at each ``steps``-th voxel (see ``Grid.every``), blurred to match along the axes that get coarser."""
+    if steps == (1, 1, 1):
+        return volume
+    sigmas = [BLUR * step if step > 1 else 0.0 for step in steps]
+    shrink = per_axis(gaussian, volume.grid.shape, steps, sigmas).to(volume.values.device)
+    mask = None if volume.mask is None else shrink(volume.mask)
+    return Volume(shrink(volume.values), volume.grid.every(steps), mask)

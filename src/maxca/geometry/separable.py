@@ -1,0 +1,90 @@
+"""Separable linear filters as small dense matrices, one per axis.
+
+Smoothing, restriction to a coarser lattice, interpolation from one, and the adjoints of all three are then the same three
+matrix products. On CPU and GPU these reach the speed of the matrix unit, need no padding logic and give the same bits each
+time; a window of nine voxels costs no more than one of three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Separable:
+    """A linear operator on volumes (…, I, J, K) → (…, A, B, D): one matrix per axis, (A, I), (B, J), (D, K)."""
+
+    matrices: tuple[Tensor, Tensor, Tensor]
+
+    def __call__(self, volume: Float[Tensor, "*batch i j k"]) -> Float[Tensor, "*batch a b d"]:
+        """Apply the operator; the axis that shrinks the volume most goes first."""
+        for axis in sorted(range(3), key=self._growth):
+            volume = _along(axis, self.matrices[axis], volume)
+        return volume
+
+    @property
+    def adjoint(self) -> Separable:
+        """The transposed operator, which carries gradients back."""
+        return Separable(tuple(m.T.contiguous() for m in self.matrices))  # type: ignore[arg-type]
+
+    def __matmul__(self, other: Separable) -> Separable:
+        """``self`` after ``other``."""
+        return Separable(tuple(a @ b for a, b in zip(self.matrices, other.matrices, strict=True)))  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> Separable:
+        """The operator on another device."""
+        return Separable(tuple(m.to(device) for m in self.matrices))  # type: ignore[arg-type]
+
+    def _growth(self, axis: int) -> float:
+        rows, columns = self.matrices[axis].shape
+        return rows / columns - 1e-3 * axis  # at equal size the last axis is cheapest: its lines are contiguous
+
+
+def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float]) -> Separable:
+    """A separable operator from ``matrix(a₀, b₀, …)`` of the first axis, ``matrix(a₁, b₁, …)`` of the second, and so on."""
+    return Separable(tuple(matrix(*each) for each in zip(*arguments, strict=True)))  # type: ignore[arg-type]
+
+
+def gaussian(n: int, step: int, sigma: float) -> Tensor:
+    """(nodes, n): Gaussian means of ``sigma`` voxels around each ``step``-th voxel of n, normalised at the edges.
+
+    The nodes are those of ``Grid.every``: the last may lie beyond the last voxel.
+    """
+    distance = _nodes(n, step)[:, None] - torch.arange(n, dtype=torch.float64)[None, :]
+    if sigma <= 0:  # plain sampling; a node beyond the last voxel repeats it
+        return torch.eye(n)[_nodes(n, step).clamp(max=n - 1).long()]
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= max(4 * sigma, step))
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def box(n: int, step: int, radius: float) -> Tensor:
+    """(nodes, n): means over the voxels within ``radius`` voxels of each ``step``-th voxel; fewer at the edges."""
+    distance = (_nodes(n, step)[:, None] - torch.arange(n, dtype=torch.float64)[None, :]).abs()
+    weights = (distance <= max(radius, 0.5) + 1e-6).double()
+    empty = weights.sum(1) == 0
+    weights[empty, -1] = 1.0
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def linear(n: int, step: float, nodes: int) -> Tensor:
+    """(n, nodes): linear interpolation at 0, 1/step, 2/step … between ``nodes`` values at 0, 1, 2 …, the last repeated."""
+    where = (torch.arange(n, dtype=torch.float64) / step).clamp(max=nodes - 1)
+    return (1 - (where[:, None] - torch.arange(nodes, dtype=torch.float64)[None, :]).abs()).clamp(min=0).float()
+
+
+def _nodes(n: int, step: int) -> Tensor:
+    return torch.arange(-(-(n - 1) // step) + 1, dtype=torch.float64) * step
+
+
+def _along(axis: int, matrix: Tensor, volume: Tensor) -> Tensor:
+    if axis == 2:
+        return volume @ matrix.T
+    if axis == 1:
+        return torch.matmul(matrix, volume)
+    i, j, k = volume.shape[-3:]
+    return torch.matmul(matrix, volume.reshape(*volume.shape[:-3], i, j * k)).view(*volume.shape[:-3], -1, j, k)

@@ -1,0 +1,172 @@
+"""The two sides of a registration: images with what belongs to them, read and checked before any work starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain, Grid
+from maxca.io.images import Image, check_contrast, read
+from maxca.io.itk import read_transform
+from maxca.io.points import Points, read_points
+
+ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One image of a pair and what lies in its space.
+
+    Args:
+        image: the scan.
+        mask: (I, J, K) bool on its grid: where the similarity counts.
+        labels: (I, J, K) whole numbers on its grid.
+        points: landmarks in its world space.
+        sources: the files all this came from.
+    """
+
+    image: Image
+    mask: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    points: Points | None = None
+    sources: tuple[Path, ...] = ()
+
+
+def read_side(
+    name: str,
+    image: ImageLike,
+    mask: ImageLike | None = None,
+    labels: ImageLike | None = None,
+    points: str | Path | np.ndarray | Points | None = None,
+) -> Side:
+    """Read one side of a pair.
+
+    Args:
+        name: ``"fixed"`` or ``"moving"``, for messages.
+        image: what ``maxca.read_image`` takes.
+        mask: non-zero where the similarity counts; on the grid of ``image``.
+        labels: whole numbers; on the grid of ``image``.
+        points: a file, or (N, 3) world points in RAS+ mm.
+
+    Raises:
+        MaxcaError: naming the file and what is wrong with it.
+    """
+    scan = read(image)
+    check_contrast(scan)
+    mask_image = None if mask is None else _on_same_grid(f"{name} mask", read(mask), scan)
+    label_image = None if labels is None else _on_same_grid(f"{name} labels", read(labels), scan)
+    if mask_image is not None and not mask_image.data.any():
+        raise MaxcaError(f"{mask_image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
+    return Side(
+        image=scan,
+        mask=None if mask_image is None else mask_image.data != 0,
+        labels=None if label_image is None else as_labels(label_image),
+        points=_points(points),
+        sources=tuple(Path(p) for p in (image, mask, labels, points) if isinstance(p, str | Path)),
+    )
+
+
+def as_labels(image: Image) -> np.ndarray:
+    """Voxels as whole numbers.
+
+    Raises:
+        MaxcaError: when a voxel is not a whole number.
+    """
+    if np.issubdtype(image.data.dtype, np.integer):
+        return image.data
+    rounded = np.rint(image.data)
+    if not np.allclose(rounded, image.data, atol=1e-3):
+        raise MaxcaError(f"{image.name}: labels must be whole numbers; pass an image of labels, not of intensities")
+    return rounded.astype(np.int32)
+
+
+def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -> None:
+    """Refuse a pair that cannot be registered.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        start: where the registration starts, fixed world points → moving world points.
+        must_overlap: refuse images that share no point of world space.
+
+    Raises:
+        MaxcaError: for a 2-D with a 3-D image, landmarks that do not pair up, or images apart in world space.
+    """
+    if fixed.image.dimension != moving.image.dimension:
+        raise MaxcaError(
+            f"{fixed.image.name} is {fixed.image.dimension}-D and {moving.image.name} is {moving.image.dimension}-D; "
+            "extract the matching slice first"
+        )
+    if (fixed.points is None) != (moving.points is None):
+        raise MaxcaError("landmarks were given for one image only; pass --fixed-points and --moving-points")
+    if fixed.points is not None and moving.points is not None:
+        ours, theirs = len(fixed.points.coordinates), len(moving.points.coordinates)
+        if ours != theirs:
+            raise MaxcaError(f"{ours} fixed and {theirs} moving points; row n of one must be row n of the other")
+    if must_overlap and not _overlap(fixed.image.grid, moving.image, start):
+        raise MaxcaError(
+            f"{fixed.image.name} and {moving.image.name} do not overlap in world space; check their headers, or pass "
+            "--initial-transform center to put their centres of mass on each other"
+        )
+
+
+def read_initial(initial: str | Path | Chain | None) -> tuple[Chain, str]:
+    """The chain to start from, and how to search around it: ``"auto"``, ``"header"`` or ``"center"``."""
+    if initial is None:
+        return Chain(), "auto"
+    if isinstance(initial, Chain):
+        return initial.simplified(), "given"
+    if str(initial) in ("header", "center"):
+        return Chain(), str(initial)
+    return read_transform(initial).simplified(), "given"
+
+
+def file_hashes(sources: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file; of a folder, of its files in order."""
+    hashes = {}
+    for source in sources:
+        digest = hashlib.sha256()
+        for file in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        hashes[str(source)] = digest.hexdigest()
+    return hashes
+
+
+def _on_same_grid(name: str, image: Image, scan: Image) -> Image:
+    if not image.grid.same_as(scan.grid):
+        raise MaxcaError(
+            f"{image.name}: the {name} lie on a grid of {_text(image.grid)}, their image on {_text(scan.grid)}; "
+            f"bring them there first: maxca apply -i {image.name} -r {scan.name} --interpolation nearest -o OUT"
+        )
+    return image
+
+
+def _text(grid: Grid) -> str:
+    size = "x".join(str(n) for n in grid.shape)
+    spacing = "x".join(f"{s:.3g}" for s in grid.spacing)
+    origin = ", ".join(f"{o:.4g}" for o in grid.origin)
+    return f"{size} voxels of {spacing} mm from ({origin})"
+
+
+def _points(points: str | Path | np.ndarray | Points | None) -> Points | None:
+    if points is None or isinstance(points, Points):
+        return points
+    return read_points(points) if isinstance(points, str | Path) else Points(np.asarray(points))
+
+
+def _overlap(fixed: Grid, moving: Image, start: Chain) -> bool:
+    axes = [np.unique(np.linspace(0, n - 1, 24)) for n in fixed.shape]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = moving.grid.to_voxel(start.map_points(fixed.to_world(nodes)))
+    if moving.dimension == 2:
+        index[:, list(moving.grid.thin_axes)] = 0
+    shape = np.array(moving.grid.shape)
+    return bool(((index >= -0.5) & (index <= shape - 0.5)).all(axis=1).any())

@@ -1,0 +1,313 @@
+"""The way of one pair: two images in, a ``Result`` out."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import psutil
+import torch
+
+from maxca import metrics
+from maxca.align import Start, align
+from maxca.data.preprocess import FAINT, Volume, content_box, crop, normalise, steps_to
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain, DenseField, Grid
+from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
+from maxca.io.atomic import full_suffix
+from maxca.io.images import Image, read
+from maxca.io.points import Points
+from maxca.losses.similarity import SIMILARITIES, SimilarityName
+from maxca.optimise import LevelRecord, optimise, similarity_of
+from maxca.presets import EFFORTS, EffortName, settings_for
+from maxca.resampling import resample
+from maxca.result import Result
+
+TransformName = Literal["deformable", "affine", "rigid"]
+TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
+MODELS = ("auto", "none")
+MARGIN = 10.0  # mm around the content of an image that take part
+COMPARED_AT = 2.0  # mm, where an affine has no field whose nodes could tell
+BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
+BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
+Progress = Callable[[str, float], None]
+
+
+def register(
+    fixed: ImageLike,
+    moving: ImageLike,
+    *,
+    model: str = "auto",
+    transform: TransformName = "deformable",
+    initial_transform: str | Path | Chain | None = None,
+    effort: EffortName = "balanced",
+    similarity: SimilarityName = "lncc",
+    smoothness: float | None = None,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
+    fixed_labels: ImageLike | None = None,
+    moving_labels: ImageLike | None = None,
+    fixed_points: str | Path | np.ndarray | Points | None = None,
+    moving_points: str | Path | np.ndarray | Points | None = None,
+    apply: Sequence[ImageLike] = (),
+    device: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _stage, _share: None,
+) -> Result:
+    """Align a moving image to a fixed one.
+
+    Images may be paths (NIfTI, MHA, NRRD, a folder with a DICOM series), nibabel or SimpleITK images, or ``maxca.Image``.
+
+    Args:
+        fixed: the image whose space is kept.
+        moving: the image that is warped onto it.
+        model: ``"none"`` optimises the pair itself; ``"auto"`` means that too until trained models exist.
+        transform: ``"deformable"`` (affine, then a field), ``"affine"`` or ``"rigid"``.
+        initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
+            or ``"center"`` to start from the headers or from the centres of mass alone.
+        effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
+        similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` (other contrast) or ``"mse"``.
+        smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest spacing.
+        fixed_mask: where the similarity counts, on the grid of ``fixed``.
+        moving_mask: where the moving image may pull, on the grid of ``moving``.
+        fixed_labels: labels to measure overlap with, on the grid of ``fixed``; never used to align.
+        moving_labels: labels to warp, on the grid of ``moving``; never used to align.
+        fixed_points: landmarks to measure the error at; never used to align.
+        moving_points: the same landmarks in the moving image.
+        apply: further images of the moving space to warp.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        threads: CPU threads; torch's default unless given.
+        seed: decides which samples the affine looks at.
+        progress: called with the stage and the share of the work done.
+
+    Returns:
+        Transforms (fixed world points → moving world points, and back), warped images, metrics and record.
+
+    Raises:
+        MaxcaError: for input that cannot be registered, in one line that says what to do.
+    """
+    _check_options(model, transform, effort, similarity, smoothness, threads)
+    where = _device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    clock = _Clock()
+    with clock.stage("read"):
+        progress("reading", 0.0)
+        fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
+        moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
+        others = [read(image) for image in apply]
+        initial, start = read_initial(initial_transform)
+        check_pair(fixed_side, moving_side, initial, must_overlap=start != "center")
+    with torch.no_grad():
+        with clock.stage("prepare"):
+            progress("preparing", 0.02)
+            # A start with fields in it is applied to the moving image first; what is found then comes before it.
+            guess = initial.as_affine() if initial.is_affine else None
+            known = Chain() if initial.is_affine else initial
+            fixed_volume = _cropped(_volume(fixed_side, where))
+            moving_volume = _volume(moving_side, where)
+            moving_volume = _moved(moving_volume, fixed_volume.grid, known) if known.steps else _cropped(moving_volume)
+        settings = settings_for(fixed_volume.grid, effort, similarity, smoothness)
+        _check_memory(fixed_side.image.grid, moving_side.image.grid, settings.levels[-1].voxels(fixed_volume.grid))
+        with clock.stage("align"):
+            alignment = align(
+                fixed_volume,
+                moving_volume,
+                kind="rigid" if transform == "rigid" else "affine",
+                similarity=similarity,
+                initial=guess if initial.steps else None,
+                start=_start(start),
+                seed=seed,
+                progress=lambda stage: progress(stage, 0.06),
+            )
+        levels: tuple[LevelRecord, ...] = ()
+        found = Chain((alignment.affine,))
+        if transform == "deformable":
+            with clock.stage("optimise"):
+                field, levels = optimise(
+                    fixed_volume,
+                    moving_volume,
+                    alignment.affine,
+                    settings,
+                    progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / total),
+                )
+            found = found @ Chain((field,))
+        chain = (known @ found).to(torch.device("cpu")).simplified()
+        with clock.stage("invert"):
+            progress("inverting", 0.85)
+            inverse, residual = chain.inverse()
+        with clock.stage("warp"):
+            progress("warping", 0.9)
+            grid = fixed_side.image.grid
+            warped = resample(moving_side.image, grid, chain)
+            labels = _labels_image(moving_side)
+            warped_labels = None if labels is None else resample(labels, grid, chain, "labels")
+            applied = {_name(image, n): resample(image, grid, chain) for n, image in enumerate(others)}
+        with clock.stage("measure"):
+            progress("measuring", 0.95)
+            begun = Chain((guess,)) if guess else Chain()
+            scores = similarity_of(fixed_volume, moving_volume, similarity, {"before": begun, "after": found})
+            measured = {
+                "similarity": {"name": similarity, **scores},
+                "folding": _folding(chain, fixed_volume),
+                "inverse_residual_mm": residual._asdict(),
+                **_overlap(fixed_side, labels, warped_labels),
+                **_landmark_error(fixed_side, moving_side, chain),
+            }
+    progress("done", 1.0)
+    record = {
+        "maxca": version("maxca"),
+        "transform.h5": "maps fixed world points to moving world points",
+        "inputs": {"fixed": file_hashes(fixed_side.sources), "moving": file_hashes(moving_side.sources)},
+        "settings": {
+            "model": "none",
+            "model_reason": "no trained models yet: the pair itself is optimised",
+            "transform": transform,
+            "initial_transform": None if initial_transform is None else str(initial_transform),
+            "effort": effort,
+            "optimisation": asdict(settings) if transform == "deformable" else None,
+            "seed": seed,
+            "threads": torch.get_num_threads(),
+            "device": str(where),
+        },
+        "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
+        "levels": [asdict(level) for level in levels],
+        "metrics": measured,
+        "warnings": [w for image in (fixed_side.image, moving_side.image, *others) for w in image.warnings],
+        "versions": _versions(),
+        "seconds": clock.seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+    return Result(chain, inverse, grid, warped, warped_labels, applied, record)
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+
+def _volume(side: Side, device: torch.device) -> Volume:
+    values = normalise(torch.as_tensor(side.image.data.astype(np.float32)).to(device))
+    mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32, device=device)
+    return Volume(values, side.image.grid, mask)
+
+
+def _cropped(volume: Volume) -> Volume:
+    return crop(volume, *content_box(volume, MARGIN))
+
+
+def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
+    values = chain.resample(volume.values[None], volume.grid, grid)[0]
+    mask = torch.ones_like(volume.values) if volume.mask is None else volume.mask
+    return Volume(values, grid, chain.resample(mask[None], volume.grid, grid)[0])
+
+
+def _labels_image(side: Side) -> Image | None:
+    return None if side.labels is None else replace(side.image, data=side.labels)
+
+
+def _name(image: Image, number: int) -> str:
+    """File name of a further warped image: that of its source, as NIfTI."""
+    if image.path is None:
+        return f"{number}.nii.gz"
+    stem = image.path.name[: len(image.path.name) - len(full_suffix(image.path))]
+    return f"{stem}.nii.gz"
+
+
+def _folding(chain: Chain, fixed: Volume) -> dict[str, float]:
+    """Measured on the nodes of the finest field (between them it is linear), inside the content of the fixed image."""
+    fields = [step.grid for step in chain.steps if isinstance(step, DenseField)]
+    grid = max(fields, key=lambda g: np.prod(g.shape)) if fields else fixed.grid.every(steps_to(fixed.grid, COMPARED_AT))
+    content = Chain().resample(fixed.values[None].cpu(), fixed.grid, grid)[0].numpy() > FAINT
+    return metrics.folding(chain, grid, content if content.any() else None)._asdict()
+
+
+def _overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:
+    """Dice and HD95 by label, before (as the images lie in the world) and after."""
+    if fixed.labels is None or labels is None or warped is None:
+        return {}
+    grid = fixed.image.grid
+    unmoved = resample(labels, grid, Chain(), "labels")
+    out: dict[str, Any] = {"labels_warped_by": "per-label linear weights, the largest wins"}
+    for name, image in (("before", unmoved), ("after", warped)):
+        dice = metrics.dice(fixed.labels, image.data)
+        hd95 = metrics.hd95(fixed.labels, image.data, grid.spacing)
+        out[f"dice_{name}"] = {"mean": float(np.mean(list(dice.values()))) if dice else None, "by_label": dice}
+        out[f"hd95_mm_{name}"] = {"mean": float(np.mean(list(hd95.values()))) if hd95 else None, "by_label": hd95}
+    return out
+
+
+def _landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
+    if fixed.points is None or moving.points is None:
+        return {}
+    pair = fixed.points.coordinates, moving.points.coordinates
+    errors = {name: metrics.tre(*pair, each) for name, each in (("before", Chain()), ("after", chain))}
+    return {f"tre_mm_{name}": {"mean": float(e.mean()), "by_point": e.tolist()} for name, e in errors.items()}
+
+
+def _start(word: str) -> Start:
+    return "header" if word == "header" else "center" if word == "center" else "auto"
+
+
+def _check_options(
+    model: str, transform: str, effort: str, similarity: str, smoothness: float | None, threads: int | None
+) -> None:
+    for option, value, known in (
+        ("model", model, MODELS),
+        ("transform", transform, TRANSFORMS),
+        ("effort", effort, EFFORTS),
+        ("similarity", similarity, SIMILARITIES),
+    ):
+        if value not in known:
+            raise MaxcaError(f"--{option} {value}: choose one of {', '.join(known)}")
+    if smoothness is not None and not 0 < smoothness < 1000:
+        raise MaxcaError(f"--smoothness {smoothness}: give a positive number of millimetres")
+    if threads is not None and threads < 1:
+        raise MaxcaError(f"--threads {threads}: give at least 1")
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise MaxcaError(f"--device {name}: choose one of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MaxcaError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def _check_memory(fixed: Grid, moving: Grid, finest: int) -> None:
+    """Refuse a pair that will not fit, before hours are spent on it."""
+    needed = (finest * BYTES_PER_VOXEL + (np.prod(fixed.shape) + np.prod(moving.shape)) * BYTES_PER_IMAGE_VOXEL) / 1e9
+    free = psutil.virtual_memory().available / 1e9
+    if needed > free:
+        raise MaxcaError(
+            f"this pair needs about {needed:.1f} GB of memory and {free:.1f} GB are free; use --effort fast, crop the "
+            "images, or free memory"
+        )
+
+
+def _peak_memory_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "nibabel", "SimpleITK")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
