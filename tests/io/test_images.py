@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io import images
+from maxca.io import voxels as voxel_rules
 from maxca.io.images import Image, check_contrast, read, write
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 12.0], [0.28, 1.1, -0.4, -30.0], [-0.11, 0.31, 2.4, 7.0], [0, 0, 0, 1]])
@@ -127,7 +127,7 @@ def test_bool_becomes_uint8_and_floats_float32(kind: type) -> None:
     array = (np.arange(24).reshape(2, 3, 4) % 2).astype(kind)
     image = read(sitk.GetImageFromArray(array.T.astype(float if kind is np.float16 else kind).astype(np.float64)))
     assert image.dtype == np.float32
-    as_stored = images._plain(array)
+    as_stored = voxel_rules.plain(array)
     assert as_stored.dtype == (np.uint8 if kind is bool else np.float32)
 
 
@@ -357,7 +357,7 @@ def test_an_image_larger_than_the_free_memory_is_refused(nifti: Path, monkeypatc
     class Small:
         available = 100
 
-    monkeypatch.setattr(images.psutil, "virtual_memory", Small)
+    monkeypatch.setattr(voxel_rules.psutil, "virtual_memory", Small)
     refused(nifti, "image.nii.gz: needs 420 bytes of memory, 100 bytes are free")
 
 

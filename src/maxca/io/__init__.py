@@ -1,0 +1,1 @@
+"""Files in and out: images, transforms and points, each checked on the way."""

@@ -24,6 +24,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.transforms import Transform
 from maxca.io.atomic import atomic_path, full_suffix
+from maxca.io.nifti import SHEAR_TOLERANCE, is_sheared, load_nifti, nifti_grid, open_nifti, save_nifti
 
 FLIP = np.array([-1.0, -1.0, 1.0])  # LPS ↔ RAS
 TEXT_SUFFIXES = (".tfm", ".txt")
@@ -31,7 +32,6 @@ AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")
 COMPOSITE_SUFFIXES = (".h5", ".hdf5")
 FIELD_SUFFIXES = (".nii", ".nii.gz")
 DISPLACEMENT_RAS, DISPLACEMENT_LPS = 1006, 1007  # NIfTI intents DISPVECT and VECTOR
-SHEAR_TOLERANCE = 1e-4
 CHUNK = 1 << 18  # numbers that HDF5 compresses at a time
 
 
@@ -185,11 +185,6 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def is_sheared(grid: Grid) -> bool:
-    """Whether the axes of a grid are not at right angles, which ITK and a NIfTI qform cannot hold."""
-    return bool(np.abs(grid.direction.T @ grid.direction - np.eye(3)).max() > SHEAR_TOLERANCE)
-
-
 def _read_parts(path: Path) -> list[sitk.Transform]:
     """The simple transforms in a file, in the order in which they meet a point."""
     try:
@@ -276,10 +271,7 @@ def _plain_matrix(path: Path) -> np.ndarray | None:
 
 
 def _read_field(path: Path) -> DenseField:
-    # Not through ITK, which reads a truncated NIfTI as zeros without a word. The import is late because images.py needs
-    # the helpers above.
-    from maxca.io.images import load_nifti, nifti_grid, open_nifti
-
+    # Not through ITK, which reads a truncated NIfTI as zeros without a word.
     nifti = open_nifti(path)
     intent = int(nifti.header["intent_code"])
     if len(nifti.shape) != 5 or nifti.shape[3:] != (1, 3) or intent not in (DISPLACEMENT_RAS, DISPLACEMENT_LPS):
@@ -362,8 +354,6 @@ def _spaced(numbers: np.ndarray) -> str:
 
 
 def _write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
-    from maxca.io.images import save_nifti
-
     fields = [step for step in chain.steps if isinstance(step, DenseField)]
     if grid is None and not fields:
         raise MaxcaError(f"{path}: an affine has no grid to sample a field on; name the file .h5, .tfm or .mat")

@@ -1,0 +1,1 @@
+"""What a registration climbs: similarities, with gradients in closed form."""
