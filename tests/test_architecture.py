@@ -25,7 +25,7 @@ FLOORS = (
 # Files that make one room together: the way of one pair, from its inputs to its result.
 ROOM_OF_FILE = dict.fromkeys(("inputs", "presets", "result", "registration", "resampling", "demo"), "register")
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-EVERYWHERE = {"errors", "types"}
+EVERYWHERE = {"__version__", "errors", "types"}
 LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
 LIFTABLE_NEEDS = {"torch", "einops", "jaxtyping", "numpy", "maxca"}
 STANDARD = {

@@ -5,9 +5,11 @@ is resampled.
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from maxca.errors import MaxcaError
     from maxca.geometry import Affine, Chain, DenseField, Grid
     from maxca.io.images import Image
@@ -34,6 +36,11 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Load on first use: ``maxca --help`` must not wait for torch."""
+    if name == "__version__":
+        try:
+            return version("maxca")
+        except PackageNotFoundError:  # run from its source folder
+            return "unknown (not installed)"
     if name not in _HOME:
         raise AttributeError(f"module 'maxca' has no attribute {name!r}")
     module, attribute = _HOME[name]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from maxca.geometry import Chain, Grid, Interpolation
+from maxca.geometry.jacobian import jacobian_determinant
 from maxca.inputs import ImageLike, as_labels
 from maxca.io.images import Image, read
 from maxca.io.itk import read_transform
+from maxca.io.points import Points, read_points
 
 
 def apply(
@@ -37,6 +40,51 @@ def apply(
         MaxcaError: for files that cannot be read.
     """
     return resample(read(image), read(reference).grid, join(transforms), interpolation)
+
+
+def apply_points(points: str | Path | np.ndarray | Points, transforms: Sequence[str | Path | Chain]) -> Points:
+    """Move points of fixed space to moving space.
+
+    To carry points of the moving image into fixed space, pass the inverse transform.
+
+    Args:
+        points: a file, or (N, 3) world points in RAS+ mm.
+        transforms: as for ``apply``: a point meets the first one first.
+
+    Raises:
+        MaxcaError: for files that cannot be read.
+    """
+    if not isinstance(points, Points):
+        points = Points(points) if isinstance(points, np.ndarray) else read_points(points)
+    return points.moved_to(join(transforms).map_points(points.coordinates))
+
+
+def compose(transforms: Sequence[str | Path | Chain], reference: ImageLike | None = None) -> Chain:
+    """One chain from several files or chains, in the order of ``apply``.
+
+    Args:
+        transforms: each fixed world points → moving world points.
+        reference: an image in fixed space; the chain becomes one displacement field on its grid.
+    """
+    chain = join(transforms)
+    return chain if reference is None else Chain((chain.field_on(read(reference).grid),))
+
+
+class JacobianSummary(NamedTuple):
+    """Determinants of the Jacobian over a grid: mm³ of moving space per mm³ of fixed space."""
+
+    min: float
+    mean: float
+    max: float
+    nonpositive_percent: float
+
+
+def jacobian(transforms: Sequence[str | Path | Chain], reference: ImageLike) -> tuple[Image, JacobianSummary]:
+    """The determinant of the Jacobian of the fixed → moving map at each voxel of a reference image in fixed space."""
+    image = read(reference)
+    values = jacobian_determinant(join(transforms), image.grid).numpy()
+    summary = (values.min(), values.mean(dtype=np.float64), values.max(), 100 * (values <= 0).mean())
+    return Image(values, image.grid, dimension=image.dimension), JacobianSummary(*map(float, summary))
 
 
 def join(transforms: Sequence[str | Path | Chain]) -> Chain:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,31 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         _unlink(temporary)
 
 
+def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -> None:
+    """Refuse a file that could not be written in the end, before the work.
+
+    Args:
+        path: where the file shall be.
+        suffixes: the formats it may have.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        MaxcaError: for another suffix, a file that exists, or a folder that cannot be written to.
+    """
+    path = Path(path)
+    if full_suffix(path) not in suffixes:
+        raise MaxcaError(f"{path}: this output ends in one of {', '.join(suffixes)}; name it so")
+    try:
+        if path.is_dir():
+            raise MaxcaError(f"{path} is a folder; name a file for the output")
+        if path.exists() and not overwrite:
+            raise MaxcaError(f"{path} exists; pass --overwrite to replace it")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 @contextmanager
 def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Fill a hidden folder beside ``path``; it takes that place at success, and is removed at any failure.
@@ -76,6 +102,8 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         done = True
     except OSError as error:
         raise _cannot_write(Path(path), error) from error
+    except MaxcaError as error:  # about a file in the hidden folder, whose name would mean nothing to the reader
+        raise MaxcaError(str(error).replace(str(temporary), str(path))) from error
     finally:
         if not done:
             shutil.rmtree(temporary, ignore_errors=True)

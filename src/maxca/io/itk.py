@@ -31,6 +31,7 @@ TEXT_SUFFIXES = (".tfm", ".txt")
 AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")
 COMPOSITE_SUFFIXES = (".h5", ".hdf5")
 FIELD_SUFFIXES = (".nii", ".nii.gz")
+TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES
 DISPLACEMENT_RAS, DISPLACEMENT_LPS = 1006, 1007  # NIfTI intents DISPVECT and VECTOR
 CHUNK = 1 << 18  # numbers that HDF5 compresses at a time
 
@@ -66,7 +67,7 @@ def read_transform(path: str | Path) -> Chain:
             return Chain(tuple(_step(part) for part in _read_parts(path)))
     except ValueError as error:
         raise MaxcaError(f"{path}: {error}; write the transform again") from error
-    known = ", ".join(COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES)
+    known = ", ".join(TRANSFORM_SUFFIXES)
     raise MaxcaError(f"{path}: a transform ends in one of {known}; convert it to one of these")
 
 
@@ -97,7 +98,7 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
     elif suffix in FIELD_SUFFIXES:
         _write_field(chain, path, grid)
     else:
-        known = ", ".join(COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES)
+        known = ", ".join(TRANSFORM_SUFFIXES)
         raise MaxcaError(f"{path}: a transform ends in one of {known}; name it so")
 
 

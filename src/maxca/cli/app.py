@@ -1,0 +1,65 @@
+"""The commands of ``maxca``, gathered. Nothing here, nor at the top of a command's file, imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from maxca.cli import apply, apply_points, demo, info, register, transform
+from maxca.cli.options import help_of
+
+SUMMARY = """Align medical images: warp a moving scan onto a fixed one, by a transform that ANTs and 3D Slicer read.
+
+Start with [bold]maxca demo[/bold], or with two scans of your own:
+[bold]maxca register -f FIXED -m MOVING -o OUTDIR[/bold]
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the program was called.
+
+    Args:
+        argv: the words after ``maxca``.
+    """
+
+    argv: tuple[str, ...]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from maxca import __version__
+
+        print(f"maxca {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """The options of every command; ``main`` takes ``--debug`` away before it comes here."""
+
+
+app = typer.Typer(
+    name="maxca",
+    help=SUMMARY,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(_options)
+for name, command, example in (
+    ("register", register.register, register.EXAMPLE),
+    ("apply", apply.apply, apply.EXAMPLE),
+    ("apply-points", apply_points.apply_points, apply_points.EXAMPLE),
+    ("demo", demo.demo, demo.EXAMPLE),
+    ("info", info.info, info.EXAMPLE),
+):
+    app.command(name, help=help_of(command), epilog=example)(command)
+app.add_typer(transform.app, name="transform")

@@ -1,0 +1,46 @@
+"""``maxca apply``: an image through transforms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from maxca.cli.options import Overwrite, Quiet, Transforms
+from maxca.cli.terminal import report, warn
+
+EXAMPLE = (
+    "Example:  maxca apply -i patient_FLAIR.nii.gz -r atlas_T1.nii.gz -t OUTDIR/transform.h5 -o flair_on_atlas.nii.gz"
+)
+
+
+def apply(
+    image: Annotated[Path, typer.Option("--input", "-i", help="The image to warp, in moving space.")],
+    reference: Annotated[Path, typer.Option("--reference", "-r", help="An image with the grid of the result.")],
+    transforms: Transforms,
+    out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
+    interpolation: Annotated[
+        Literal["linear", "nearest", "labels", "bspline"],
+        typer.Option(
+            help="linear, nearest, bspline (cubic, for images), or labels (whole numbers; smoother than nearest)."
+        ),
+    ] = "linear",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Warp an image with transforms that exist already, interpolating it once.
+
+    transform.h5 brings images of the moving space onto the fixed one; inverse_transform.h5 brings images of the fixed
+    space onto the moving one.
+    """
+    from maxca.io.atomic import check_new_file
+    from maxca.io.images import WRITTEN_SUFFIXES, read, write
+    from maxca.resampling import apply as run
+
+    check_new_file(out, WRITTEN_SUFFIXES, overwrite)
+    source = read(image)
+    warped = run(source, reference, transforms, interpolation)
+    write(warped.data, warped.grid, out, dimension=warped.dimension)
+    warn(source.warnings)
+    report(str(out), quiet=quiet)

@@ -1,0 +1,131 @@
+"""The door of the command line: whatever happens inside, it ends with an exit code and at most one line of error."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from maxca.errors import MaxcaError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+ENDINGS = ("SIGTERM", "SIGHUP")
+PATIENCE = 2.0  # seconds during which a second Ctrl-C waits for the cleaning up after the first
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``maxca`` with these arguments, by default those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 wrong usage, 130 interrupted, 128 + n ended by signal n.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # --debug is the option one adds last, to a command that just failed.
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    with _signals() as interrupted, warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")  # those of libraries; ours come with the result
+        try:
+            return _ending(_run(words))
+        except SystemExit as end_of_process:
+            return end_of_process.code if isinstance(end_of_process.code, int) else FAILED
+        except BaseException as error:
+            # A library in the middle of its import turns an interruption into an error of its own.
+            if isinstance(error, KeyboardInterrupt) or interrupted:
+                return _ending(INTERRUPTED)
+            if debug:
+                traceback.print_exc()
+            return _fail(error)
+
+
+def _run(words: list[str]) -> int | None:
+    # Late, so that an interruption while typer loads is met too.
+    import typer
+
+    from maxca.cli.app import Call, app
+
+    try:
+        command = typer.main.get_command(app)
+        return command.main(args=words, prog_name="maxca", standalone_mode=False, obj=Call(tuple(words)))
+    except typer.Abort as error:  # what some versions of typer make of Ctrl-C
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's UsageError, wherever this version of typer keeps it
+            raise
+        context = getattr(error, "ctx", None)
+        _say(f"error: {error.format_message().rstrip('.')}; see {context.command_path if context else 'maxca'} --help")
+        return USAGE
+
+
+def _ending(code: int | None) -> int:
+    if code == INTERRUPTED:
+        _say("interrupted")
+    return code or DONE
+
+
+def _fail(error: BaseException) -> int:
+    if isinstance(error, MaxcaError):
+        _say(f"error: {error}")
+    elif _is_out_of_memory(error):
+        _say("error: out of memory; use --effort fast or --device cpu, crop the images, or close other programs")
+    elif isinstance(error, OSError) and error.filename and error.strerror:
+        _say(
+            f"error: {error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}; check the path and its rights"
+        )
+    else:
+        _say(f"error: {type(error).__name__}: {error}; run again with --debug for the whole story")
+    return FAILED
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Torch is not imported to ask: where it never was, its error cannot be."""
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torchs
+
+
+def _say(line: str) -> None:
+    print("maxca:", " ".join(line.split()), file=sys.stderr)
+
+
+@contextmanager
+def _signals() -> Iterator[list[float]]:
+    """Let signals end the process by exceptions, so that every ``with`` on the way cleans up.
+
+    Yields:
+        The times of Ctrl-C so far.
+    """
+    times: list[float] = []
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        impatient = bool(times) and time.monotonic() - times[-1] < PATIENCE
+        times.append(time.monotonic())
+        if not impatient:
+            raise KeyboardInterrupt
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    try:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+        for name in ENDINGS:
+            if number := getattr(signal, name, None):
+                before[number] = signal.signal(number, end)
+    except ValueError:  # not in the main thread of a program that calls us
+        pass
+    try:
+        yield times
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MACHINE = "Machine"
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, rich_help_panel=MACHINE, help="CPU threads to use; all cores unless given."),
+]
+Seed = Annotated[int, typer.Option("--seed", rich_help_panel=MACHINE, help="Same seed and threads, same files.")]
+Transforms = Annotated[
+    list[Path],
+    typer.Option(
+        "--transform",
+        "-t",
+        help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
+        "first one first.",
+    ),
+]
+EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
+
+
+def help_of(command: Callable[..., None]) -> str:
+    """The docstring of a command with its paragraphs on one line each, for the terminal to wrap."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -1,0 +1,108 @@
+"""``maxca transform``: join, invert, convert and measure transforms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxca.cli.options import EXTENSIONS, Overwrite, Quiet, Transforms, help_of
+from maxca.cli.terminal import report
+
+COMPOSE = "Example:  maxca transform compose -t warp.nii.gz -t affine.mat -o both.h5"
+INVERT = "Example:  maxca transform invert -i OUTDIR/transform.h5 -o back.h5"
+CONVERT = "Example:  maxca transform convert -i OUTDIR/transform.h5 -r fixed.nii.gz -o displacement.nii.gz"
+JACOBIAN = "Example:  maxca transform jacobian -t OUTDIR/transform.h5 -r fixed.nii.gz -o determinant.nii.gz"
+
+app = typer.Typer(
+    help="Join, invert, convert and measure transforms.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Input = Annotated[Path, typer.Option("--input", "-i", help=f"A transform: {EXTENSIONS}.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help=f"The file to write: {EXTENSIONS}.")]
+Sampled = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", "-r", help="An image in fixed space: sample everything as one displacement field on its grid."
+    ),
+]
+
+
+def compose(
+    transforms: Transforms, out: Output, reference: Sampled = None, overwrite: Overwrite = False, quiet: Quiet = False
+) -> None:
+    """Join several transforms into one.
+
+    The order is that of maxca apply and antsApplyTransforms: a point of the fixed image meets the first -t first.
+    """
+    from maxca.io.atomic import check_new_file
+    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.resampling import compose as run
+
+    check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
+    write_transform(run(transforms, reference), out)
+    report(str(out), quiet=quiet)
+
+
+def invert(source: Input, out: Output, overwrite: Overwrite = False, quiet: Quiet = False) -> None:
+    """Turn a transform round: moving points to fixed points instead of fixed to moving.
+
+    The residual says how far a point ends from where it began when it goes one way and back.
+    """
+    from maxca.io.atomic import check_new_file
+    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.resampling import join
+
+    check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
+    inverse, residual = join([source]).inverse()
+    write_transform(inverse, out)
+    report(f"{out}: residual {residual.mean:.3g} mm on average, {residual.max:.3g} mm at most", quiet=quiet)
+
+
+def convert(
+    source: Input, out: Output, reference: Sampled = None, overwrite: Overwrite = False, quiet: Quiet = False
+) -> None:
+    """Write a transform in another format, chosen by the suffix.
+
+    .h5 holds everything; .tfm, .txt and .mat hold an affine; .nii and .nii.gz hold a displacement field on the grid of
+    the field in the input, or of the reference.
+    """
+    from maxca.io.atomic import check_new_file
+    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.resampling import compose as run
+
+    check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
+    write_transform(run([source], reference), out)
+    report(str(out), quiet=quiet)
+
+
+def jacobian(
+    transforms: Transforms,
+    reference: Annotated[
+        Path, typer.Option("--reference", "-r", help="An image in fixed space with the grid to measure on.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The map to write: .nii, .nii.gz, .mha or .nrrd.")],
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Map the determinant of the Jacobian: how many mm³ of moving space one mm³ of fixed space takes.
+
+    Above 1 the moving structure is larger, below 1 smaller, and at or below 0 the transform folds.
+    """
+    from maxca.io.atomic import check_new_file
+    from maxca.io.images import WRITTEN_SUFFIXES, write
+    from maxca.resampling import jacobian as run
+
+    check_new_file(out, WRITTEN_SUFFIXES, overwrite)
+    image, summary = run(transforms, reference)
+    write(image.data, image.grid, out, dimension=image.dimension)
+    numbers = f"min {summary.min:.3f}, mean {summary.mean:.3f}, max {summary.max:.3f}"
+    report(f"{out}: {numbers}, {summary.nonpositive_percent:.3g} % at or below 0", quiet=quiet)
+
+
+for command, example in ((compose, COMPOSE), (invert, INVERT), (convert, CONVERT), (jacobian, JACOBIAN)):
+    app.command(help=help_of(command), epilog=example)(command)
