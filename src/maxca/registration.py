@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import psutil
+import SimpleITK as sitk
 import torch
 
-from maxca import metrics
+from maxca import __version__, metrics
 from maxca.align import Start, align
 from maxca.data.preprocess import FAINT, Volume, content_box, crop, normalise, steps_to
 from maxca.errors import MaxcaError
@@ -100,12 +101,13 @@ def register(
     where = _device(device)
     if threads:
         torch.set_num_threads(threads)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     clock = _Clock()
     with clock.stage("read"):
         progress("reading", 0.0)
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
         moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
-        others = [read(image) for image in apply]
+        others = _named([read(image) for image in apply])
         initial, start = read_initial(initial_transform)
         check_pair(fixed_side, moving_side, initial, must_overlap=start != "center")
     with torch.no_grad():
@@ -152,7 +154,7 @@ def register(
             warped = resample(moving_side.image, grid, chain)
             labels = _labels_image(moving_side)
             warped_labels = None if labels is None else resample(labels, grid, chain, "labels")
-            applied = {_name(image, n): resample(image, grid, chain) for n, image in enumerate(others)}
+            applied = {name: resample(image, grid, chain) for name, image in others.items()}
         with clock.stage("measure"):
             progress("measuring", 0.95)
             begun = Chain((guess,)) if guess else Chain()
@@ -166,7 +168,7 @@ def register(
             }
     progress("done", 1.0)
     record = {
-        "maxca": version("maxca"),
+        "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
         "inputs": {"fixed": file_hashes(fixed_side.sources), "moving": file_hashes(moving_side.sources)},
         "settings": {
@@ -183,7 +185,7 @@ def register(
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
         "levels": [asdict(level) for level in levels],
         "metrics": measured,
-        "warnings": [w for image in (fixed_side.image, moving_side.image, *others) for w in image.warnings],
+        "warnings": [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings],
         "versions": _versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
@@ -224,6 +226,18 @@ def _labels_image(side: Side) -> Image | None:
     return None if side.labels is None else replace(side.image, data=side.labels)
 
 
+def _named(images: Sequence[Image]) -> dict[str, Image]:
+    """Further images by the name of the file they become; two must not become one."""
+    named: dict[str, Image] = {}
+    for number, image in enumerate(images):
+        name = _name(image, number)
+        if name in named or name == "labels.nii.gz":
+            other = named[name].name if name in named else "the warped labels"
+            raise MaxcaError(f"{image.name} and {other} would both become warped_{name}; rename one of the files")
+        named[name] = image
+    return named
+
+
 def _name(image: Image, number: int) -> str:
     """File name of a further warped image: that of its source, as NIfTI."""
     if image.path is None:
@@ -235,7 +249,9 @@ def _name(image: Image, number: int) -> str:
 def _folding(chain: Chain, fixed: Volume) -> dict[str, float]:
     """Measured on the nodes of the finest field (between them it is linear), inside the content of the fixed image."""
     fields = [step.grid for step in chain.steps if isinstance(step, DenseField)]
-    grid = max(fields, key=lambda g: np.prod(g.shape)) if fields else fixed.grid.every(steps_to(fixed.grid, COMPARED_AT))
+    grid = (
+        max(fields, key=lambda g: np.prod(g.shape)) if fields else fixed.grid.every(steps_to(fixed.grid, COMPARED_AT))
+    )
     content = Chain().resample(fixed.values[None].cpu(), fixed.grid, grid)[0].numpy() > FAINT
     return metrics.folding(chain, grid, content if content.any() else None)._asdict()
 
