@@ -1,0 +1,368 @@
+"""Every kind of bad input: one line on stderr that names the file, exit 1, and nothing left on the disc."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+from commands import QUICK, contents, run, start
+
+import maxca.cli.register
+import maxca.registration
+import maxca.result
+
+# Where a NIfTI-1 header keeps its fields
+DIM, PIXDIM, QFORM, SFORM, SROW = 40, 76, 252, 254, 280
+
+
+@pytest.fixture
+def refused(scans: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``maxca register`` on the pair with other words, expects it to fail cleanly and gives its one line."""
+
+    def check(*words: object, out: Path | None = None, code: int = 1, names: str = "") -> str:
+        before = contents(tmp_path)
+        pair = "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz"
+        given = [str(word) for word in words]
+        pair = tuple(w for n, w in enumerate(pair) if pair[n - n % 2] not in given)
+        capfd.readouterr()
+        ended = maxca.cli.main.main(
+            [*map(str, ("register", *QUICK, *pair, *given, "-o", out or tmp_path / "new" / "out"))]
+        )
+        shown = capfd.readouterr()
+        assert ended == code, shown.err
+        assert contents(tmp_path) == before
+        assert shown.out == ""
+        assert shown.err.count("\n") == 1, shown.err
+        assert shown.err.startswith("maxca: error: ")
+        assert names in shown.err
+        return shown.err
+
+    return check
+
+
+def spoiled(scans: Path, change: Callable[[bytearray], None], name: str = "spoiled.nii") -> Path:
+    """The moving image as plain NIfTI with some bytes changed."""
+    nib.save(nib.load(scans / "moving.nii.gz"), scans / name)
+    content = bytearray((scans / name).read_bytes())
+    change(content)
+    (scans / name).write_bytes(content)
+    return scans / name
+
+
+def altered(scans: Path, change: Callable[[np.ndarray], Any], name: str = "altered.nii.gz") -> Path:
+    """The moving image with other voxels."""
+    image = nib.load(scans / "moving.nii.gz")
+    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), scans / name)
+    return scans / name
+
+
+@pytest.mark.parametrize("side", ["-f", "-m"])
+def test_a_missing_file(refused: Callable[..., str], scans: Path, side: str) -> None:
+    assert "no such file" in refused(side, scans / "absent.nii.gz", names="absent.nii.gz")
+
+
+def test_a_missing_transform_and_points(refused: Callable[..., str], scans: Path) -> None:
+    refused("--initial-transform", scans / "absent.h5", names="absent.h5")
+    refused("--fixed-points", scans / "absent.csv", "--moving-points", scans / "moving.csv", names="absent.csv")
+
+
+def test_a_truncated_file(refused: Callable[..., str], scans: Path) -> None:
+    path = scans / "short.nii.gz"
+    path.write_bytes((scans / "moving.nii.gz").read_bytes()[:-2000])
+    assert "truncated" in refused("-m", path, names="short.nii.gz")
+
+
+def test_a_text_file_named_as_an_image(refused: Callable[..., str], scans: Path) -> None:
+    (scans / "notes.nii").write_text("not an image\n" * 100)
+    assert "not a NIfTI" in refused("-m", scans / "notes.nii", names="notes.nii")
+
+
+def test_four_dimensions(refused: Callable[..., str], scans: Path) -> None:
+    path = altered(scans, lambda data: np.stack([data, data], axis=-1))
+    assert "4-D" in refused("-m", path, names="altered.nii.gz")
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_constant_image(refused: Callable[..., str], scans: Path, value: int) -> None:
+    path = altered(scans, lambda data: np.full_like(data, value))
+    assert f"every voxel is {value}" in refused("-f", path, names="altered.nii.gz")
+
+
+def test_a_singular_affine(refused: Callable[..., str], scans: Path) -> None:
+    path = spoiled(scans, lambda b: struct.pack_into("<4f", b, SROW, 0, 0, 0, 0))
+    assert "singular" in refused("-m", path, names="spoiled.nii")
+
+
+def test_zero_spacing(refused: Callable[..., str], scans: Path) -> None:
+    def change(content: bytearray) -> None:
+        struct.pack_into("<f", content, PIXDIM + 8, 0.0)
+        struct.pack_into("<2h", content, QFORM, 1, 0)
+
+    assert "0 mm" in refused("-m", spoiled(scans, change), names="spoiled.nii")
+
+
+def test_neither_sform_nor_qform(refused: Callable[..., str], scans: Path) -> None:
+    path = spoiled(scans, lambda b: struct.pack_into("<2h", b, QFORM, 0, 0))
+    assert "sform and qform" in refused("-m", path, names="spoiled.nii")
+
+
+def test_images_apart_in_the_world(refused: Callable[..., str], scans: Path) -> None:
+    image = nib.load(scans / "moving.nii.gz")
+    affine = image.affine.copy()
+    affine[:3, 3] += 1000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), scans / "far.nii.gz")
+    fixed = str(scans / "fixed.nii.gz")
+    before = contents(scans.parent)
+    words = "register", "-f", fixed, "-m", scans / "far.nii.gz", "-o", scans / "out", "--threads", 1
+    outcome = run(*words)
+    assert outcome.code == 1
+    assert "do not overlap" in outcome.err and "far.nii.gz" in outcome.err and fixed in outcome.err
+    assert contents(scans.parent) == before
+
+
+@pytest.mark.parametrize("option", ["--fixed-labels", "--moving-labels", "--fixed-mask", "--moving-mask"])
+def test_labels_or_a_mask_on_another_grid(refused: Callable[..., str], scans: Path, option: str) -> None:
+    path = altered(scans, lambda data: np.ones_like(data[:-1]))
+    assert "grid" in refused(option, path, names="altered.nii.gz")
+
+
+@pytest.mark.parametrize("option", ["--fixed-mask", "--moving-mask"])
+def test_an_empty_mask(refused: Callable[..., str], scans: Path, option: str) -> None:
+    assert "empty" in refused(option, altered(scans, np.zeros_like), names="altered.nii.gz")
+
+
+def test_labels_that_are_no_whole_numbers(refused: Callable[..., str], scans: Path) -> None:
+    path = altered(scans, lambda data: data.astype(np.float32) / 7)
+    assert "whole numbers" in refused("--moving-labels", path, names="altered.nii.gz")
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_voxels_that_are_not_finite_are_background_with_a_warning(scans: Path, bad: float) -> None:
+    def change(data: np.ndarray) -> np.ndarray:
+        data = data.astype(np.float32)
+        data[:2] = bad
+        return data
+
+    path = altered(scans, change)
+    outcome = run(
+        "register", "-f", scans / "fixed.nii.gz", "-m", path, "-o", scans / "out", "--transform", "rigid", *QUICK
+    )
+    assert outcome.code == 0
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith(f"maxca: warning: {path}")
+    recorded = json.loads((scans / "out" / "result.json").read_text())["warnings"]
+    assert len(recorded) == 1 and "NaN or infinite" in recorded[0]
+    assert np.isfinite(nib.load(scans / "out" / "warped.nii.gz").get_fdata()).all()
+
+
+def test_a_place_that_cannot_be_written(refused: Callable[..., str], scans: Path) -> None:
+    (scans / "file").write_text("")
+    refused(out=scans / "file" / "out", names=str(scans / "file"))
+    refused(out=scans / "file", names="file")
+    if Path("/proc/self").exists():  # where even root makes no folder
+        assert "cannot write" in refused(out=Path("/proc/maxca/out"), names="/proc/maxca/out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write(refused: Callable[..., str], tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert "cannot write" in refused(out=closed / "out", names="closed/out")
+
+
+def test_an_existing_output_stays_without_overwrite(refused: Callable[..., str], scans: Path) -> None:
+    old = scans / "old"
+    old.mkdir()
+    (old / "result.json").write_text("{}")
+    assert "--overwrite" in refused(out=old, names=str(old))
+    assert (old / "result.json").read_text() == "{}"
+    (old / "result.json").rename(old / "thesis.txt")
+    assert "not an earlier output" in refused("--overwrite", out=old, names=str(old))
+
+
+@pytest.mark.parametrize("command", ["apply", "apply-points", "compose", "invert", "convert", "jacobian"])
+def test_an_existing_file_stays_without_overwrite(registered: Path, scans: Path, command: str) -> None:
+    transform, fixed = registered / "transform.h5", scans / "fixed.nii.gz"
+    words, out = {
+        "apply": (("apply", "-i", scans / "moving.nii.gz", "-r", fixed, "-t", transform), "moving.nii.gz"),
+        "apply-points": (("apply-points", "-i", scans / "fixed.csv", "-t", transform), "fixed.csv"),
+        "compose": (("transform", "compose", "-t", transform, "-t", transform), "there.h5"),
+        "invert": (("transform", "invert", "-i", transform), "there.h5"),
+        "convert": (("transform", "convert", "-i", transform), "there.h5"),
+        "jacobian": (("transform", "jacobian", "-t", transform, "-r", fixed), "moving.nii.gz"),
+    }[command]
+    (scans / "there.h5").write_text("mine")
+    before = contents(scans)
+    outcome = run(*words, "-o", scans / out)
+    assert (outcome.code, outcome.err) == (1, f"maxca: error: {scans / out} exists; pass --overwrite to replace it\n")
+    assert contents(scans) == before
+    for wrong in (scans / "absent" / out, scans / "there.docx", scans):
+        assert run(*words, "-o", wrong).code == 1
+    assert contents(scans) == before
+    assert run(*words, "-o", scans / out, "--overwrite", "-q") == (0, "", "")
+
+
+def test_a_header_that_claims_terabytes(refused: Callable[..., str], scans: Path) -> None:
+    def change(content: bytearray) -> None:
+        struct.pack_into("<4h", content, DIM, 3, 32767, 32767, 32767)
+
+    assert "TB" in refused("-m", spoiled(scans, change), names="spoiled.nii")
+    path = scans / "huge.mha"
+    header = ["ObjectType = Image", "NDims = 3", "DimSize = 100000 100000 100000", "ElementType = MET_SHORT"]
+    path.write_text("\n".join([*header, "ElementDataFile = LOCAL", ""]))
+    assert "TB" in refused("-m", path, names="huge.mha")
+
+
+def test_a_pair_too_large_for_memory(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Little:
+        available = 1_000_000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Little)
+    line = refused()
+    assert "GB of memory" in line and "--effort fast" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"), "out of memory"),
+        (ZeroDivisionError("two\nlines"), "ZeroDivisionError: two lines; run again with --debug"),
+        (PermissionError(13, "Permission denied", "secret.nii"), "secret.nii: permission denied"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_nobody_foresaw(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(maxca.registration, "align", fails)
+    assert words in refused()
+
+
+def test_debug_shows_the_traceback(scans: Path) -> None:
+    outcome = run("register", "-f", scans / "absent.nii", "-m", scans / "absent.nii", "-o", scans / "out", "--debug")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err and outcome.err.endswith("check the path\n")
+
+
+def test_names_of_further_images_that_collide(refused: Callable[..., str], scans: Path) -> None:
+    (scans / "again").mkdir()
+    again = scans / "again" / "extra.nii.gz"
+    again.write_bytes((scans / "extra.nii.gz").read_bytes())
+    refused("--apply", scans / "extra.nii.gz", "--apply", again, names="warped_extra.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--report",),
+        ("--model", "brain"),
+        ("--effort", "huge"),
+        ("--threads", "0"),
+        ("--nonsense",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_wrong_usage_is_exit_2(refused: Callable[..., str], words: tuple[str, ...]) -> None:
+    assert words[0] in refused(*words, code=2, names="maxca register --help")
+
+
+# A disc that fills
+
+
+@pytest.mark.parametrize("share", [0.05, 0.7])
+def test_a_disc_that_fills_while_writing(scans: Path, registered: Path, share: float) -> None:
+    """No file may grow beyond a share of the largest one: writing fails as on a full disc."""
+    largest = max(file.stat().st_size for file in registered.iterdir())
+    limit = int(share * largest)
+    before = contents(scans)
+
+    def small_disc() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = "register", "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz", "--save-field", *QUICK
+    words = *words, "--transform", "rigid"
+    process = start(*words, "-o", scans / "new" / "out", prepare=small_disc)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert err.count("\n") == 1, err
+    assert f"cannot write {scans / 'new' / 'out'}" in err
+    assert "free space" in err
+    assert contents(scans) == before
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("stage", ["reading", "rigid", "deform", "warping", "writing"])
+def test_ctrl_c_at_any_stage(scans: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    @contextmanager
+    def interrupted(**_: object) -> Iterator[Callable[[str, float], None]]:
+        def show(name: str, _share: float) -> None:
+            if name.startswith(stage):
+                signal.raise_signal(signal.SIGINT)
+
+        yield show
+
+    monkeypatch.setattr(maxca.cli.register, "progress_bar", interrupted)
+    check_interrupted(scans)
+
+
+def check_interrupted(scans: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    before = contents(scans)
+    words = "register", "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz", "-o", scans / "new" / "out"
+    assert run(*words, *QUICK) == (130, "", "maxca: interrupted\n")
+    assert contents(scans) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("function", ["write", "write_transform"])
+def test_ctrl_c_while_a_file_is_written(scans: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    original = getattr(maxca.result, function)
+
+    def interrupted(*words: Any, **named: Any) -> None:
+        original(*words, **named)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(maxca.result, function, interrupted)
+    check_interrupted(scans)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [(signal.SIGINT, 130, 0.15), (signal.SIGINT, 130, "reading"), (signal.SIGTERM, 143, "align")],
+)
+def test_a_real_process_that_is_interrupted(scans: Path, number: int, code: int, moment: float | str) -> None:
+    before = contents(scans)
+    words = "register", "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz", "-o", scans / "new" / "out"
+    process = start(*words, "-v", "--threads", 1)
+    assert process.stderr is not None
+    seen = ""
+    if isinstance(moment, float):
+        time.sleep(moment)
+    else:
+        while moment.replace("align", "searching") not in seen and select.select([process.stderr], [], [], 60)[0]:
+            seen += process.stderr.readline()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert contents(scans) == before

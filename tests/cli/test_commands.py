@@ -1,0 +1,372 @@
+"""The commands do what their help says, and what they write is whole and the same every time."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+import SimpleITK as sitk
+from commands import ENVIRONMENT, QUICK, contents, run
+
+import maxca
+from maxca.cli.main import main
+from maxca.geometry import Chain
+from maxca.io.images import Image, read, write
+from maxca.io.itk import read_transform, write_transform
+from maxca.io.points import read_points
+
+FILES = {
+    "warped.nii.gz",
+    "transform.h5",
+    "inverse_transform.h5",
+    "warped_labels.nii.gz",
+    "warped_extra.nii.gz",
+    "warped_other.nii.gz",
+    "displacement.nii.gz",
+    "result.json",
+}
+
+
+def pair(scans: Path) -> tuple[object, ...]:
+    return "register", "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz", *QUICK
+
+
+@pytest.fixture
+def record(registered: Path) -> dict:
+    return json.loads((registered / "result.json").read_text())
+
+
+# register
+
+
+def test_the_output_folder_holds_the_documented_files(registered: Path, scans: Path) -> None:
+    assert {file.name for file in registered.iterdir()} == FILES
+    fixed = read(scans / "fixed.nii.gz")
+    for name in ("warped.nii.gz", "warped_labels.nii.gz", "warped_extra.nii.gz", "warped_other.nii.gz"):
+        assert read(registered / name).grid.same_as(fixed.grid)
+    assert read(registered / "warped.nii.gz").dtype == np.int16
+    assert read(registered / "warped_labels.nii.gz").dtype == np.uint8
+    assert set(np.unique(read(registered / "warped_labels.nii.gz").data)) == {0, 1, 2, 3, 4}
+    chain, back = (read_transform(registered / f"{name}.h5") for name in ("transform", "inverse_transform"))
+    assert phantoms.error(chain) < 0.6 * phantoms.error(Chain())
+    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
+    assert np.abs(back.map_points(chain.map_points(points)) - points).mean() < 0.1
+
+
+def test_further_images_are_warped_like_the_first(registered: Path) -> None:
+    same = [read(registered / f"warped{name}.nii.gz").data for name in ("", "_extra", "_other")]
+    np.testing.assert_array_equal(same[0], same[1])
+    np.testing.assert_array_equal(same[0], same[2])
+
+
+def test_the_field_is_what_itk_and_ants_expect(registered: Path) -> None:
+    field = nib.load(registered / "displacement.nii.gz")
+    assert field.shape == (*phantoms.image(phantoms.grid((3.0, 3.0, 3.0))).grid.shape, 1, 3)
+    assert int(field.header["intent_code"]) == 1007
+    chain, sampled = (read_transform(registered / name) for name in ("transform.h5", "displacement.nii.gz"))
+    points = phantoms.nodes(phantoms.grid((3.0, 3.0, 3.0)))[4:-4, 4:-4, 4:-4]
+    np.testing.assert_allclose(sampled.map_points(points), chain.map_points(points), atol=1e-3)
+
+
+def test_the_record_says_what_was_done(registered: Path, record: dict) -> None:
+    assert {"maxca", "command", "inputs", "settings", "affine", "metrics", "warnings", "versions", "seconds"} < set(
+        record
+    )
+    assert {"dice_before", "dice_after", "hd95_mm_after", "tre_mm_after", "folding", "similarity"} < set(
+        record["metrics"]
+    )
+    assert record["peak_memory_mb"] > 0
+    assert all(len(digest) == 64 for side in record["inputs"].values() for digest in side.values())
+    words = shlex.split(record["command"])
+    assert words[:2] == ["maxca", "register"] and str(registered) in words
+    assert record["affine"]["reason"]
+    assert record["metrics"]["dice_after"]["mean"] > record["metrics"]["dice_before"]["mean"]
+    assert record["metrics"]["tre_mm_after"]["mean"] < record["metrics"]["tre_mm_before"]["mean"]
+
+
+def test_one_line_says_how_it_went(registered: Path) -> None:
+    line = (registered.parent / "stdout").read_text()
+    assert line.count("\n") == 1 and line.startswith(f"{registered}: lncc ")
+    for word in ("→", "Dice", "HD95", "landmarks", "folding", " s\n"):
+        assert word in line
+
+
+@pytest.mark.parametrize("kind", ["affine", "rigid"])
+def test_linear_transforms(scans: Path, kind: str) -> None:
+    outcome = run(*pair(scans), "-o", scans / "out", "--transform", kind, "-q")
+    assert outcome == (0, "", "")
+    chain = read_transform(scans / "out" / "transform.h5")
+    assert chain.is_affine
+    assert phantoms.error(chain) < phantoms.error(Chain())
+    assert len(sitk.ReadTransform(str(scans / "out" / "transform.h5")).GetParameters()) == 12
+
+
+def test_the_same_seed_and_threads_give_the_same_files(scans: Path) -> None:
+    assert run(*pair(scans), "-o", scans / "one", "--seed", 3, "--save-field").code == 0
+    assert run(*pair(scans), "-o", scans / "two", "--seed", 3, "--save-field").code == 0
+    one, two = contents(scans / "one"), contents(scans / "two")
+    records = [json.loads(each.pop("result.json")) for each in (one, two)]
+    assert one == two
+    for each in records:
+        for key in ("seconds", "peak_memory_mb", "command"):
+            del each[key]
+    assert records[0] == records[1]
+
+
+def test_overwrite_replaces_an_earlier_output(scans: Path) -> None:
+    for words in ((), ("--overwrite",)):
+        outcome = run(*pair(scans), "-o", scans / "out", "--transform", "rigid", *words)
+        assert outcome.code == 0, outcome.err
+    assert sorted(p.name for p in scans.glob("*out*")) == ["out"]
+
+
+def test_verbose_tells_the_stages_and_the_reason_of_the_affine(scans: Path) -> None:
+    outcome = run(*pair(scans), "-o", scans / "out", "--transform", "affine", "-v")
+    assert "reading" in outcome.err and "rigid" in outcome.err
+    assert "\naffine: the " in outcome.err
+    assert outcome.out.count("\n") == 1
+
+
+def test_a_start_from_a_file(scans: Path, registered: Path) -> None:
+    write_transform(maxca.Chain((maxca.Affine.identity(),)), scans / "start.tfm")
+    for start in (scans / "start.tfm", "center"):
+        words = (*pair(scans), "--initial-transform", start, "--transform", "affine", "--overwrite")
+        outcome = run(*words, "-o", scans / "out")
+        assert outcome.code == 0, outcome.err
+        assert phantoms.error(read_transform(scans / "out" / "transform.h5")) < phantoms.error(Chain())
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
+def test_slices_are_registered_in_their_plane(tmp_path: Path, suffix: str) -> None:
+    volume = phantoms.grid((2.0, 2.0, 2.0), extent=66.0)
+    middle = volume.shape[2] // 2
+    affine = np.diag([2.0, 2.0, 1.0, 1.0])
+    flat = maxca.Grid((*volume.shape[:2], 1), affine)
+    for name, through in (("fixed", lambda x: x + np.array([3.0, -2.0, 0.0])), ("moving", lambda x: x)):
+        data = phantoms.image(volume, through).data[:, :, middle : middle + 1]
+        write(data, flat, tmp_path / f"{name}{suffix}", dimension=2)
+    words = "register", "-f", tmp_path / f"fixed{suffix}", "-m", tmp_path / f"moving{suffix}", "-o", tmp_path / "out"
+    outcome = run(*words, "--threads", 1)
+    assert outcome.code == 0, outcome.err
+    result = read(tmp_path / "out" / "warped.nii.gz")
+    assert result.dimension == 2 and nib.load(tmp_path / "out" / "warped.nii.gz").ndim == 2
+    points = phantoms.nodes(flat)
+    moved = read_transform(tmp_path / "out" / "transform.h5").map_points(points) - points
+    np.testing.assert_allclose(moved[..., 2], 0, atol=1e-5)
+    center = moved[10:-10, 10:-10, 0, :2].reshape(-1, 2).mean(0)
+    np.testing.assert_allclose(center, [3, -2], atol=0.7)
+
+
+# apply
+
+
+def test_apply_repeats_what_register_did(registered: Path, scans: Path) -> None:
+    transform = registered / "transform.h5"
+    words = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", "-t", transform
+    outcome = run(*words, "-o", scans / "again.nii.gz")
+    assert outcome == (0, f"{scans / 'again.nii.gz'}\n", "")
+    again, first = read(scans / "again.nii.gz").data, read(registered / "warped.nii.gz").data
+    np.testing.assert_allclose(again.astype(int), first.astype(int), atol=1)
+    for interpolation in ("nearest", "bspline"):
+        out = scans / f"{interpolation}.mha"
+        assert run(*words, "-o", out, "--interpolation", interpolation).code == 0
+        assert np.abs(read(out).data.astype(float) - first).mean() < 30
+    labels = ("apply", "-i", scans / "moving_labels.nii.gz", *words[3:], "--interpolation", "labels")
+    assert run(*labels, "-o", scans / "labels.nii.gz").code == 0
+    np.testing.assert_array_equal(read(scans / "labels.nii.gz").data, read(registered / "warped_labels.nii.gz").data)
+
+
+def test_several_transforms_equal_the_composed_one(registered: Path, scans: Path) -> None:
+    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
+    both = "-t", scans / "shift.tfm", "-t", registered / "transform.h5"
+    assert run("transform", "compose", *both, "-o", scans / "both.h5").code == 0
+    for name, transforms in (("several", both), ("one", ("-t", scans / "both.h5"))):
+        words = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", *transforms
+        assert run(*words, "-o", scans / f"{name}.nii.gz", "-q").code == 0
+    several, one = (read(scans / f"{name}.nii.gz").data.astype(int) for name in ("several", "one"))
+    assert np.abs(several - one).max() <= 1
+    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
+    shifted = read_transform(registered / "transform.h5").map_points(points + shift(4.0)[:3, 3])
+    np.testing.assert_allclose(read_transform(scans / "both.h5").map_points(points), shifted, atol=1e-3)
+
+
+def shift(mm: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[0, 3] = mm
+    return matrix
+
+
+def test_apply_warns_of_voxels_that_are_not_finite(registered: Path, scans: Path) -> None:
+    data = np.full((8, 8, 8), 2.0, np.float32)
+    data[0] = np.nan
+    nib.save(nib.Nifti1Image(data, np.eye(4)), scans / "nan.nii.gz")
+    words = "apply", "-i", scans / "nan.nii.gz", "-r", scans / "fixed.nii.gz", "-t", registered / "transform.h5"
+    outcome = run(*words, "-o", scans / "out.nii.gz")
+    assert outcome.code == 0
+    assert outcome.err.startswith("maxca: warning: ") and "nan.nii.gz" in outcome.err
+
+
+def test_points_go_from_fixed_to_moving_space_and_back(registered: Path, scans: Path) -> None:
+    there = "apply-points", "-i", scans / "fixed.csv", "-t", registered / "transform.h5", "-o", scans / "there.csv"
+    back = (
+        "apply-points",
+        "-i",
+        scans / "there.csv",
+        "-t",
+        registered / "inverse_transform.h5",
+        "-o",
+        scans / "back.fcsv",
+    )
+    assert run(*there).out == f"{scans / 'there.csv'}: 8 points\n"
+    assert run(*back).code == 0
+    fixed, moving, moved, again = (
+        read_points(scans / name).coordinates for name in ("fixed.csv", "moving.csv", "there.csv", "back.fcsv")
+    )
+    assert np.linalg.norm(moved - moving, axis=-1).mean() < np.linalg.norm(fixed - moving, axis=-1).mean()
+    np.testing.assert_allclose(again, fixed, atol=0.3)
+
+
+# transform
+
+
+def test_invert_says_how_well(registered: Path, scans: Path) -> None:
+    outcome = run("transform", "invert", "-i", registered / "transform.h5", "-o", scans / "back.h5")
+    assert "residual" in outcome.out and outcome.out.count("\n") == 1
+    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
+    ours, theirs = (
+        read_transform(p).map_points(points) for p in (scans / "back.h5", registered / "inverse_transform.h5")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-2)
+
+
+def test_convert_to_every_format(registered: Path, scans: Path) -> None:
+    convert = "transform", "convert", "-q"
+    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
+    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
+    for suffix in (".mat", ".txt", ".h5"):
+        assert run(*convert, "-i", scans / "shift.tfm", "-o", scans / f"shift{suffix}") == (0, "", "")
+        np.testing.assert_allclose(
+            read_transform(scans / f"shift{suffix}").map_points(points), points + shift(4.0)[:3, 3]
+        )
+    fixed = "-r", scans / "fixed.nii.gz"
+    whole = read_transform(registered / "transform.h5")
+    for name, reference in (("own.nii.gz", ()), ("fixed.nii", fixed), ("fixed.h5", fixed)):
+        assert run(*convert, "-i", registered / "transform.h5", "-o", scans / name, *reference).code == 0
+        np.testing.assert_allclose(read_transform(scans / name).map_points(points), whole.map_points(points), atol=0.05)
+    assert nib.load(scans / "fixed.nii").shape[:3] == read(scans / "fixed.nii.gz").grid.shape
+    assert len(read_transform(scans / "fixed.h5").steps) == 1
+
+
+def test_convert_refuses_what_a_format_cannot_hold(registered: Path, scans: Path) -> None:
+    outcome = run("transform", "convert", "-i", registered / "transform.h5", "-o", scans / "field.tfm")
+    assert outcome.code == 1 and "affine transform only" in outcome.err
+    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
+    outcome = run("transform", "convert", "-i", scans / "shift.tfm", "-o", scans / "shift.nii.gz")
+    assert outcome.code == 1 and "no grid" in outcome.err
+
+
+def test_the_determinant_of_a_known_map(scans: Path) -> None:
+    write_transform(Chain((maxca.Affine(np.diag([1.1, 1.0, 1.0, 1.0])),)), scans / "wider.tfm")
+    words = "transform", "jacobian", "-t", scans / "wider.tfm", "-r", scans / "fixed.nii.gz"
+    outcome = run(*words, "-o", scans / "determinant.nii.gz")
+    assert outcome.out == f"{scans / 'determinant.nii.gz'}: min 1.100, mean 1.100, max 1.100, 0 % at or below 0\n"
+    np.testing.assert_allclose(read(scans / "determinant.nii.gz").data, 1.1, rtol=1e-4)
+
+
+# help, info, demo
+
+
+COMMANDS = ("", "register", "apply", "apply-points", "transform", "demo", "info")
+TRANSFORM_COMMANDS = tuple(f"transform {name}" for name in ("compose", "invert", "convert", "jacobian"))
+
+
+@pytest.mark.parametrize("words", COMMANDS + TRANSFORM_COMMANDS)
+def test_every_command_explains_itself(words: str) -> None:
+    outcome = run(*words.split(), "--help")
+    assert outcome.code == 0
+    assert "Usage: maxca" in outcome.out
+    if words not in ("", "transform"):
+        assert "Example:" in outcome.out
+
+
+def test_help_comes_within_a_second_and_loads_nothing_heavy() -> None:
+    def seconds() -> float:
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "maxca", "register", "--help"], env=ENVIRONMENT, check=True, capture_output=True
+        )
+        return time.perf_counter() - begin
+
+    code = "import sys; from maxca.cli.main import main; main(['register', '-h']); print(*sys.modules, file=sys.stderr)"
+    loaded = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    assert {"torch", "nibabel", "SimpleITK", "numpy", "scipy"}.isdisjoint(loaded.stderr.split())
+    assert min(seconds() for _ in range(3)) < 1
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    from typing import get_args, get_type_hints
+
+    from maxca import presets, registration
+    from maxca.cli.apply import apply
+    from maxca.cli.register import register
+    from maxca.geometry import INTERPOLATIONS
+    from maxca.losses.similarity import SIMILARITIES
+
+    hints = get_type_hints(register)
+    assert get_args(hints["effort"]) == presets.EFFORTS
+    assert get_args(hints["transform"]) == registration.TRANSFORMS
+    assert set(get_args(hints["similarity"])) == set(SIMILARITIES)
+    assert get_args(get_type_hints(apply)["interpolation"]) == INTERPOLATIONS
+
+
+def test_info_says_what_runs_here() -> None:
+    outcome = run("info")
+    assert outcome.code == 0
+    for word in ("maxca", "torch", "SimpleITK", "memory", "gpu", "problems"):
+        assert word in outcome.out
+
+
+def test_version() -> None:
+    outcome = run("--version")
+    assert outcome == (0, f"maxca {maxca.__version__}\n", "")
+
+
+def test_demo_shows_the_true_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from maxca import demo
+
+    seen = {}
+
+    def run_demo(out: Path, **settings: object) -> SimpleNamespace:
+        seen.update(settings, out=out)
+        return SimpleNamespace(error_before_mm=4.0, error_after_mm=0.5, folder=out, seconds=61.2)
+
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    outcome = run("demo", "-o", tmp_path / "demo", "--seed", 2)
+    assert outcome.out == f"{tmp_path / 'demo'}: true error 4.00 → 0.50 mm (88 % less), 61 s\n"
+    assert (seen["seed"], seen["overwrite"], seen["threads"]) == (2, False, None)
+
+
+def test_a_thread_may_call_the_command_line(registered: Path) -> None:
+    """Signals belong to the main thread; elsewhere they are left alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["register", "-f", "absent", "-m", "absent", "-o", str(registered)]).result() == 1
+
+
+def test_images_in_memory_have_numbered_names() -> None:
+    where = phantoms.grid((6.0, 6.0, 6.0))
+    image = phantoms.image(where)
+    extra = Image(image.data, image.grid)
+    result = maxca.register(image, image, apply=[extra], transform="rigid", effort="fast", threads=1)
+    assert set(result.applied) == {"0.nii.gz"}
