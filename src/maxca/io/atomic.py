@@ -101,6 +101,9 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         _swap(temporary, target)
         done = True
     except OSError as error:
+        ours = (str(target), str(target.with_name(f".{target.name}.")), *map(str, missing))
+        if error.filename and not str(error.filename).startswith(ours):
+            raise  # about a file that was read while the folder was being filled
         raise _cannot_write(Path(path), error) from error
     except MaxcaError as error:  # about a file in the hidden folder, whose name would mean nothing to the reader
         raise MaxcaError(str(error).replace(str(temporary), str(path))) from error
