@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_levels_go_from_coarse_to_fine_within_the_budget(name: str, effort: Effo
     levels = settings_for(grid(name), effort).levels
     factors = [level.factor for level in levels]
     assert factors == sorted(factors, reverse=True)
-    assert all(a == 2 * b for a, b in zip(factors, factors[1:], strict=False))
+    assert all(a == 2 * b for a, b in pairwise(factors))
     assert levels[-1].voxels(grid(name)) <= EFFORT[effort].voxels
     assert all(level.steps > 0 for level in levels)
 

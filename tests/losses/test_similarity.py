@@ -119,11 +119,17 @@ def test_local_ncc_of_noise_is_low_and_flat_regions_do_not_count() -> None:
     assert torch.isfinite(LocalNCC(flat, window())(torch.zeros(SHAPE).double()).gradient).all()
 
 
-def test_local_windows_are_equally_wide_in_mm() -> None:
+def test_local_windows_are_cubes_of_the_wanted_size() -> None:
+    for matrix in local_window(Grid((20, 20, 20), np.eye(4)), 125).matrices:
+        assert int((matrix[5] > 0).sum()) == 5
+
+
+def test_local_windows_hold_fewer_of_the_thick_slices() -> None:
     grid = Grid((20, 20, 12), np.diag([1.0, 1.0, 4.0, 1]))
-    along_i, _, along_k = local_window(grid, 2).matrices
-    assert int((along_i[5] > 0).sum()) == 5  # 2 mm to either side
-    torch.testing.assert_close(along_k, torch.eye(12))  # slices 4 mm apart have no neighbour within 2 mm
+    wide = [int((matrix[len(matrix) // 2] > 0).sum()) for matrix in local_window(grid, 125).matrices]
+    assert wide[0] == wide[1] > wide[2]
+    assert wide[2] * 4.0 <= wide[0] + 4.0  # mm: no wider than within the slice, but for the rounding to whole voxels
+    assert 40 <= np.prod(wide) <= 375
 
 
 @pytest.mark.parametrize("weight", [None, half_mask(), torch.rand(SHAPE, dtype=torch.float64)], ids=str)
