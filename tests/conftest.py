@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
 # Before the first import of maxca: from here on every annotated shape is checked whenever a function is called.
 install_import_hook("maxca", "shapes.check")
 

@@ -1,7 +1,7 @@
 """maxca: deformable registration of medical images.
 
-Coordinates are world RAS+ mm. A transform maps fixed world points to moving world points, the direction in which an image
-is resampled.
+Coordinates are world RAS+ mm. A transform maps fixed world points to moving world points, the direction in which an
+image is resampled.
 """
 
 from importlib import import_module

@@ -1,12 +1,13 @@
 """Rigid and affine registration.
 
-Written here rather than called from SimpleITK because its multi-threaded metrics add in the order in which threads finish:
-two runs differ from the fifth digit on, and an identical command must give identical files. It is also several times faster.
+Written here rather than called from SimpleITK because its multi-threaded metrics add in the order in which threads
+finish: two runs differ from the fifth digit on, and an identical command must give identical files. It is also several
+times faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,11 +25,11 @@ Kind = Literal["rigid", "affine"]
 Start = Literal["auto", "header", "center"]
 Metric = Callable[[Tensor, Tensor], Score]
 
-LEVELS = (8.0, 4.0, 2.0)  # mm between samples
-LOCAL = 4.0  # mm between the samples of local NCC
-WINDOW = 2  # radius of its windows, in samples
+SCALES = (8_000, 64_000, 400_000)  # samples of the fixed image at each level: 8, 4 and 2 mm apart in a head
+LOCAL = 64_000  # samples at which local NCC is taken
+WINDOW = 125  # voxels in each of its windows
 SAMPLES = 100_000  # at most, per level: more do not move the optimum by a tenth of a millimetre
-ANGLE = 25.0  # degrees around each axis from which the search starts too; its basin is about as wide
+ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
 
 
@@ -57,14 +58,15 @@ def align(
     similarity: SimilarityName = "lncc",
     initial: Affine | None = None,
     start: Start = "auto",
+    thorough: bool = True,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Alignment:
     """Find the affine that brings two images closest.
 
-    Mutual information, rigid first, from several starts at 8 mm, then affine, each from coarse to fine. Where the deformation
-    will climb local NCC, the affine ends with that too. If the images as they lie in the world (or under ``initial``) are
-    the more similar, that is returned: this step never hurts.
+    Mutual information, rigid first, from several starts, then affine, each from coarse to fine. Where the
+    deformation will climb local NCC, the affine ends with that too. If the images as they lie in the world (or under
+    ``initial``) are the more similar, that is returned: this step never hurts.
 
     Args:
         fixed: the image whose space is kept.
@@ -74,6 +76,7 @@ def align(
         initial: where to start, fixed to moving world points; replaces the search for a start.
         start: ``"header"`` trusts the positions in the files, ``"center"`` puts the centres of mass on each other,
             ``"auto"`` tries both.
+        thorough: search from turns of up to 50° rather than 25°, and end at a finer scale.
         seed: decides which samples are looked at where there are too many.
         progress: called with a line at each stage.
 
@@ -81,12 +84,13 @@ def align(
         The affine, fixed world points → moving world points, and the reason for it.
     """
     header = initial or _header(fixed, moving)
-    problems = [_Problem(fixed, moving, mm, seed) for mm in LEVELS]
+    scales, angles = (SCALES, ANGLES) if thorough else (SCALES[:-1], ANGLES[:1])
+    problems = [_Problem(fixed, moving, _apart(fixed.grid, count), seed) for count in scales]
     progress("searching a start")
-    found = _search(problems[0], _starts(fixed, moving, initial, start))
+    found = _search(problems[0], _starts(fixed, moving, initial, start, angles))
     for stage in ("rigid", "affine"):
         for problem in problems[1:]:
-            progress(f"{stage} at {problem.mm:g} mm")
+            progress(f"{stage} at {problem.mm:.2g} mm")
             found = problem.climb(found, rigid=stage == "rigid")
         if stage == kind:
             break
@@ -94,7 +98,7 @@ def align(
     name = "mutual information"
     if similarity == "lncc":
         progress("refining the affine")
-        judge, name = _LocalProblem(fixed, moving, LOCAL), "local correlation"
+        judge, name = _LocalProblem(fixed, moving, _apart(fixed.grid, LOCAL)), "local correlation"
         found = judge.climb(found, rigid=kind == "rigid")
     scores = {"header": judge.similarity(header), kind: judge.similarity(found)}
     if scores[kind] > scores["header"]:
@@ -133,7 +137,9 @@ class _Problem:
         sizes = {(False, True): 6, (False, False): 12, (True, True): 3, (True, False): 6}
         planar = self.plane is not None
         parameters = torch.zeros(sizes[planar, rigid], device=self.offsets.device, requires_grad=True)
-        optimiser = torch.optim.LBFGS([parameters], max_iter=steps, tolerance_change=1e-5, line_search_fn="strong_wolfe")
+        optimiser = torch.optim.LBFGS(
+            [parameters], max_iter=steps, tolerance_change=1e-5, line_search_fn="strong_wolfe"
+        )
 
         def loss() -> Tensor:
             optimiser.zero_grad()
@@ -145,7 +151,9 @@ class _Problem:
 
         with torch.enable_grad():
             optimiser.step(loss)
-        linear, shift = (part.detach().double().cpu().numpy() for part in _step(parameters, self.radius, rigid, self.plane))
+        linear, shift = (
+            part.detach().double().cpu().numpy() for part in _step(parameters, self.radius, rigid, self.plane)
+        )
         move = np.eye(4)
         move[:3, :3] = linear
         move[:3, 3] = self.center + shift[:, 0] - linear @ self.center
@@ -203,6 +211,12 @@ def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) 
     return torch.linalg.matrix_exp(plane @ generator @ plane.T), plane @ shift
 
 
+def _apart(grid: Grid, count: int) -> float:
+    """Distance in mm at which a lattice over ``grid`` has about ``count`` nodes."""
+    extent = [n * s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1]
+    return float((np.prod(extent) / count) ** (1 / len(extent)))
+
+
 def _plane(grid: Grid) -> Tensor | None:
     """Unit vectors (3, 2) of the plane of a 2-D image, None in 3-D."""
     if not grid.thin_axes:
@@ -220,8 +234,10 @@ def _header(fixed: Volume, moving: Volume) -> Affine:
     return Affine(matrix)
 
 
-def _starts(fixed: Volume, moving: Volume, initial: Affine | None, start: Start) -> list[Affine]:
-    """Where the search begins: translations, each also turned by ``ANGLE`` around every axis."""
+def _starts(
+    fixed: Volume, moving: Volume, initial: Affine | None, start: Start, angles: Sequence[float]
+) -> list[Affine]:
+    """Where the search begins: translations, each also turned by each of ``angles`` around every axis."""
     if initial is not None:
         return [initial]
     center = _center_of_mass(fixed)
@@ -232,7 +248,7 @@ def _starts(fixed: Volume, moving: Volume, initial: Affine | None, start: Start)
     if start != "header":
         shifts.append(_center_of_mass(moving) - center)
     axes = np.eye(3) if not fixed.grid.thin_axes else fixed.grid.direction[:, list(fixed.grid.thin_axes)].T
-    turns = [np.zeros(3), *(sign * ANGLE * axis for axis in axes for sign in (1, -1))]
+    turns = [np.zeros(3), *(angle * axis for axis in axes for size in angles for angle in (size, -size))]
     starts = []
     for shift in shifts:
         for turn in turns:
@@ -244,9 +260,10 @@ def _starts(fixed: Volume, moving: Volume, initial: Affine | None, start: Start)
 
 
 def _search(problem: _Problem, starts: list[Affine]) -> Affine:
-    """The best of a short climb from each start."""
-    climbed = [problem.climb(start, rigid=True, steps=15) for start in starts]
-    return max(climbed, key=problem.similarity)
+    """The best of the climbs from the most promising starts."""
+    tried = [problem.climb(start, rigid=True, steps=4) for start in starts]
+    promising = sorted(tried, key=problem.similarity, reverse=True)[:3]
+    return max((problem.climb(start, rigid=True) for start in promising), key=problem.similarity)
 
 
 def _center_of_mass(volume: Volume) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Instance optimisation: the deformation of one pair, found on the pair itself.
 
-A displacement lives on a lattice of nodes, about two voxels apart, and starts at zero. Each step computes the gradient of the
-similarity in closed form, smooths it, adds momentum, limits it to a fraction of a voxel, and *composes* it with the field: a
-composition of small smooth maps is a diffeomorphism. A slight smoothing of the field itself after every step keeps it regular.
-Coarse levels come first.
+A displacement lives on a lattice of nodes, about two voxels apart, and starts at zero. Each step computes the gradient
+of the similarity in closed form, smooths it, adds momentum, limits it to a fraction of a voxel, and *composes* it with
+the field: a composition of small smooth maps is a diffeomorphism. A slight smoothing of the field itself after every
+step keeps it regular. Coarse levels come first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from maxca.data.preprocess import Steps, Volume, at_scale, every, steps_within
 from maxca.geometry.grid import Grid
-from maxca.geometry.separable import gaussian, linear, per_axis
+from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
+from maxca.geometry.separable import box, gaussian, linear, per_axis
 from maxca.geometry.transforms import Affine, Chain, DenseField
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 from maxca.losses.similarity import (
@@ -32,6 +33,9 @@ from maxca.losses.similarity import (
 
 Progress = Callable[[str, int, int], None]
 
+FLATTEST = 0.1  # smallest determinant that a field may keep
+SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
+SHORTEST = 0.05  # share of the first stride below which it does not shrink
 COMPARED_AT = 2.0  # mm between the samples of the similarities that are reported
 
 
@@ -42,13 +46,13 @@ class Level:
     Args:
         factor: voxel size of the level, in multiples of the smallest spacing of the fixed image.
         steps: most steps to take.
-        window: radius of the windows of local NCC, in voxels of the level.
+        window: voxels in a window of local NCC: 125 is 5 along each axis.
         nodes: distance of the field's nodes, in voxels of the level.
     """
 
     factor: int
     steps: int
-    window: int = 2
+    window: int = 125
     nodes: int = 2
 
     def voxels(self, grid: Grid) -> int:
@@ -73,10 +77,10 @@ class Settings:
 
     levels: tuple[Level, ...]
     similarity: SimilarityName = "lncc"
-    smoothness: float = 2.0
+    smoothness: float = 3.0
     stride: float = 0.5
     momentum: float = 0.9
-    relaxation: float = 0.33
+    relaxation: float = 0.25
     patience: int = 5
     tolerance: float = 2e-3
 
@@ -111,7 +115,8 @@ def optimise(
         progress: called with (stage, steps done, steps in all).
 
     Returns:
-        The field, fixed world → fixed world before the affine, on a lattice over ``fixed.grid``; and a record of each level.
+        The field, fixed world → fixed world before the affine, on a lattice over ``fixed.grid``; and a record of each
+        level.
     """
     total = sum(level.steps for level in settings.levels)
     done = 0
@@ -125,7 +130,10 @@ def optimise(
         converged = False
         for step in range(level.steps):
             progress(stage, done + step, total)
-            values.append(problem.advance(state))
+            value = problem.advance(state)
+            if values and value < max(values):
+                problem.stride = max(SHRINK * problem.stride, SHORTEST * settings.stride * problem.spacing.min())
+            values.append(value)
             if _stalled(values, settings):
                 converged = True
                 break
@@ -133,8 +141,29 @@ def optimise(
         records.append(LevelRecord(tuple(problem.image_grid.spacing), len(values), tuple(values), converged))
         field = problem.finish(state)
     progress("deformed", total, total)
-    assert field is not None
-    return field, tuple(records)
+    if field is None:
+        field = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.values.device), fixed.grid)
+    return unfolded(field.faded()), tuple(records)
+
+
+def unfolded(field: DenseField, rounds: int = 50) -> DenseField:
+    """Smooth a field where it folds or all but does, and nowhere else, until no tetrahedron of nodes is mirrored.
+
+    Composition of smooth maps is free of folds; linear interpolation between nodes may bring back a few. Where the map
+    flattens space to less than ``FLATTEST`` of its volume, its inverse would not be worth its name.
+    """
+    displacement = field.displacement
+    ones = (1, 1, 1)
+    smooth = per_axis(gaussian, field.grid.shape, ones, ones).to(displacement.device)
+    around = per_axis(box, field.grid.shape, ones, ones).to(displacement.device)
+    for _ in range(rounds):
+        current = DenseField(displacement, field.grid)
+        folds = (nondiffeomorphic_volume(current) > 0) | (field_determinant(current) < FLATTEST)
+        if not folds.any():
+            break
+        weight = (around(folds.float()) > 0).float()
+        displacement = torch.lerp(displacement, smooth(displacement), smooth(weight))
+    return DenseField(displacement, field.grid)
 
 
 def similarity_of(fixed: Volume, moving: Volume, name: SimilarityName, chains: dict[str, Chain]) -> dict[str, float]:
@@ -211,10 +240,8 @@ class _Problem:
         if field is None:
             zeros = torch.zeros(shape, device=self.moving.values.device)
             return _State(zeros, torch.zeros_like(zeros))
-        along = transform_vectors(self.node_grid.direction.T, field.displacement.unsqueeze(0))
-        ratio = field.grid.spacing / self.node_grid.spacing
-        between = per_axis(linear, self.node_grid.shape, ratio, field.grid.shape).to(along.device)
-        displacement = between(along)
+        there = Chain((field,)).field_on(self.node_grid, device=self.moving.values.device)
+        displacement = transform_vectors(self.node_grid.direction.T, there.displacement.unsqueeze(0))
         return _State(displacement, torch.zeros_like(displacement))
 
     def advance(self, state: _State) -> float:

@@ -33,9 +33,9 @@ class Effort:
 
 
 EFFORT: dict[EffortName, Effort] = {
-    "fast": Effort(voxels=1_000_000, coarse=50, fine=30),
-    "balanced": Effort(voxels=8_000_000, coarse=60, fine=15),
-    "accurate": Effort(voxels=30_000_000, coarse=80, fine=50),
+    "fast": Effort(voxels=1_000_000, coarse=50, fine=20),
+    "balanced": Effort(voxels=8_000_000, coarse=50, fine=12),
+    "accurate": Effort(voxels=30_000_000, coarse=50, fine=30),
 }
 
 

@@ -67,7 +67,8 @@ def register(
 ) -> Result:
     """Align a moving image to a fixed one.
 
-    Images may be paths (NIfTI, MHA, NRRD, a folder with a DICOM series), nibabel or SimpleITK images, or ``maxca.Image``.
+    Images may be paths (NIfTI, MHA, NRRD, a folder with a DICOM series), nibabel or SimpleITK images, or
+    ``maxca.Image``.
 
     Args:
         fixed: the image whose space is kept.
@@ -78,7 +79,8 @@ def register(
             or ``"center"`` to start from the headers or from the centres of mass alone.
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
         similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` (other contrast) or ``"mse"``.
-        smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest spacing.
+        smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest
+            spacing.
         fixed_mask: where the similarity counts, on the grid of ``fixed``.
         moving_mask: where the moving image may pull, on the grid of ``moving``.
         fixed_labels: labels to measure overlap with, on the grid of ``fixed``; never used to align.
@@ -129,6 +131,7 @@ def register(
                 similarity=similarity,
                 initial=guess if initial.steps else None,
                 start=_start(start),
+                thorough=effort != "fast",
                 seed=seed,
                 progress=lambda stage: progress(stage, 0.06),
             )

@@ -28,8 +28,8 @@ def apply(
     Args:
         image: what to resample, in moving space; see ``maxca.read_image``.
         reference: an image whose grid the result has, in fixed space.
-        transforms: files or chains, each fixed world points → moving world points, in the order of ``antsApplyTransforms``
-            (``-t warp -t affine``): a point of the reference meets the first one first.
+        transforms: files or chains, each fixed world points → moving world points, in the order of
+            ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference meets the first one first.
         interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
             largest wins) or ``"bspline"`` (cubic).
 

@@ -39,7 +39,7 @@ class Result:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Similarity before and after, folding, inverse consistency, and Dice, HD95 and TRE where labels or points were given."""
+        """Similarity before and after, folding, residual of the inverse; Dice, HD95 and TRE if asked for."""
         return self.record["metrics"]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class Volume:
 def normalise(values: Tensor) -> Tensor:
     """Map intensities (I, J, K) linearly so that the background becomes 0 and the bright tissue 1, clipped beyond.
 
-    The range is [minimum of the bulk, 99.5th percentile of what is brighter than it]: large empty margins, as after skull
+    The range is [0.5th percentile, 99.5th percentile of what is brighter]: large empty margins, as after skull
     stripping, must not decide it.
     """
     values = values.float()
@@ -53,8 +54,8 @@ def normalise(values: Tensor) -> Tensor:
     return ((values - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)).clamp_(0, 1)
 
 
-def content_box(volume: Volume, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and one-past-highest voxel of what is brighter than the background, with ``margin`` mm around, inside the grid."""
+def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
+    """Lowest and one-past-highest voxel of what is brighter than the background, and ``margin`` mm around it."""
     bright = volume.values > FAINT
     low, high = [], []
     for axis, n in enumerate(volume.grid.shape):
@@ -64,10 +65,10 @@ def content_box(volume: Volume, margin: float) -> tuple[np.ndarray, np.ndarray]:
         extra = int(np.ceil(margin / volume.grid.spacing[axis]))
         low.append(max(first - extra, 0))
         high.append(min(last + extra + 1, n))
-    return np.array(low), np.array(high)
+    return low, high
 
 
-def crop(volume: Volume, low: np.ndarray, high: np.ndarray) -> Volume:
+def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
     """The part of a volume with ``low`` ≤ index < ``high``."""
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     mask = None if volume.mask is None else volume.mask[box]

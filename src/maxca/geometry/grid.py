@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -100,7 +100,7 @@ class Grid:
         """The grid of voxels ``low`` ≤ index < ``high``; it may reach beyond this one, to make a margin."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(np.asarray(low))
-        return Grid(tuple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
+        return Grid(_triple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
 
     def every(self, steps: Sequence[int]) -> Grid:
         """The grid whose nodes are each ``steps``-th voxel per axis, long enough to cover the last voxel.
@@ -110,4 +110,15 @@ class Grid:
         """
         affine = self.affine.copy()
         affine[:3, :3] *= np.asarray(steps)
-        return Grid(tuple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)
+        return Grid(_triple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)
+
+    def denser(self) -> Grid:
+        """The grid with one more node between any two neighbours."""
+        affine = self.affine.copy()
+        affine[:3, :3] *= [0.5 if n > 1 else 1.0 for n in self.shape]
+        return Grid(_triple(2 * n - 1 for n in self.shape), affine)
+
+
+def _triple(numbers: Iterable[int]) -> tuple[int, int, int]:
+    i, j, k = numbers
+    return i, j, k

@@ -1,46 +1,75 @@
-"""Inverting a displacement field by fixed-point iteration."""
+"""Inverting a displacement field."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxca.geometry.warp import sample, voxel_coordinates
+from maxca.geometry.warp import sample
 
-DAMP_AFTER = 15  # plain steps settle all but the most deformed nodes; damped ones converge where those oscillate
+PLAIN = 10  # steps that settle nearly all points; what is left is compressed so much that only Newton's steps converge
+NUDGE = 0.05  # voxels, to measure how the displacement changes around a point
 
 
 def invert_displacement(
-    displacement: Float[Tensor, "1 3 i j k"], spacing: np.ndarray, tolerance: float, iterations: int
-) -> tuple[Float[Tensor, "1 3 i j k"], Float[Tensor, " nodes"]]:
-    """Find v with v(y) = -d(y + v(y)) at the nodes of the grid of d.
+    displacement: Float[Tensor, "1 3 i j k"],
+    points: Float[Tensor, "1 3 n"],
+    guess: Float[Tensor, "1 3 n"],
+    tolerance: float,
+    iterations: int,
+) -> tuple[Float[Tensor, "1 3 n"], Float[Tensor, " n"]]:
+    """Find v with v(y) = -d(y + v(y)) at given points.
+
+    Fixed-point iteration, then Newton's method where that is too slow. A step that makes the error larger is taken back
+    and halved. Only points that are not settled take part in the next.
 
     Args:
-        displacement: d, in voxels of its own grid.
-        spacing: (3,) mm per voxel, to measure the residual.
-        tolerance: mm.
+        displacement: d, in voxels of its own grid, linear between them.
+        points: y, in voxels of that grid.
+        guess: v to start from.
+        tolerance: voxels; a point is settled when its error is below.
         iterations: most steps to take.
 
     Returns:
-        v in voxels, and |v(y) + d(y + v(y))| at each node in mm.
+        v, and |v(y) + d(y + v(y))| at each point, both in voxels.
     """
-    shape = displacement.shape[2:]
-    mm = torch.as_tensor(spacing, dtype=displacement.dtype, device=displacement.device).view(1, 3, 1)
-    nodes = voxel_coordinates(shape, displacement.device).flatten(2)
-    inverse = torch.zeros_like(nodes)
-    residual = torch.full(nodes.shape[2:], torch.inf, device=nodes.device)
-    active = torch.arange(nodes.shape[2], device=nodes.device)
+    inverse = guess.clone()
+    residual = torch.full(points.shape[2:], torch.inf, device=points.device)
+    active = torch.arange(points.shape[2], device=points.device)
+    at, trial = points, guess
+    best, error, step = guess, torch.zeros_like(guess), torch.ones_like(residual)
     for iteration in range(iterations):
-        at = (nodes[:, :, active] + inverse[:, :, active]).view(1, 3, -1, 1, 1)
-        error = inverse[:, :, active] + sample(displacement, at).flatten(2)
-        left = (error * mm).norm(dim=1)[0]
-        residual[active] = left
-        unsettled = left > tolerance
+        trial_error = trial + _look_up(displacement, at + trial)
+        left = trial_error.norm(dim=1)[0]
+        better = left < residual[active]
+        residual[active] = torch.where(better, left, residual[active])
+        best = torch.where(better, trial, best)
+        error = torch.where(better, trial_error, error)
+        step = torch.where(better, torch.ones_like(step), 0.5 * step)
+        inverse[:, :, active] = best
+        unsettled = residual[active] > tolerance
         if not unsettled.any():
             break
-        active = active[unsettled]
-        step = 1.0 if iteration < DAMP_AFTER else 0.5
-        inverse[:, :, active] -= step * error[:, :, unsettled]
-    return inverse.view(displacement.shape), residual
+        active, step, at = active[unsettled], step[unsettled], at[:, :, unsettled]
+        best, error = best[:, :, unsettled], error[:, :, unsettled]
+        trial = best - step * (error if iteration < PLAIN else _newton(displacement, at + best, error))
+    return inverse, residual
+
+
+def _newton(displacement: Tensor, at: Tensor, error: Tensor) -> Tensor:
+    """(I + ∇d)⁻¹ · error at points (1, 3, N)."""
+    columns = []
+    for axis in range(3):
+        nudge = torch.zeros(1, 3, 1, device=at.device)
+        nudge[0, axis] = NUDGE
+        columns.append((_look_up(displacement, at + nudge) - _look_up(displacement, at - nudge))[0] / (2 * NUDGE))
+    jacobian = torch.stack(columns, dim=-1).permute(1, 0, 2) + torch.eye(3, device=at.device)
+    # A cell that is nearly flat has a step without end: the least change that keeps it solvable.
+    jacobian = jacobian + 1e-4 * torch.eye(3, device=at.device)
+    return torch.linalg.solve(jacobian, error[0].T.unsqueeze(-1)).squeeze(-1).T.unsqueeze(0)
+
+
+def _look_up(displacement: Tensor, points: Tensor) -> Tensor:
+    """Displacements (1, 3, N) at points (1, 3, N)."""
+    return sample(displacement, points[:, :, :, None, None]).flatten(2)

@@ -1,8 +1,8 @@
 """Separable linear filters as small dense matrices, one per axis.
 
-Smoothing, restriction to a coarser lattice, interpolation from one, and the adjoints of all three are then the same three
-matrix products. On CPU and GPU these reach the speed of the matrix unit, need no padding logic and give the same bits each
-time; a window of nine voxels costs no more than one of three.
+Smoothing, restriction to a coarser lattice, interpolation from one, and the adjoints of all three are then the same
+three matrix products. On CPU and GPU these reach the speed of the matrix unit, need no padding logic and give the same
+bits each time; a window of nine voxels costs no more than one of three.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -45,8 +46,8 @@ class Separable:
         return rows / columns - 1e-3 * axis  # at equal size the last axis is cheapest: its lines are contiguous
 
 
-def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float]) -> Separable:
-    """A separable operator from ``matrix(a₀, b₀, …)`` of the first axis, ``matrix(a₁, b₁, …)`` of the second, and so on."""
+def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float] | np.ndarray) -> Separable:
+    """A separable operator from ``matrix(a₀, b₀, …)`` for the first axis, ``matrix(a₁, b₁, …)`` for the second, …."""
     return Separable(tuple(matrix(*each) for each in zip(*arguments, strict=True)))  # type: ignore[arg-type]
 
 
@@ -72,7 +73,7 @@ def box(n: int, step: int, radius: float) -> Tensor:
 
 
 def linear(n: int, step: float, nodes: int) -> Tensor:
-    """(n, nodes): linear interpolation at 0, 1/step, 2/step … between ``nodes`` values at 0, 1, 2 …, the last repeated."""
+    """(n, nodes): linear interpolation at 0, 1/step, 2/step … of ``nodes`` values at 0, 1, 2 …, the last repeated."""
     where = (torch.arange(n, dtype=torch.float64) / step).clamp(max=nodes - 1)
     return (1 - (where[:, None] - torch.arange(nodes, dtype=torch.float64)[None, :]).abs()).clamp(min=0).float()
 

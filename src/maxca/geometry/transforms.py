@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from maxca.geometry.grid import Grid
@@ -117,7 +117,10 @@ class DenseField:
 
     def __post_init__(self) -> None:
         if tuple(self.displacement.shape) != (3, *self.grid.shape):
-            raise ValueError(f"a field on {self.grid.shape} has shape {(3, *self.grid.shape)}, received {tuple(self.displacement.shape)}")
+            raise ValueError(
+                f"a field on {self.grid.shape} has shape {(3, *self.grid.shape)}, "
+                f"received {tuple(self.displacement.shape)}"
+            )
         if not bool(torch.isfinite(self.displacement).all()):
             raise ValueError("the displacement field holds NaN or infinite values")
 
@@ -133,8 +136,10 @@ class DenseField:
         moved = self._at(transform_coordinates(self.grid.world_to_voxel @ frame, points))
         return frame, points + transform_vectors(np.linalg.inv(frame[:3, :3]), moved)
 
-    def inverse(self, tolerance: float = 0.01, iterations: int = 100) -> tuple[DenseField, Residual]:
-        """Invert by fixed-point iteration, v ← v - a·(v + d(x + v)), on the nodes of the same grid.
+    def inverse(self, tolerance: float = 0.01, iterations: int = 60) -> tuple[DenseField, Residual]:
+        """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton's steps where that is too slow.
+
+        The nodes of the inverse are twice as dense: between the nodes of the field its inverse is not linear.
 
         Args:
             tolerance: mm; a node is settled when its residual is below.
@@ -143,17 +148,52 @@ class DenseField:
         Returns:
             The inverse, and the residual that remains at its nodes. Source: Chen et al., Medical Physics 35(1), 2008.
         """
-        # In voxels, so that the iteration needs no matrix; the residual goes back to mm by the largest spacing.
-        to_voxel = self.grid.world_to_voxel[:3, :3]
-        spacing = self.grid.spacing
-        voxels = transform_vectors(to_voxel, self.displacement.unsqueeze(0))
-        inverse, left = invert_displacement(voxels, spacing, tolerance, iterations)
-        displacement = transform_vectors(self.grid.affine[:3, :3], inverse)[0]
-        return DenseField(displacement, self.grid), Residual(float(left.mean()), float(left.max()))
+        voxels = transform_vectors(self.grid.world_to_voxel[:3, :3], self.displacement.unsqueeze(0))
+        largest = float(self.grid.spacing.max())
+        guess: Tensor | None = None
+        for grid in (self.grid, self.grid.denser()):
+            index = transform_coordinates(
+                self.grid.world_to_voxel @ grid.affine, voxel_coordinates(grid.shape, voxels.device)
+            ).flatten(2)
+            inverse = torch.zeros_like(index) if guess is None else sample(guess, index[..., None, None]).flatten(2)
+            # Many points at once, but not all: the iteration keeps a dozen copies of them.
+            parts = [
+                invert_displacement(voxels, points, start, tolerance / largest, iterations)
+                for points, start in zip(index.split(POINTS_AT_ONCE, 2), inverse.split(POINTS_AT_ONCE, 2), strict=True)
+            ]
+            guess = torch.cat([found for found, _ in parts], dim=2).view(1, 3, *grid.shape)
+        left = torch.cat([residual for _, residual in parts]) * largest
+        assert guess is not None
+        displacement = transform_vectors(self.grid.affine[:3, :3], guess)[0]
+        return DenseField(displacement, grid), Residual(float(left.mean()), float(left.max()))
 
     def to(self, device: torch.device) -> DenseField:
         """The field on another device."""
         return DenseField(self.displacement.to(device), self.grid)
+
+    def faded(self) -> DenseField:
+        """The same field on a larger grid, at whose border it has come to rest.
+
+        A field that ends abruptly tears space at the border of its grid and has no inverse there. Beyond each face the
+        border is repeated and fades over twice the largest displacement there, too slowly to fold.
+        """
+        low, high, wide = [], [], self.displacement
+        for axis, (n, spacing) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
+            reach = [float(self.displacement.select(1 + axis, side).norm(dim=0).max()) for side in (0, -1)]
+            before, after = ([int(2 * r / spacing) + 2 for r in reach]) if n > 1 else (0, 0)
+            low.append(-before)
+            high.append(n + after)
+            beyond = torch.cat(
+                [
+                    torch.arange(before, 0, -1) / max(before, 1),
+                    torch.zeros(n),
+                    torch.arange(1, after + 1) / max(after, 1),
+                ]
+            )
+            ramp = 0.5 + 0.5 * torch.cos(torch.pi * beyond.to(wide))
+            index = torch.arange(-before, n + after, device=wide.device).clamp(0, n - 1)
+            wide = wide.index_select(1 + axis, index) * ramp.view([-1 if a == axis else 1 for a in range(3)])
+        return DenseField(wide, self.grid.box(low, high))
 
     def _at(self, index: Tensor) -> Tensor:
         """Displacements (1, 3, …) in mm at voxel indices (1, 3, …) of the grid."""
@@ -221,10 +261,10 @@ class Chain:
                 steps.append(step)
         return Chain(tuple(steps))
 
-    def field_on(self, grid: Grid) -> DenseField:
+    def field_on(self, grid: Grid, device: torch.device | None = None) -> DenseField:
         """One field, on ``grid`` in fixed space, that holds the whole chain: affine parts too."""
         slabs = []
-        for frame, start, moved in self._slabs(grid):
+        for frame, start, moved in self._slabs(grid, device):
             # Differences of matrices first: world positions may be large, and float32 has seven digits.
             total = transform_vectors(frame[:3, :3], moved - start) + transform_coordinates(frame - grid.affine, start)
             slabs.append(total[0])
@@ -232,11 +272,11 @@ class Chain:
 
     def resample(
         self,
-        volume: Float[Tensor, "c i j k"],
+        volume: Shaped[Tensor, "c i j k"],
         grid: Grid,
         reference: Grid,
         interpolation: Interpolation = "linear",
-    ) -> Float[Tensor, "c a b d"]:
+    ) -> Shaped[Tensor, "c a b d"]:
         """Bring a volume of moving space onto a reference grid of fixed space, interpolating it once.
 
         Args:
@@ -261,7 +301,7 @@ class Chain:
         return torch.cat(slabs, dim=1)
 
     def _slabs(self, grid: Grid, device: torch.device | None = None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Voxel indices of ``grid``, some planes at a time, before and after the chain, with the frame of the latter."""
+        """Voxel indices of ``grid``, some planes at a time, before and after the chain, and the frame of the latter."""
         planes = max(1, POINTS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
         for first in range(0, grid.shape[0], planes):
             last = min(first + planes, grid.shape[0])

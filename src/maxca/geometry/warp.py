@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Padding = Literal["zeros", "border"]
@@ -57,7 +57,7 @@ def sample_unit(
 
 
 def unit_matrix(shape: torch.Size | tuple[int, ...]) -> np.ndarray:
-    """(4, 4) from voxel indices to what ``grid_sample`` wants: from -1 to 1 between the outermost voxels, as (k, j, i)."""
+    """(4, 4) from voxel indices to what ``grid_sample`` wants: -1 to 1 between the outermost voxels, as (k, j, i)."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1
     for axis, n in enumerate(shape):
@@ -74,7 +74,9 @@ def inside(coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[
     return ok[0] & ok[1] & ok[2]
 
 
-def voxel_coordinates(shape: tuple[int, ...] | torch.Size, device: torch.device | None = None) -> Float[Tensor, "1 3 i j k"]:
+def voxel_coordinates(
+    shape: tuple[int, ...] | torch.Size, device: torch.device | None = None
+) -> Float[Tensor, "1 3 i j k"]:
     """The voxel indices of a volume of this ``shape``, float32."""
     axes = [torch.arange(n, dtype=torch.float32, device=device) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
@@ -92,7 +94,7 @@ def transform_vectors(matrix: np.ndarray, vectors: Float[Tensor, "n 3 *points"])
     return (linear @ vectors.flatten(2)).view(vectors.shape)
 
 
-def interpolator(volume: Float[Tensor, "c i j k"], interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
+def interpolator(volume: Shaped[Tensor, "c i j k"], interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
     """A function from voxel indices (1, 3, A, B, D) to values (C, A, B, D) of ``volume``, 0 outside it.
 
     Raises:

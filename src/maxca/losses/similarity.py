@@ -1,12 +1,13 @@
 """Similarity of two volumes on one grid, with the gradient in closed form.
 
 Each measure is built once for a fixed volume and then called with warped ones. It returns the similarity (larger is
-better, at most 1 for NCC) and its derivative with respect to every voxel of the warped volume, times the number of voxels, so
-that the size of a gradient does not depend on the size of the image.
+better, at most 1 for NCC) and its derivative with respect to every voxel of the warped volume, times the number of
+voxels, so that the size of a gradient does not depend on the size of the image.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -18,6 +19,9 @@ from maxca.geometry.separable import Separable, box, per_axis
 
 SimilarityName = Literal["lncc", "mi", "mse"]
 SIMILARITIES: tuple[SimilarityName, ...] = get_args(SimilarityName)
+
+
+NOISE = 1e-3  # variance below which a window is flat, as a share of the mean: its correlation would be that of noise
 
 
 class Score(NamedTuple):
@@ -49,29 +53,41 @@ class LocalNCC:
     """
 
     def __init__(self, fixed: Float[Tensor, "i j k"], window: Separable, mask: Tensor | None = None) -> None:
-        self.fixed = fixed
+        self.mask = mask
+        self.fixed = fixed if mask is None else fixed * mask
         self.window = window
         self.spread = window.adjoint
-        self.mean = window(fixed)
-        self.variance = (window(fixed * fixed) - self.mean**2).clamp(min=0)
-        self.weight = torch.ones_like(self.mean) if mask is None else window(mask)
-        floor = 1e-3 * self.variance.mean()
-        self.weight = self.weight * (self.variance > floor)
-        self.noise = floor
+        self.share = None if mask is None else window(mask)
+        self.mean = self._means(self.fixed)
+        self.variance = (self._means(self.fixed * fixed) - self.mean**2).clamp(min=0)
+        seen = torch.ones_like(self.mean) if self.share is None else self.share
+        self.noise = NOISE * (self.variance * seen).sum() / seen.sum().clamp(min=1e-6)
+        self.weight = seen * (self.variance > self.noise)
         self.total = self.weight.sum().clamp(min=1e-6)
 
     def __call__(self, warped: Float[Tensor, "i j k"]) -> Score:
         """See ``Similarity``."""
-        mean = self.window(warped)
-        variance = (self.window(warped * warped) - mean**2).clamp(min=0) + self.noise
-        cross = self.window(self.fixed * warped) - self.mean * mean
+        inside = warped if self.mask is None else warped * self.mask
+        mean = self._means(inside)
+        variance = (self._means(inside * warped) - mean**2).clamp(min=0) + self.noise
+        cross = self._means(self.fixed * warped) - self.mean * mean
         per_cross = self.weight * cross / ((self.variance + self.noise) * variance)
         value = (per_cross * cross).sum() / self.total
         a = per_cross * (2 / self.total)
         b = a * cross / variance
-        a_spread, b_spread, constant = self.spread(torch.stack([a, b, b * mean - a * self.mean]))
+        parts = torch.stack([a, b, b * mean - a * self.mean])
+        if self.share is not None:
+            parts = parts / self.share.clamp(min=1e-6)
+        a_spread, b_spread, constant = self.spread(parts)
         gradient = torch.addcmul(constant, self.fixed, a_spread).addcmul_(warped, b_spread, value=-1)
+        if self.mask is not None:
+            gradient = gradient * self.mask
         return Score(value, gradient * warped.numel())
+
+    def _means(self, masked: Tensor) -> Tensor:
+        """Means over the part of each window that is inside the mask."""
+        means: Tensor = self.window(masked)
+        return means if self.share is None else means / self.share.clamp(min=1e-6)
 
 
 class MutualInformation:
@@ -137,14 +153,18 @@ class MeanSquares:
         return Score(value, weighted * (2 * warped.numel() / self.total))
 
 
-def local_window(grid: Grid, radius: float) -> Separable:
-    """Means over windows of ``radius`` times the smallest spacing, in mm the same along every axis, for ``LocalNCC``.
+def local_window(grid: Grid, voxels: int) -> Separable:
+    """Means over windows of about ``voxels`` voxels, as wide in mm along every axis, for ``LocalNCC``.
 
-    The windows lie around every second voxel: neighbours overlap by four fifths, and the work falls eightfold.
+    Thick slices and 2-D images make a window flat; it is then wider within the slice, because a correlation of few
+    voxels is noise. The windows lie around every second voxel: neighbours overlap by four fifths, and the work falls
+    eightfold.
     """
     smallest = min(s for s, n in zip(grid.spacing, grid.shape, strict=True) if n > 1)
-    radii = [radius * smallest / s for s in grid.spacing]
-    apart = [2 if n > 4 * radius and r >= 1 else 1 for n, r in zip(grid.shape, radii, strict=True)]
+    share = [smallest / s if n > 1 else 0.0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
+    radius = max(range(1, 16), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
+    radii = [radius * s for s in share]
+    apart = [2 if r >= 2 and n > 4 * r else 1 for r, n in zip(radii, grid.shape, strict=True)]
     return per_axis(box, grid.shape, apart, radii)
 
 
