@@ -58,7 +58,7 @@ def test_rows_that_are_there_are_not_done_again(tmp_path: Path, monkeypatch: pyt
     versus_peers.main([*command, "--group", "inter"])
     assert asked[2:] == [("greedy", 2), ("syn", 2)]
     assert len(versus_peers.read_rows(tmp_path / "out.csv")) == 4
-    assert "| greedy | 2 |" in (tmp_path / "out.md").read_text()
+    assert "| greedy | 2 |" in (tmp_path / "out.md").read_text(encoding="utf-8")
 
 
 def test_the_table_has_mean_and_deviation_and_counts_failures(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from maxca.data.preprocess import Steps, Volume, at_scale, every, steps_within
 from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.geometry.separable import box, gaussian, linear, per_axis
+from maxca.geometry.separable import box, cubic, gaussian, per_axis
 from maxca.geometry.transforms import Affine, Chain, DenseField
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 from maxca.losses.similarity import (
@@ -33,7 +33,7 @@ from maxca.losses.similarity import (
 
 Progress = Callable[[str, int, int], None]
 
-FLATTEST = 0.1  # smallest determinant that a field may keep
+FLATTEST = 0.1  # smallest determinant that the nodes keep: where space is flatter, the inverse is not worth its name
 SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
 SHORTEST = 0.05  # share of the first stride below which it does not shrink
 COMPARED_AT = 2.0  # mm between the samples of the similarities that are reported
@@ -139,18 +139,22 @@ def optimise(
                 break
         done += level.steps
         records.append(LevelRecord(tuple(problem.image_grid.spacing), len(values), tuple(values), converged))
-        field = problem.finish(state)
+        field = problem.finish(state, on_nodes=level is not settings.levels[-1])
     progress("deformed", total, total)
     if field is None:
         field = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.values.device), fixed.grid)
-    return unfolded(field.faded()), tuple(records)
+    return field.faded().rounded(), tuple(records)
 
 
-def unfolded(field: DenseField, rounds: int = 50) -> DenseField:
+def unfolded(field: DenseField, flattest: float = 0.0, rounds: int = 50) -> DenseField:
     """Smooth a field where it folds or all but does, and nowhere else, until no tetrahedron of nodes is mirrored.
 
-    Composition of smooth maps is free of folds; linear interpolation between nodes may bring back a few. Where the map
-    flattens space to less than ``FLATTEST`` of its volume, its inverse would not be worth its name.
+    Composition of smooth maps is free of folds; interpolation between nodes may bring back a few.
+
+    Args:
+        field: any field.
+        flattest: where the determinant is smaller than this, the field is smoothed too.
+        rounds: most times to look.
     """
     displacement = field.displacement
     ones = (1, 1, 1)
@@ -158,7 +162,9 @@ def unfolded(field: DenseField, rounds: int = 50) -> DenseField:
     around = per_axis(box, field.grid.shape, ones, ones).to(displacement.device)
     for _ in range(rounds):
         current = DenseField(displacement, field.grid)
-        folds = (nondiffeomorphic_volume(current) > 0) | (field_determinant(current) < FLATTEST)
+        folds = nondiffeomorphic_volume(current) > 0
+        if flattest > 0:
+            folds |= field_determinant(current) < flattest
         if not folds.any():
             break
         weight = (around(folds.float()) > 0).float()
@@ -216,7 +222,7 @@ class _Problem:
         apart = steps_within(self.image_grid, level.nodes * mm)
         self.node_grid = self.image_grid.every(apart)
         shape, nodes = self.image_grid.shape, self.node_grid.shape
-        self.expand = per_axis(linear, shape, apart, nodes).to(device)
+        self.expand = per_axis(cubic, shape, apart, nodes).to(device)
         reach = settings.smoothness * level.factor / self.node_grid.spacing
         smooth = per_axis(gaussian, nodes, (1, 1, 1), reach).to(device)
         self.collect = smooth @ self.expand.adjoint
@@ -260,9 +266,12 @@ class _Problem:
         state.displacement = self.relax(self._compose(state.displacement, update))
         return float(value)
 
-    def finish(self, state: _State) -> DenseField:
-        """The field of a state, in world mm."""
-        return DenseField(transform_vectors(self.node_grid.direction, state.displacement)[0], self.node_grid)
+    def finish(self, state: _State, *, on_nodes: bool) -> DenseField:
+        """The field of a state in world mm, on its nodes, or on the voxels of the level, as smooth as it is there."""
+        field = DenseField(transform_vectors(self.node_grid.direction, state.displacement)[0], self.node_grid)
+        if on_nodes:
+            return field
+        return unfolded(DenseField(self.expand(unfolded(field, FLATTEST).displacement), self.image_grid))
 
     def _compose(self, displacement: Tensor, update: Tensor) -> Tensor:
         """Displacement of (id + displacement) ∘ (id + update)."""

@@ -20,15 +20,15 @@ import torch
 
 from maxca import __version__, metrics
 from maxca.align import Start, align
-from maxca.data.preprocess import FAINT, Volume, content_box, crop, normalise, steps_to
+from maxca.data.preprocess import FAINT, Volume, content_box, crop, every, normalise
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain, DenseField, Grid
+from maxca.geometry import Chain, Grid
 from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
-from maxca.optimise import LevelRecord, optimise, similarity_of
+from maxca.optimise import LevelRecord, level_steps, optimise, similarity_of
 from maxca.presets import EFFORTS, EffortName, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
@@ -37,7 +37,6 @@ TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 MARGIN = 10.0  # mm around the content of an image that take part
-COMPARED_AT = 2.0  # mm, where an affine has no field whose nodes could tell
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
 Progress = Callable[[str, float], None]
@@ -164,7 +163,7 @@ def register(
             scores = similarity_of(fixed_volume, moving_volume, similarity, {"before": begun, "after": found})
             measured = {
                 "similarity": {"name": similarity, **scores},
-                "folding": _folding(chain, fixed_volume),
+                "folding": _folding(chain, fixed_volume, settings.levels[-1].factor),
                 "inverse_residual_mm": residual._asdict(),
                 **_overlap(fixed_side, labels, warped_labels),
                 **_landmark_error(fixed_side, moving_side, chain),
@@ -249,14 +248,11 @@ def _name(image: Image, number: int) -> str:
     return f"{stem}.nii.gz"
 
 
-def _folding(chain: Chain, fixed: Volume) -> dict[str, float]:
-    """Measured on the nodes of the finest field (between them it is linear), inside the content of the fixed image."""
-    fields = [step.grid for step in chain.steps if isinstance(step, DenseField)]
-    grid = (
-        max(fields, key=lambda g: np.prod(g.shape)) if fields else fixed.grid.every(steps_to(fixed.grid, COMPARED_AT))
-    )
-    content = Chain().resample(fixed.values[None].cpu(), fixed.grid, grid)[0].numpy() > FAINT
-    return metrics.folding(chain, grid, content if content.any() else None)._asdict()
+def _folding(chain: Chain, fixed: Volume, factor: int) -> dict[str, float]:
+    """Measured at the voxels of the finest level, between which the field is linear, inside the fixed content."""
+    lattice = every(fixed, level_steps(fixed.grid, factor))
+    content = lattice.values.cpu().numpy() > FAINT
+    return metrics.folding(chain, lattice.grid, content if content.any() else None)._asdict()
 
 
 def _overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Result:
             _write(image, place / f"warped_{name}")
         if save_field:
             write_transform(self.chain, place / "displacement.nii.gz", grid=self.fixed_grid)
-        (place / "result.json").write_text(json.dumps(self.record, indent=2, default=_plain) + "\n")
+        (place / "result.json").write_text(json.dumps(self.record, indent=2, default=_plain) + "\n", encoding="utf-8")
 
 
 def _write(image: Image, path: Path) -> None:

@@ -74,12 +74,26 @@ def test_a_fold_is_reported_as_a_residual_and_never_as_nan() -> None:
     assert residual.max > 1
 
 
-def test_residuals_are_in_mm_along_each_axis() -> None:
-    # Nothing is done where the tolerance is met from the start: what is left is 1 voxel, 5 mm along the last axis.
+def test_a_point_that_is_settled_from_the_start_stays_where_it_is() -> None:
     displacement = torch.zeros(1, 3, 6, 6, 6)
     displacement[:, 2] = 1
-    _, residual = invert_displacement(displacement, np.array([1.0, 1.0, 5.0]), tolerance=10, iterations=5)
-    torch.testing.assert_close(residual, torch.full((216,), 5.0))
+    points = torch.tensor([[[2.0, 3.0], [2.0, 3.0], [2.0, 3.0]]])
+    guess = torch.zeros_like(points)
+    inverse, residual = invert_displacement(displacement, points, guess, tolerance=2, iterations=5)
+    assert (inverse == 0).all()
+    torch.testing.assert_close(residual, torch.ones(2))
+
+
+def test_newton_settles_what_is_squeezed_too_much_for_plain_steps() -> None:
+    # Along one axis x + d(x) has slope 0.05 and then 1.95, so plain steps crawl where it is nearly flat.
+    position = torch.arange(20.0)
+    squeezed = torch.where(position < 10, -0.95 * position, -9.5 + 0.95 * (position - 10))
+    displacement = torch.zeros(1, 3, 20, 4, 4)
+    displacement[0, 0] = squeezed.view(-1, 1, 1)
+    points = torch.tensor([[[0.1, 0.3, 0.45], [2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]])
+    inverse, residual = invert_displacement(displacement, points, torch.zeros_like(points), 1e-4, 40)
+    torch.testing.assert_close(points[0, 0] + inverse[0, 0], points[0, 0] / 0.05, atol=1e-2, rtol=0)
+    assert residual.max() <= 1e-4
 
 
 def test_a_chain_is_undone_by_its_inverse() -> None:

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 from maxca.geometry import Grid
-from maxca.geometry.separable import Separable, box, gaussian, linear, per_axis
+from maxca.geometry.separable import Separable, box, cubic, gaussian, per_axis
 
 N = 41
 SIGNAL = np.random.default_rng(0).random(N)
@@ -39,12 +39,22 @@ def test_boxes_are_those_of_scipy_inside_the_borders(step: int, radius: int) -> 
     np.testing.assert_allclose(applied(box(N, step, radius))[inner], expected[inner], atol=1e-6)
 
 
-@pytest.mark.parametrize("step", [1, 2, 2.5, 0.4])
-def test_linear_interpolation_is_that_of_numpy(step: float) -> None:
+@pytest.mark.parametrize("step", [1, 2, 2.5, 4])
+def test_cubic_interpolation_meets_its_nodes_and_follows_a_parabola(step: float) -> None:
     nodes = 9
-    values = SIGNAL[:nodes]
-    expected = np.interp(np.arange(N) / step, np.arange(nodes), values)  # repeats the last value beyond the end
-    np.testing.assert_allclose(linear(N, step, nodes).double().numpy() @ values, expected, atol=1e-6)
+    n = int((nodes - 1) * step) + 1
+    where = np.arange(n) / step
+    values = 0.3 * np.arange(nodes) ** 2 - 2 * np.arange(nodes) + 1
+    found = cubic(n, step, nodes).double().numpy() @ values
+    inner = (where >= 1) & (where <= nodes - 2)
+    np.testing.assert_allclose(found[inner], (0.3 * where**2 - 2 * where + 1)[inner], atol=1e-5)
+    at_nodes = where == np.rint(where)
+    np.testing.assert_allclose(found[at_nodes], values[where[at_nodes].astype(int)], atol=1e-5)
+
+
+def test_cubic_interpolation_repeats_the_last_value_beyond_the_end() -> None:
+    assert (cubic(20, 2, 4)[7:].sum(1) == 1).all()
+    assert (cubic(20, 2, 4)[7:, -1] == 1).all()
 
 
 @pytest.mark.parametrize(("n", "step"), SIZES)
@@ -61,13 +71,14 @@ def test_the_nodes_are_those_of_grid_every(n: int, step: int) -> None:
     assert (nodes - 1) * step >= n - 1, "the lattice covers the last voxel"
     for matrix in (gaussian(n, step, 1.0), gaussian(n, step, 0.0), box(n, step, 1.0)):
         assert matrix.shape == (nodes, n)
-    assert linear(n, step, nodes).shape == (n, nodes)
+    assert cubic(n, step, nodes).shape == (n, nodes)
 
 
-def test_what_is_linear_between_the_nodes_survives_sampling_and_interpolation() -> None:
-    nodes = torch.rand(6)
-    fine = linear(16, 3, 6) @ nodes
-    torch.testing.assert_close(linear(16, 3, 6) @ (gaussian(16, 3, 0.0) @ fine), fine)
+def test_the_slope_of_cubic_interpolation_has_no_jumps() -> None:
+    values = torch.rand(7)
+    fine = cubic(601, 100, 7) @ values
+    slope = fine.diff()
+    assert float(slope.diff().abs().max()) < 0.05 * float(slope.abs().max())
 
 
 def test_a_separable_operator_acts_along_each_axis_in_turn() -> None:

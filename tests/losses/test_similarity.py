@@ -43,12 +43,18 @@ def means(values: np.ndarray, step: int) -> np.ndarray:
 
 def slow_local_ncc(fixed: np.ndarray, warped: np.ndarray, mask: np.ndarray | None, step: int) -> float:
     """Straight from the definition, with the floors of ``LocalNCC``."""
-    fixed_mean, warped_mean = means(fixed, step), means(warped, step)
-    fixed_variance = np.maximum(means(fixed**2, step) - fixed_mean**2, 0)
-    warped_variance = np.maximum(means(warped**2, step) - warped_mean**2, 0)
-    cross = means(fixed * warped, step) - fixed_mean * warped_mean
-    floor = 1e-3 * fixed_variance.mean()
-    weight = (1 if mask is None else means(mask, step)) * (fixed_variance > floor)
+    mask = np.ones_like(fixed) if mask is None else mask
+    share = means(mask, step)
+
+    def inside(values: np.ndarray) -> np.ndarray:
+        return np.where(share > 1e-9, means(mask * values, step) / np.maximum(share, 1e-9), 0)
+
+    fixed_mean, warped_mean = inside(fixed), inside(warped)
+    fixed_variance = np.maximum(inside(fixed**2) - fixed_mean**2, 0)
+    warped_variance = np.maximum(inside(warped**2) - warped_mean**2, 0)
+    cross = inside(fixed * warped) - fixed_mean * warped_mean
+    floor = 1e-3 * (share * fixed_variance).sum() / share.sum()
+    weight = share * (fixed_variance > floor)
     return float((weight * cross**2 / ((fixed_variance + floor) * (warped_variance + floor))).sum() / weight.sum())
 
 
@@ -143,6 +149,15 @@ def test_mutual_information_is_that_of_the_joint_histogram(weight: Tensor | None
     assert float(score.value) == pytest.approx(float(expected), rel=1e-6)
     scale = float(gradient.abs().max()) * warped.numel()
     torch.testing.assert_close(score.gradient.double(), gradient * warped.numel(), rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_local_ncc_does_not_see_what_the_mask_hides() -> None:
+    fixed, warped, lesion = image(0), image(1), image(1)
+    lesion[6:] = 7.0
+    measure = LocalNCC(fixed, window(2), half_mask())
+    seen, hidden = measure(warped), measure(lesion)
+    assert float(seen.value) == pytest.approx(float(hidden.value), rel=1e-9)
+    torch.testing.assert_close(seen.gradient, hidden.gradient)
 
 
 def test_mutual_information_takes_weights_per_call_too() -> None:

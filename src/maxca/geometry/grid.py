@@ -112,12 +112,6 @@ class Grid:
         affine[:3, :3] *= np.asarray(steps)
         return Grid(_triple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)
 
-    def denser(self) -> Grid:
-        """The grid with one more node between any two neighbours."""
-        affine = self.affine.copy()
-        affine[:3, :3] *= [0.5 if n > 1 else 1.0 for n in self.shape]
-        return Grid(_triple(2 * n - 1 for n in self.shape), affine)
-
 
 def _triple(numbers: Iterable[int]) -> tuple[int, int, int]:
     i, j, k = numbers

@@ -72,10 +72,25 @@ def box(n: int, step: int, radius: float) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def linear(n: int, step: float, nodes: int) -> Tensor:
-    """(n, nodes): linear interpolation at 0, 1/step, 2/step … of ``nodes`` values at 0, 1, 2 …, the last repeated."""
+def cubic(n: int, step: float, nodes: int) -> Tensor:
+    """(n, nodes): values at 0, 1/step, 2/step … of a smooth curve through ``nodes`` values at 0, 1, 2 ….
+
+    Cubic convolution: slopes have no jumps, straight lines stay straight but for the last interval at each end, where
+    the outermost value is repeated. Source: Keys, IEEE Trans. ASSP 29(6), 1981, with a = -1/2.
+    """
     where = (torch.arange(n, dtype=torch.float64) / step).clamp(max=nodes - 1)
-    return (1 - (where[:, None] - torch.arange(nodes, dtype=torch.float64)[None, :]).abs()).clamp(min=0).float()
+    first = where.floor().long()
+    t = where - first
+    taps = (
+        (-t + 2 * t**2 - t**3) / 2,
+        (2 - 5 * t**2 + 3 * t**3) / 2,
+        (t + 4 * t**2 - 3 * t**3) / 2,
+        (-(t**2) + t**3) / 2,
+    )
+    matrix = torch.zeros(n, nodes, dtype=torch.float64)
+    for shift, tap in enumerate(taps, start=-1):
+        matrix.index_put_((torch.arange(n), (first + shift).clamp(0, nodes - 1)), tap, accumulate=True)
+    return matrix.float()
 
 
 def _nodes(n: int, step: int) -> Tensor:

@@ -324,10 +324,7 @@ def _itk_parameters(step: Transform) -> tuple[str, np.ndarray, np.ndarray]:
         grid = step.grid
         direction = (grid.direction * FLIP[:, None]).ravel()
         fixed = np.concatenate([grid.shape, grid.origin * FLIP, grid.spacing, direction])
-        # A few ten-thousandths of a voxel: the digits below are noise, and double the size of the compressed file.
-        quantum = np.float32(2.0 ** np.floor(np.log2(grid.spacing.min() / 4000)))
-        vectors = np.rint(_itk_vectors(step) / quantum) * quantum
-        return "DisplacementFieldTransform", fixed, vectors.transpose(2, 1, 0, 3).ravel()
+        return "DisplacementFieldTransform", fixed, _itk_vectors(step).transpose(2, 1, 0, 3).ravel()
     raise MaxcaError(f"a {type(step).__name__} cannot be written; put it on a grid with Chain.field_on first")
 
 

@@ -61,7 +61,8 @@ class LocalNCC:
         self.mean = self._means(self.fixed)
         self.variance = (self._means(self.fixed * fixed) - self.mean**2).clamp(min=0)
         seen = torch.ones_like(self.mean) if self.share is None else self.share
-        self.noise = NOISE * (self.variance * seen).sum() / seen.sum().clamp(min=1e-6)
+        typical = (self.variance * seen).sum() / seen.sum().clamp(min=1e-6)
+        self.noise = (NOISE * typical).clamp(min=1e-12)
         self.weight = seen * (self.variance > self.noise)
         self.total = self.weight.sum().clamp(min=1e-6)
 
@@ -162,7 +163,8 @@ def local_window(grid: Grid, voxels: int) -> Separable:
     """
     smallest = min(s for s, n in zip(grid.spacing, grid.shape, strict=True) if n > 1)
     share = [smallest / s if n > 1 else 0.0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
-    radius = max(range(1, 16), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
+    widest = max(2, max(grid.shape) // 8)  # a window that spans the image sees no detail
+    radius = max(range(1, widest + 1), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
     radii = [radius * s for s in share]
     apart = [2 if r >= 2 and n > 4 * r else 1 for r, n in zip(radii, grid.shape, strict=True)]
     return per_axis(box, grid.shape, apart, radii)
