@@ -131,11 +131,18 @@ def test_local_windows_are_cubes_of_the_wanted_size() -> None:
 
 
 def test_local_windows_hold_fewer_of_the_thick_slices() -> None:
-    grid = Grid((20, 20, 12), np.diag([1.0, 1.0, 4.0, 1]))
+    grid = Grid((48, 48, 12), np.diag([1.0, 1.0, 4.0, 1]))
     wide = [int((matrix[len(matrix) // 2] > 0).sum()) for matrix in local_window(grid, 125).matrices]
     assert wide[0] == wide[1] > wide[2]
     assert wide[2] * 4.0 <= wide[0] + 4.0  # mm: no wider than within the slice, but for the rounding to whole voxels
     assert 40 <= np.prod(wide) <= 375
+
+
+def test_local_windows_of_a_small_slice_stay_small() -> None:
+    wide = [
+        int((matrix[len(matrix) // 2] > 0).sum()) for matrix in local_window(Grid((32, 32, 1), np.eye(4)), 125).matrices
+    ]
+    assert wide == [9, 9, 1]
 
 
 @pytest.mark.parametrize("weight", [None, half_mask(), torch.rand(SHAPE, dtype=torch.float64)], ids=str)
