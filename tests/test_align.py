@@ -177,6 +177,16 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert first.similarity == second.similarity
 
 
+def test_another_contrast_is_noticed_and_left_to_mutual_information() -> None:
+    truth = moved((0.0, 3.0, 5.0), (4.0, -5.0, 3.0))
+    fixed, moving = seen(truth), seen(STILL)
+    bent = Volume(1 - (2 * moving.values - 1).abs(), moving.grid)
+    assert align(fixed, moving, kind="rigid").same_contrast
+    other = align(fixed, bent, kind="rigid")
+    assert not other.same_contrast
+    assert "mutual information" in other.reason
+
+
 def test_progress_is_told_in_words() -> None:
     lines: list[str] = []
     align(seen(STILL), seen(STILL), progress=lines.append)

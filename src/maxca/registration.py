@@ -169,6 +169,7 @@ def register(
                 **_landmark_error(fixed_side, moving_side, chain),
             }
     progress("done", 1.0)
+    noticed = [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings]
     record = {
         "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
@@ -187,7 +188,7 @@ def register(
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
         "levels": [asdict(level) for level in levels],
         "metrics": measured,
-        "warnings": [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings],
+        "warnings": [*_advice(alignment.same_contrast, similarity), *noticed],
         "versions": _versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
@@ -280,6 +281,12 @@ def _landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
 
 def _start(word: str) -> Start:
     return "header" if word == "header" else "center" if word == "center" else "auto"
+
+
+def _advice(same_contrast: bool, similarity: SimilarityName) -> list[str]:
+    if same_contrast or similarity == "mi":
+        return []
+    return [f"the images differ in contrast, which {similarity} does not expect; consider --similarity mi"]
 
 
 def _check_options(
