@@ -204,3 +204,11 @@ def test_progress_counts_to_the_end() -> None:
     done = [each[1] for each in seen]
     assert done == sorted(done)
     assert seen[-1][1] == seen[-1][2]
+
+
+def test_where_the_fixed_image_has_an_empty_margin_its_border_stays_at_rest() -> None:
+    roomy, tight = phantoms.grid(extent=78.0), phantoms.grid(extent=40.0)
+    for where, rests in ((roomy, True), (tight, False)):
+        field, _ = optimise(volume(where, waves), volume(roomy), STILL, settings(where))
+        border = np.linalg.norm(field.map_points(where.corners) - where.corners, axis=-1)
+        assert (border.max() < 0.2) == rests

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxca.data.preprocess import Steps, Volume, at_scale, every, steps_within
+from maxca.data.preprocess import FAINT, Steps, Volume, at_scale, every, steps_within
 from maxca.geometry.grid import Grid
-from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.geometry.separable import box, cubic, gaussian, per_axis
+from maxca.geometry.repair import unfolded
+from maxca.geometry.separable import Separable, cubic, gaussian, per_axis
 from maxca.geometry.transforms import Affine, Chain, DenseField
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 from maxca.losses.similarity import (
@@ -36,6 +36,7 @@ Progress = Callable[[str, int, int], None]
 FLATTEST = 0.1  # smallest determinant that the nodes keep: where space is flatter, the inverse is not worth its name
 SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
 SHORTEST = 0.05  # share of the first stride below which it does not shrink
+EMPTY = 5.0  # mm without content at a face of the fixed image, for its border to be kept at rest
 COMPARED_AT = 2.0  # mm between the samples of the similarities that are reported
 
 
@@ -143,33 +144,7 @@ def optimise(
     progress("deformed", total, total)
     if field is None:
         field = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.values.device), fixed.grid)
-    return field.faded().rounded(), tuple(records)
-
-
-def unfolded(field: DenseField, flattest: float = 0.0, rounds: int = 50) -> DenseField:
-    """Smooth a field where it folds or all but does, and nowhere else, until no tetrahedron of nodes is mirrored.
-
-    Composition of smooth maps is free of folds; interpolation between nodes may bring back a few.
-
-    Args:
-        field: any field.
-        flattest: where the determinant is smaller than this, the field is smoothed too.
-        rounds: most times to look.
-    """
-    displacement = field.displacement
-    ones = (1, 1, 1)
-    smooth = per_axis(gaussian, field.grid.shape, ones, ones).to(displacement.device)
-    around = per_axis(box, field.grid.shape, ones, ones).to(displacement.device)
-    for _ in range(rounds):
-        current = DenseField(displacement, field.grid)
-        folds = nondiffeomorphic_volume(current) > 0
-        if flattest > 0:
-            folds |= field_determinant(current) < flattest
-        if not folds.any():
-            break
-        weight = (around(folds.float()) > 0).float()
-        displacement = torch.lerp(displacement, smooth(displacement), smooth(weight))
-    return DenseField(displacement, field.grid)
+    return field.faded(), tuple(records)
 
 
 def similarity_of(fixed: Volume, moving: Volume, name: SimilarityName, chains: dict[str, Chain]) -> dict[str, float]:
@@ -183,14 +158,9 @@ def similarity_of(fixed: Volume, moving: Volume, name: SimilarityName, chains: d
     return scores
 
 
-def smallest_spacing(grid: Grid) -> float:
-    """Spacing in mm of the finest axis along which there is more than one voxel."""
-    return float(min(s for s, n in zip(grid.spacing, grid.shape, strict=True) if n > 1))
-
-
 def level_steps(grid: Grid, factor: int) -> Steps:
     """Which voxels of the fixed grid make a level: each how-manieth along every axis."""
-    return steps_within(grid, factor * smallest_spacing(grid))
+    return steps_within(grid, factor * grid.smallest_spacing)
 
 
 def _stalled(values: list[float], settings: Settings) -> bool:
@@ -213,7 +183,7 @@ class _Problem:
 
     def __init__(self, fixed: Volume, moving: Volume, affine: Affine, level: Level, settings: Settings) -> None:
         device = fixed.values.device
-        base = smallest_spacing(fixed.grid)
+        base = fixed.grid.smallest_spacing
         mm = level.factor * base
         fixed_level = every(fixed, steps_within(fixed.grid, mm))
         self.moving = every(moving, steps_within(moving.grid, mm))
@@ -226,7 +196,8 @@ class _Problem:
         reach = settings.smoothness * level.factor / self.node_grid.spacing
         smooth = per_axis(gaussian, nodes, (1, 1, 1), reach).to(device)
         self.collect = smooth @ self.expand.adjoint
-        self.relax = per_axis(gaussian, nodes, (1, 1, 1), settings.relaxation * reach).to(device)
+        relax = per_axis(gaussian, nodes, (1, 1, 1), settings.relaxation * reach)
+        self.relax = _at_rest(relax, _empty_faces(fixed)).to(device)
         self.stride = settings.stride * mm
         self.momentum = settings.momentum
         self.measure = _similarity(settings.similarity, fixed_level, level, device)
@@ -297,7 +268,27 @@ def _similarity(name: SimilarityName, fixed: Volume, level: Level, device: torch
 def _touches_border(values: Tensor) -> bool:
     """Whether the image has content at the faces of its grid, so that beyond them it is unknown rather than empty."""
     faces = [values.select(axis, side) for axis in range(3) for side in (0, -1) if values.shape[axis] > 1]
-    return any(bool((face > 0.02).any()) for face in faces)
+    return any(bool((face > FAINT).any()) for face in faces)
+
+
+def _empty_faces(fixed: Volume) -> list[tuple[bool, bool]]:
+    """At the low and the high face of each axis, whether the outermost ``EMPTY`` mm hold nothing."""
+    empty = []
+    for axis, (n, spacing) in enumerate(zip(fixed.grid.shape, fixed.grid.spacing, strict=True)):
+        depth = int(EMPTY / spacing) + 1
+        slabs = [fixed.values.narrow(axis, start, min(depth, n)) for start in (0, max(n - depth, 0))]
+        low, high = (n > 2 * depth and not bool((slab > FAINT).any()) for slab in slabs)
+        empty.append((low, high))
+    return empty
+
+
+def _at_rest(filter: Separable, faces: list[tuple[bool, bool]]) -> Separable:
+    """The filter, with a result of 0 at the given faces."""
+    matrices = [matrix.clone() for matrix in filter.matrices]
+    for matrix, (low, high) in zip(matrices, faces, strict=True):
+        matrix[0] *= not low
+        matrix[-1] *= not high
+    return Separable((matrices[0], matrices[1], matrices[2]))
 
 
 def _gradient(volume: Float[Tensor, "i j k"], spacing: np.ndarray) -> Float[Tensor, "1 3 i j k"]:

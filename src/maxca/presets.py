@@ -9,12 +9,16 @@ import numpy as np
 
 from maxca.geometry import Grid
 from maxca.losses.similarity import SimilarityName
-from maxca.optimise import Level, Settings, level_steps, smallest_spacing
+from maxca.optimise import Level, Settings, level_steps
 
 EffortName = Literal["fast", "balanced", "accurate"]
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 
 COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
+
+
+STEPS = 50  # most at each level; coarse ones cost next to nothing
+AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,17 @@ class Effort:
 
     Args:
         voxels: the finest level has at most this many, and never more than the image.
-        coarse: steps at each level but the finest.
-        fine: steps at the finest level.
+        fine: fewest steps at full resolution, where one takes as long as eight at half of it; a small image gets more.
     """
 
     voxels: int
-    coarse: int
     fine: int
 
 
 EFFORT: dict[EffortName, Effort] = {
-    "fast": Effort(voxels=1_000_000, coarse=50, fine=20),
-    "balanced": Effort(voxels=8_000_000, coarse=50, fine=12),
-    "accurate": Effort(voxels=30_000_000, coarse=50, fine=30),
+    "fast": Effort(voxels=1_000_000, fine=8),
+    "balanced": Effort(voxels=8_000_000, fine=12),
+    "accurate": Effort(voxels=30_000_000, fine=30),
 }
 
 
@@ -61,5 +63,6 @@ def settings_for(
     while max(grid.every(level_steps(grid, coarsest)).shape) > COARSEST:
         coarsest *= 2
     factors = [coarsest // 2**n for n in range(int(np.log2(coarsest / finest)) + 1)]
-    levels = tuple(Level(f, work.fine if f == finest else work.coarse) for f in factors)
-    return Settings(levels, similarity, smoothness or 3 * smallest_spacing(grid))
+    cheap = AFFORDABLE // int(np.prod(grid.shape))
+    levels = tuple(Level(f, STEPS if f > 1 else min(max(work.fine, cheap), STEPS)) for f in factors)
+    return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)

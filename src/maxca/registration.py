@@ -23,6 +23,8 @@ from maxca.align import Start, align
 from maxca.data.preprocess import FAINT, Volume, content_box, crop, every, normalise
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
+from maxca.geometry.repair import invertible
+from maxca.geometry.transforms import Residual
 from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
@@ -37,6 +39,7 @@ TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 MARGIN = 10.0  # mm around the content of an image that take part
+COMPARED_POINTS = 200_000  # voxels at which the two transforms are compared
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
 Progress = Callable[[str, float], None]
@@ -135,7 +138,8 @@ def register(
                 progress=lambda stage: progress(stage, 0.06),
             )
         levels: tuple[LevelRecord, ...] = ()
-        found = Chain((alignment.affine,))
+        found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
+        residual = Residual(0.0, 0.0)
         if transform == "deformable":
             with clock.stage("optimise"):
                 field, levels = optimise(
@@ -145,11 +149,15 @@ def register(
                     settings,
                     progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / total),
                 )
-            found = found @ Chain((field,))
+            with clock.stage("invert"):
+                progress("inverting", 0.85)
+                pair = invertible(field)
+                found, back = found @ Chain((pair.field.rounded(),)), Chain((pair.inverse.rounded(),)) @ back
+                residual = pair.residual
+        known_back, left = known.inverse()
+        residual = residual | left
         chain = (known @ found).to(torch.device("cpu")).simplified()
-        with clock.stage("invert"):
-            progress("inverting", 0.85)
-            inverse, residual = chain.inverse()
+        inverse = (back @ known_back).to(torch.device("cpu")).simplified()
         with clock.stage("warp"):
             progress("warping", 0.9)
             grid = fixed_side.image.grid
@@ -163,7 +171,7 @@ def register(
             scores = similarity_of(fixed_volume, moving_volume, similarity, {"before": begun, "after": found})
             measured = {
                 "similarity": {"name": similarity, **scores},
-                "folding": _folding(chain, fixed_volume, settings.levels[-1].factor),
+                **_regularity(chain, inverse, fixed_volume, settings.levels[-1].factor),
                 "inverse_residual_mm": residual._asdict(),
                 **_overlap(fixed_side, labels, warped_labels),
                 **_landmark_error(fixed_side, moving_side, chain),
@@ -249,11 +257,19 @@ def _name(image: Image, number: int) -> str:
     return f"{stem}.nii.gz"
 
 
-def _folding(chain: Chain, fixed: Volume, factor: int) -> dict[str, float]:
+def _regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> dict[str, dict[str, float]]:
     """Measured at the voxels of the finest level, between which the field is linear, inside the fixed content."""
     lattice = every(fixed, level_steps(fixed.grid, factor))
     content = lattice.values.cpu().numpy() > FAINT
-    return metrics.folding(chain, lattice.grid, content if content.any() else None)._asdict()
+    if not content.any():
+        content[:] = True
+    voxels = np.argwhere(content)
+    points = lattice.grid.to_world(voxels[:: max(1, len(voxels) // COMPARED_POINTS)])
+    error = metrics.inverse_consistency(chain, inverse, points)
+    return {
+        "folding": metrics.folding(chain, lattice.grid, content)._asdict(),
+        "inverse_consistency_mm": {"mean": float(error.mean()), "max": float(error.max())},
+    }
 
 
 def _overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:

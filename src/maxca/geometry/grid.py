@@ -74,6 +74,20 @@ class Grid:
         return tuple(axis for axis, n in enumerate(self.shape) if n == 1)
 
     @property
+    def smallest_spacing(self) -> float:
+        """Spacing in mm of the finest axis along which there is more than one voxel."""
+        return float(min(self._extended_spacing))
+
+    @property
+    def largest_spacing(self) -> float:
+        """Spacing in mm of the coarsest axis along which there is more than one voxel."""
+        return float(max(self._extended_spacing))
+
+    @property
+    def _extended_spacing(self) -> list[float]:
+        return [float(s) for s, n in zip(self.spacing, self.shape, strict=True) if n > 1] or [float(self.spacing.min())]
+
+    @property
     def corners(self) -> np.ndarray:
         """(8, 3) world positions of the outermost voxel centres in mm."""
         return self.to_world(np.array(list(product(*((0, n - 1) for n in self.shape)))))

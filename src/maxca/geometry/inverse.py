@@ -41,7 +41,7 @@ def invert_displacement(
     best, error, step = guess, torch.zeros_like(guess), torch.ones_like(residual)
     for iteration in range(iterations):
         trial_error = trial + _look_up(displacement, at + trial)
-        left = trial_error.norm(dim=1)[0]
+        left = trial_error.square().sum(1)[0].sqrt()
         better = left < residual[active]
         residual[active] = torch.where(better, left, residual[active])
         best = torch.where(better, trial, best)

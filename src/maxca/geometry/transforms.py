@@ -136,36 +136,46 @@ class DenseField:
         moved = self._at(transform_coordinates(self.grid.world_to_voxel @ frame, points))
         return frame, points + transform_vectors(np.linalg.inv(frame[:3, :3]), moved)
 
-    def inverse(self, tolerance: float = 0.01, iterations: int = 60) -> tuple[DenseField, Residual]:
+    def inverse(
+        self, tolerance: float = 0.01, iterations: int = 60, guess: DenseField | None = None
+    ) -> tuple[DenseField, Residual]:
         """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton's steps where that is too slow.
 
         Args:
             tolerance: mm; a node is settled when its residual is below.
             iterations: most steps to take; only unsettled nodes take part in each.
+            guess: a field on the same grid to start from, such as the inverse of a similar field.
 
         Returns:
             The inverse on the same grid, and the residual that remains at its nodes. Source: Chen et al., Medical
             Physics 35(1), 2008.
         """
-        voxels = transform_vectors(self.grid.world_to_voxel[:3, :3], self.displacement.unsqueeze(0))
+        matrix = self.grid.world_to_voxel[:3, :3]
+        voxels = transform_vectors(matrix, self.displacement.unsqueeze(0))
         largest = float(self.grid.spacing.max())
-        # Every second node first: most others are then a step away from their place.
-        sparse = [2 if n > 4 else 1 for n in self.grid.shape]
-        inverse, residual = torch.zeros_like(voxels), torch.zeros(1)
-        for steps in (sparse, [1, 1, 1]):
-            grid = self.grid.every(steps) if max(steps) > 1 else self.grid
-            index = transform_coordinates(np.diag([*steps, 1.0]), voxel_coordinates(grid.shape, voxels.device))
-            guess = sample(inverse, index if steps is sparse else index / index.new_tensor(sparse).view(1, 3, 1, 1, 1))
+
+        def settle(index: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
             # Many points at once, but not all: the iteration keeps a dozen copies of them.
             parts = [
-                invert_displacement(voxels, points, start, tolerance / largest, iterations)
-                for points, start in zip(
-                    index.flatten(2).split(POINTS_AT_ONCE, 2), guess.flatten(2).split(POINTS_AT_ONCE, 2), strict=True
+                invert_displacement(voxels, points, there, tolerance / largest, iterations)
+                for points, there in zip(
+                    index.flatten(2).split(POINTS_AT_ONCE, 2), start.flatten(2).split(POINTS_AT_ONCE, 2), strict=True
                 )
             ]
-            inverse = torch.cat([found for found, _ in parts], dim=2).view(1, 3, *grid.shape)
-            residual = torch.cat([left for _, left in parts]) * largest
+            return torch.cat([found for found, _ in parts], dim=2).view_as(index), torch.cat([r for _, r in parts])
+
+        index = voxel_coordinates(self.grid.shape, voxels.device)
+        if guess is not None:
+            start = transform_vectors(matrix, guess.displacement.unsqueeze(0))
+        else:  # every second node first: most others are then a step away from their place
+            steps = [2 if n > 4 else 1 for n in self.grid.shape]
+            sparse = voxel_coordinates(self.grid.every(steps).shape, voxels.device)
+            sparse = transform_coordinates(np.diag([*steps, 1.0]), sparse)
+            found, _ = settle(sparse, torch.zeros_like(sparse))
+            start = sample(found, index / index.new_tensor(steps).view(1, 3, 1, 1, 1))
+        inverse, residual = settle(index, start)
         displacement = transform_vectors(self.grid.affine[:3, :3], inverse)[0]
+        residual = residual * largest
         return DenseField(displacement, self.grid), Residual(float(residual.mean()), float(residual.max()))
 
     def rounded(self) -> DenseField:

@@ -161,7 +161,7 @@ def local_window(grid: Grid, voxels: int) -> Separable:
     voxels is noise. The windows lie around every second voxel: neighbours overlap by four fifths, and the work falls
     eightfold.
     """
-    smallest = min(s for s, n in zip(grid.spacing, grid.shape, strict=True) if n > 1)
+    smallest = grid.smallest_spacing
     share = [smallest / s if n > 1 else 0.0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
     widest = max(2, max(grid.shape) // 8)  # a window that spans the image sees no detail
     radius = max(range(1, widest + 1), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
