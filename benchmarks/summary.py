@@ -28,7 +28,7 @@ def figure(rows: Sequence[Row], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     canvas, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for number, method in enumerate(_names(rows, "method")):
@@ -39,7 +39,10 @@ def figure(rows: Sequence[Row], path: Path) -> None:
         axes.scatter(seconds, dice, s=12, alpha=0.35, color=f"C{number}", linewidths=0)
         axes.scatter(fmean(seconds), fmean(dice), s=90, color=f"C{number}", edgecolors="white", label=method, zorder=3)
     axes.set(xscale="log", xlabel="seconds per pair, whole process", ylabel="Dice, mean over labels")
-    axes.grid(alpha=0.3, which="both")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
     axes.set_title(", ".join(_names(rows, "set")))
     canvas.savefig(path, dpi=150)
