@@ -23,7 +23,9 @@ FLOORS = (
     {"cli"},
 )
 # Files that make one room together: the way of one pair, from its inputs to its result.
-ROOM_OF_FILE = dict.fromkeys(("inputs", "presets", "result", "registration", "resampling", "demo"), "register")
+ROOM_OF_FILE = dict.fromkeys(
+    ("inputs", "presets", "result", "assessment", "inference", "registration", "resampling", "demo"), "register"
+)
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 EVERYWHERE = {"__version__", "errors", "types"}
 LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
@@ -38,6 +40,8 @@ STANDARD = {
     "typing",
     "contextlib",
     "enum",
+    "re",
+    "copy",
 }
 
 
@@ -82,8 +86,9 @@ def imports(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            module = node.module or ""
+            liftable = file.parent.name == "blocks"  # copied elsewhere, it has another name
+            assert node.level == liftable * (node.level > 0), f"{file}: imports are absolute"
+            module = f"maxca.blocks.{node.module}" if node.level else node.module or ""
             yield from (f"maxca.{alias.name}" for alias in node.names) if module == "maxca" else (module,)
 
 

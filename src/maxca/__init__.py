@@ -14,11 +14,26 @@ if TYPE_CHECKING:
     from maxca.geometry import Affine, Chain, DenseField, Grid
     from maxca.io.images import Image
     from maxca.io.images import read as read_image
+    from maxca.networks import build_network
     from maxca.registration import register
     from maxca.resampling import apply
     from maxca.result import Result
+    from maxca.zoo.models import load_model
 
-__all__ = ["Affine", "Chain", "DenseField", "Grid", "Image", "MaxcaError", "Result", "apply", "read_image", "register"]
+__all__ = [
+    "Affine",
+    "Chain",
+    "DenseField",
+    "Grid",
+    "Image",
+    "MaxcaError",
+    "Result",
+    "apply",
+    "build_network",
+    "load_model",
+    "read_image",
+    "register",
+]
 
 _HOME = {
     "Affine": ("maxca.geometry", "Affine"),
@@ -29,6 +44,8 @@ _HOME = {
     "MaxcaError": ("maxca.errors", "MaxcaError"),
     "Result": ("maxca.result", "Result"),
     "apply": ("maxca.resampling", "apply"),
+    "build_network": ("maxca.networks", "build_network"),
+    "load_model": ("maxca.zoo.models", "load_model"),
     "read_image": ("maxca.io.images", "read"),
     "register": ("maxca.registration", "register"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -66,3 +66,8 @@ def settings_for(
     cheap = AFFORDABLE // int(np.prod(grid.shape))
     levels = tuple(Level(f, STEPS if f > 1 else min(max(work.fine, cheap), STEPS)) for f in factors)
     return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)
+
+
+def refining(settings: Settings) -> Settings:
+    """The same without the coarse levels: for a field that a network has found."""
+    return replace(settings, levels=settings.levels[-2:])

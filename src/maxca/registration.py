@@ -18,28 +18,30 @@ import psutil
 import SimpleITK as sitk
 import torch
 
-from maxca import __version__, metrics
+from maxca import __version__
 from maxca.align import Start, align
-from maxca.data.preprocess import FAINT, Volume, content_box, crop, every, normalise
+from maxca.assessment import landmark_error, overlap, regularity
+from maxca.data.preprocess import Volume, content_box, crop, normalise
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain, Grid
+from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.repair import invertible
 from maxca.geometry.transforms import Residual
+from maxca.inference import network_field
 from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
-from maxca.optimise import LevelRecord, level_steps, optimise, similarity_of
-from maxca.presets import EFFORTS, EffortName, settings_for
+from maxca.optimise import LevelRecord, optimise, similarity_of
+from maxca.presets import EFFORTS, EffortName, refining, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
+from maxca.zoo.models import Model, load_model
 
 TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 MARGIN = 10.0  # mm around the content of an image that take part
-COMPARED_POINTS = 200_000  # voxels at which the two transforms are compared
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
 Progress = Callable[[str, float], None]
@@ -75,7 +77,8 @@ def register(
     Args:
         fixed: the image whose space is kept.
         moving: the image that is warped onto it.
-        model: ``"none"`` optimises the pair itself; ``"auto"`` means that too until trained models exist.
+        model: the file of a trained network, whose flow is then refined on the pair; ``"none"`` optimises the pair from
+            scratch; ``"auto"`` means that too until models are shipped.
         transform: ``"deformable"`` (affine, then a field), ``"affine"`` or ``"rigid"``.
         initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
             or ``"center"`` to start from the headers or from the centres of mass alone.
@@ -107,6 +110,7 @@ def register(
         torch.set_num_threads(threads)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     clock = _Clock()
+    network = None if model in MODELS else load_model(model, where)
     with clock.stage("read"):
         progress("reading", 0.0)
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
@@ -140,13 +144,22 @@ def register(
         levels: tuple[LevelRecord, ...] = ()
         found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
         residual = Residual(0.0, 0.0)
+        answer: dict[str, Any] = {}
         if transform == "deformable":
+            initial_field = None
+            if network is not None:
+                with clock.stage("network"):
+                    progress(f"asking {network.name}", 0.12)
+                    initial_field, answer = _ask(network, fixed_volume, moving_volume, alignment.affine, similarity)
+            if initial_field is not None:
+                settings = refining(settings)
             with clock.stage("optimise"):
                 field, levels = optimise(
                     fixed_volume,
                     moving_volume,
                     alignment.affine,
                     settings,
+                    initial=initial_field,
                     progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / total),
                 )
             with clock.stage("invert"):
@@ -171,20 +184,24 @@ def register(
             scores = similarity_of(fixed_volume, moving_volume, similarity, {"before": begun, "after": found})
             measured = {
                 "similarity": {"name": similarity, **scores},
-                **_regularity(chain, inverse, fixed_volume, settings.levels[-1].factor),
+                **regularity(chain, inverse, fixed_volume, settings.levels[-1].factor),
                 "inverse_residual_mm": residual._asdict(),
-                **_overlap(fixed_side, labels, warped_labels),
-                **_landmark_error(fixed_side, moving_side, chain),
+                **overlap(fixed_side, labels, warped_labels),
+                **landmark_error(fixed_side, moving_side, chain),
             }
     progress("done", 1.0)
     noticed = [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings]
     record = {
         "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
-        "inputs": {"fixed": file_hashes(fixed_side.sources), "moving": file_hashes(moving_side.sources)},
+        "inputs": {
+            "fixed": file_hashes(fixed_side.sources),
+            "moving": file_hashes(moving_side.sources),
+            "model": file_hashes(() if network is None else (Path(model),)),
+        },
         "settings": {
-            "model": "none",
-            "model_reason": "no trained models yet: the pair itself is optimised",
+            "model": "none" if network is None else str(model),
+            "model_reason": _why(model, transform),
             "transform": transform,
             "initial_transform": None if initial_transform is None else str(initial_transform),
             "effort": effort,
@@ -194,14 +211,35 @@ def register(
             "device": str(where),
         },
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
+        "network": answer,
         "levels": [asdict(level) for level in levels],
         "metrics": measured,
-        "warnings": [*_advice(alignment.same_contrast, similarity), *noticed],
+        "warnings": [*_advice(alignment.same_contrast, similarity, answer), *noticed],
         "versions": _versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
     }
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
+
+
+def _ask(
+    model: Model, fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName
+) -> tuple[DenseField | None, dict[str, Any]]:
+    """The network's field, if it aligns the pair better than the affine alone, and a record of the answer."""
+    field = network_field(model, fixed, moving, affine)
+    chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
+    scores = similarity_of(fixed, moving, similarity, chains)
+    taken = scores["network"] > scores["affine"]
+    about = {"config": model.config.as_plain(), "spacing_mm": model.spacing, "similarity": scores, "taken": taken}
+    return field if taken else None, about
+
+
+def _why(model: str, transform: TransformName) -> str:
+    if transform != "deformable":
+        return f"a {transform} transform needs no network"
+    if model == "auto":
+        return "no trained models are shipped yet: the pair itself is optimised"
+    return "as asked"
 
 
 class _Clock:
@@ -257,65 +295,31 @@ def _name(image: Image, number: int) -> str:
     return f"{stem}.nii.gz"
 
 
-def _regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> dict[str, dict[str, float]]:
-    """Measured at the voxels of the finest level, between which the field is linear, inside the fixed content."""
-    lattice = every(fixed, level_steps(fixed.grid, factor))
-    content = lattice.values.cpu().numpy() > FAINT
-    if not content.any():
-        content[:] = True
-    voxels = np.argwhere(content)
-    points = lattice.grid.to_world(voxels[:: max(1, len(voxels) // COMPARED_POINTS)])
-    error = metrics.inverse_consistency(chain, inverse, points)
-    return {
-        "folding": metrics.folding(chain, lattice.grid, content)._asdict(),
-        "inverse_consistency_mm": {"mean": float(error.mean()), "max": float(error.max())},
-    }
-
-
-def _overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:
-    """Dice and HD95 by label, before (as the images lie in the world) and after."""
-    if fixed.labels is None or labels is None or warped is None:
-        return {}
-    grid = fixed.image.grid
-    unmoved = resample(labels, grid, Chain(), "labels")
-    out: dict[str, Any] = {"labels_warped_by": "per-label linear weights, the largest wins"}
-    for name, image in (("before", unmoved), ("after", warped)):
-        dice = metrics.dice(fixed.labels, image.data)
-        hd95 = metrics.hd95(fixed.labels, image.data, grid.spacing)
-        out[f"dice_{name}"] = {"mean": float(np.mean(list(dice.values()))) if dice else None, "by_label": dice}
-        out[f"hd95_mm_{name}"] = {"mean": float(np.mean(list(hd95.values()))) if hd95 else None, "by_label": hd95}
-    return out
-
-
-def _landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
-    if fixed.points is None or moving.points is None:
-        return {}
-    pair = fixed.points.coordinates, moving.points.coordinates
-    errors = {name: metrics.tre(*pair, each) for name, each in (("before", Chain()), ("after", chain))}
-    return {f"tre_mm_{name}": {"mean": float(e.mean()), "by_point": e.tolist()} for name, e in errors.items()}
-
-
 def _start(word: str) -> Start:
     return "header" if word == "header" else "center" if word == "center" else "auto"
 
 
-def _advice(same_contrast: bool, similarity: SimilarityName) -> list[str]:
+def _advice(same_contrast: bool, similarity: SimilarityName, answer: dict[str, Any]) -> list[str]:
+    advice = []
+    if answer and not answer["taken"]:
+        advice.append("the network made the pair no more alike than the affine, so its answer was left out")
     if same_contrast or similarity == "mi":
-        return []
-    return [f"the images differ in contrast, which {similarity} does not expect; consider --similarity mi"]
+        return advice
+    return [*advice, f"the images differ in contrast, which {similarity} does not expect; consider --similarity mi"]
 
 
 def _check_options(
     model: str, transform: str, effort: str, similarity: str, smoothness: float | None, threads: int | None
 ) -> None:
     for option, value, known in (
-        ("model", model, MODELS),
         ("transform", transform, TRANSFORMS),
         ("effort", effort, EFFORTS),
         ("similarity", similarity, SIMILARITIES),
     ):
         if value not in known:
             raise MaxcaError(f"--{option} {value}: choose one of {', '.join(known)}")
+    if model not in MODELS and not Path(model).is_file():
+        raise MaxcaError(f"--model {model}: no such file; give a .safetensors file, or one of {', '.join(MODELS)}")
     if smoothness is not None and not 0 < smoothness < 1000:
         raise MaxcaError(f"--smoothness {smoothness}: give a positive number of millimetres")
     if threads is not None and threads < 1:

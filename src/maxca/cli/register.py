@@ -17,8 +17,8 @@ IMAGES, METHOD, REGIONS, OUTPUT = "Images", "Method", "Masks, labels and points"
 
 
 def _model(name: str) -> str:
-    if name not in MODELS:
-        raise typer.BadParameter(f"{name}: there are no trained models yet; use auto or none")
+    if name not in MODELS and not Path(name).is_file():
+        raise typer.BadParameter(f"{name}: no such file, and no models are shipped yet; give a file, auto or none")
     return name
 
 
@@ -50,7 +50,8 @@ def register(
         typer.Option(
             callback=_model,
             rich_help_panel=METHOD,
-            help="auto or none: the pair itself is optimised, without a network.",
+            help="A trained network (.safetensors), whose answer is then refined on the pair; none: the pair itself is "
+            "optimised, without a network; auto: the same, until models are shipped.",
         ),
     ] = "auto",
     transform: Annotated[

@@ -44,14 +44,21 @@ def sample(
 
 
 def sample_unit(
-    volume: Float[Tensor, "n c i j k"], unit: Float[Tensor, "n 3 *points"], *, nearest: bool = False
+    volume: Float[Tensor, "n c i j k"],
+    unit: Float[Tensor, "n 3 *points"],
+    *,
+    nearest: bool = False,
+    padding: Padding = "border",
 ) -> Float[Tensor, "n c *points"]:
-    """``sample`` with the edge repeated, at coordinates that went through ``unit_matrix`` already."""
+    """``sample`` at coordinates that went through ``unit_matrix`` already.
+
+    By default the edge is repeated; here ``"zeros"`` fades to 0 over the voxel beyond it.
+    """
     return F.grid_sample(
         volume,
         unit.permute(0, *range(2, unit.ndim), 1),
         mode="nearest" if nearest else "bilinear",
-        padding_mode="border",
+        padding_mode=padding,
         align_corners=True,
     )
 

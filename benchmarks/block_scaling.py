@@ -1,0 +1,155 @@
+"""How blocks grow: time and peak memory from 16³ voxels to as far as memory and patience allow, and the exponent.
+
+    python benchmarks/block_scaling.py --threads 2 -o benchmarks/results/block_scaling.csv --figure …/block_scaling.png
+
+Each point is a process of its own: one pass to warm up, then the median of some. The exponent is the slope of a line
+through the log of the figure against the log of the voxels, over the points from 48³ up (smaller ones are overhead).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from maxca.blocks import BLOCKS, MAXCA, SelfAttention, Window
+
+CHANNELS = 24
+SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192)
+KINDS = {
+    "maxca": partial(MAXCA, heads=2, region=6),
+    "window": partial(Window, heads=2, window=6),
+    "self_attention": partial(SelfAttention, heads=2, most_tokens=10**9),
+    "conv": BLOCKS["conv"],
+    "gmlp": BLOCKS["gmlp"],
+}
+FROM_SIDE = 48
+FIELDS = ("block", "side", "voxels", "seconds", "extra_gb", "device", "threads")
+
+
+def main() -> None:
+    """Measure, print, write and draw."""
+    options = parsed()
+    if options.one:
+        kind, side = options.one.split(",")
+        print(json.dumps(measured(kind, int(side), options)))
+        return
+    rows = []
+    for kind in options.blocks.split(","):
+        for side in SIDES:
+            row = apart(kind, side, options)
+            if row is None or row["extra_gb"] > options.most_gb or row["seconds"] > options.most_seconds:
+                break
+            rows.append(row)
+            print(*(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    with options.output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    for kind in dict.fromkeys(row["block"] for row in rows):
+        print(kind, *(f"{name}: {exponent(rows, kind, name):.3f}" for name in ("seconds", "extra_gb")))
+    if options.figure:
+        draw(rows, options.figure)
+
+
+def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, object] | None:
+    """One row from a fresh process; None when it ran out of memory or time."""
+    command = [sys.executable, __file__, "--one", f"{kind},{side}", "--threads", str(options.threads)]
+    command += ["--device", options.device]
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20 * options.most_seconds)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None
+    return json.loads(done.stdout)
+
+
+def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, object]:
+    """Seconds and extra memory of one inference."""
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    cuda = options.device == "cuda"
+    block = KINDS[kind](CHANNELS).eval().to(options.device)
+    x = torch.randn(1, CHANNELS, side, side, side, device=options.device)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    seconds = []
+    with torch.inference_mode():
+        block(x[:, :, :12, :12, :12])  # libraries load here, not in what is measured
+        before = peak(cuda)
+        for _ in range(4):
+            begin = time.perf_counter()
+            block(x)
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - begin)
+    extra = peak(cuda) - before
+    row = (kind, side, side**3, statistics.median(seconds[1:]), extra, options.device, options.threads)
+    return dict(zip(FIELDS, row, strict=True))
+
+
+def peak(cuda: bool) -> float:
+    """GB so far."""
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def exponent(rows: list[dict], kind: str, name: str) -> float:
+    """Slope of log(figure) against log(voxels)."""
+    points = [(r["voxels"], r[name]) for r in rows if r["block"] == kind and r["side"] >= FROM_SIDE and r[name] > 0]
+    if len(points) < 2:
+        return float("nan")
+    voxels, figures = np.log(np.array(points, dtype=float)).T
+    return float(np.polyfit(voxels, figures, 1)[0])
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Two log-log panels: seconds and memory against voxels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    names = {"seconds": "seconds per pass", "extra_gb": "extra memory [GB]"}
+    markers = dict(zip(KINDS, "os^Dv", strict=True))
+    for panel, (name, label) in zip(panels, names.items(), strict=True):
+        for kind in dict.fromkeys(row["block"] for row in rows):
+            mine = [row for row in rows if row["block"] == kind and row[name] > 0]
+            slope = exponent(rows, kind, name)
+            legend = kind if np.isnan(slope) else f"{kind} (exponent {slope:.2f})"
+            panel.loglog([r["voxels"] for r in mine], [r[name] for r in mine], marker=markers[kind], label=legend)
+        panel.set_xticks([side**3 for side in SIDES], [f"{side}³" for side in SIDES], fontsize=8)
+        panel.minorticks_off()
+        panel.set_xlabel("voxels")
+        panel.set_ylabel(label)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.suptitle(f"One block, {CHANNELS} channels, float32, inference on {rows[0]['device']}")
+    figure.savefig(path, dpi=150)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", default=",".join(KINDS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--most-gb", type=float, default=20.0)
+    parser.add_argument("--most-seconds", type=float, default=30.0, help="stop a block that takes longer for a pass")
+    parser.add_argument("-o", "--output", type=Path, default=Path("block_scaling.csv"))
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""How fast MAXCA is: our block beside the plain reference, and CorrXCA beside itself built from reference blocks.
+
+    python benchmarks/block_speed.py --threads 2 -o benchmarks/results/block_speed.csv
+
+Ours and the reference take turns in one process, in one precision; a row holds the medians and their ratio. Memory is
+measured apart, each in a process of its own: the peak above what the input and the parameters take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
+from reference import Reference
+
+from maxca.blocks import MAXCA
+from maxca.networks import build_network
+
+SIDE, CHANNELS = 96, 24
+BLOCK = {"heads": 2, "region": 6}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FIELDS = ("what", "precision", "mode", "ours_s", "reference_s", "speedup", "runs", "threads", "machine")
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parsed()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        print(json.dumps(extra_memory(options.memory, options.precision, options.side)))
+        return
+    rows = []
+    for what in options.what.split(","):
+        for precision in options.precision.split(","):
+            for mode in options.mode.split(","):
+                rows.append(compared(what, precision, mode, options))
+                print(
+                    *(f"{value:.3g}" if isinstance(value, float) else value for value in rows[-1].values()), flush=True
+                )
+    if options.output:
+        with options.output.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def compared(what: str, precision: str, mode: str, options: argparse.Namespace) -> dict[str, object]:
+    """One row: ours and the reference in turns."""
+    row: dict[str, object] = {"what": what, "precision": precision, "mode": mode}
+    if mode == "memory":
+        values = [measured_apart(f"{what}-{which}", precision, options) for which in ("ours", "reference")]
+        runs = 1
+    else:
+        work = [job(what, which, precision, mode, options.side) for which in ("ours", "reference")]
+        seconds: list[list[float]] = [[], []]
+        for run in range(options.runs + 1):
+            for times, each in zip(seconds, work, strict=True):
+                begin = time.perf_counter()
+                each()
+                if run:  # the first warms up
+                    times.append(time.perf_counter() - begin)
+        values, runs = [statistics.median(times) for times in seconds], options.runs
+    ours, reference = values
+    return row | {
+        "ours_s": ours,
+        "reference_s": reference,
+        "speedup": reference / ours,
+        "runs": runs,
+        "threads": options.threads,
+        "machine": platform.processor() or platform.machine(),
+    }
+
+
+def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable[[], object]:
+    """What is timed: one pass forward, or forward and backward."""
+    torch.manual_seed(0)
+    dtype = PRECISIONS[precision]
+    kind = MAXCA if which == "ours" else Reference
+    module: nn.Module
+    if what == "block":
+        module = kind(CHANNELS, **BLOCK).to(dtype)
+        inputs = [torch.randn(1, CHANNELS, side, side, side).to(dtype)]
+    else:
+        module = build_network("corrxca", block=[partial(kind, heads=2 * 2**level, region=6) for level in range(4)])
+        module = module.to(dtype)
+        inputs = [torch.rand(1, 1, side, side, side).to(dtype) for _ in range(2)]
+
+    def forward() -> torch.Tensor:
+        out = module(*inputs)
+        return out if isinstance(out, torch.Tensor) else out.flow
+
+    if mode == "train":
+        return lambda: forward().float().square().mean().backward()
+    module.eval()
+    return torch.inference_mode()(forward)
+
+
+def measured_apart(what: str, precision: str, options: argparse.Namespace) -> float:
+    """Gigabytes of ``extra_memory``, in a fresh process."""
+    command = [sys.executable, __file__, "--memory", what, "--precision", precision]
+    command += ["--threads", str(options.threads), "--side", str(options.side)]
+    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def extra_memory(what: str, precision: str, side: int) -> float:
+    """Peak above what is there before the first pass, in GB."""
+    name, which = what.split("-")
+    work = job(name, which, precision, "inference", side)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--what", default="block,corrxca")
+    parser.add_argument("--precision", default="float32,bfloat16")
+    parser.add_argument("--mode", default="inference,train,memory")
+    parser.add_argument("--side", type=int, default=SIDE, help="voxels along each axis")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Networks on disk: one safetensors file holds the weights and, as text, what they are the weights of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maxca.errors import MaxcaError
+from maxca.io.atomic import atomic_path
+
+ENTRY = "maxca"  # of the file's metadata
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write weights and a description.
+
+    Args:
+        path: ends in ``.safetensors``.
+        state: a ``state_dict``.
+        about: anything that JSON can hold.
+
+    Raises:
+        MaxcaError: when the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with atomic_path(path) as unfinished:
+        save_file(tensors, unfinished, metadata={ENTRY: json.dumps(about, sort_keys=True)})
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights and their description; nothing in the file is executed.
+
+    Raises:
+        MaxcaError: for a file that is missing, is no safetensors file, or was not written by ``save_checkpoint``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MaxcaError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(ENTRY, "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise MaxcaError(f"{path}: not a model file (safetensors): {error}") from error
+    if not isinstance(about, dict):
+        raise MaxcaError(f"{path}: holds weights, but does not say of which network; save it with maxca")
+    return state, about

@@ -1,0 +1,95 @@
+"""CorrMLP and CorrXCA: one correlation-aware coarse-to-fine network, two blocks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from maxca.blocks import MAXCA, Block, GatedMLP
+from maxca.blocks.layers import Conv3d
+from maxca.networks.correlation import local_correlation
+from maxca.networks.parts import channels_last, widths
+from maxca.networks.perlevel import Blocks, per_level
+from maxca.networks.pyramid import CoarseToFine
+
+SHIFTS = 27
+
+
+def corr_network(
+    encoder_channels: int = 8,
+    decoder_channels: int = 16,
+    levels: int = 4,
+    block: Blocks = GatedMLP,
+    *,
+    velocity: bool = False,
+    composed: bool = False,
+) -> CoarseToFine:
+    """A correlation-aware coarse-to-fine network.
+
+    Not symmetric: the fixed image's features stay, the moving one's are warped; swap the arguments for the other
+    direction, which is the inverse only as far as training made it so.
+
+    Args:
+        encoder_channels: e, at full resolution; doubled at each coarser level.
+        decoder_channels: d, likewise.
+        levels: resolutions, each half the next.
+        block: of every level, or one a level, finest first.
+        velocity: integrate the flow as a stationary velocity.
+        composed: compose the flows of the levels instead of adding them.
+
+    Source: Meng et al., CVPR 2024.
+    """
+    encoder, decoder = widths(encoder_channels, levels), widths(decoder_channels, levels)
+    stages = [
+        CorrelationStage(e, d, block, coarsest=level == levels - 1)
+        for level, (e, d, block) in enumerate(zip(encoder, decoder, per_level(block, levels), strict=True))
+    ]
+    return CoarseToFine(encoder_channels, decoder_channels, stages, velocity=velocity, composed=composed)
+
+
+def corrxca(
+    encoder_channels: int = 12,
+    decoder_channels: int = 24,
+    levels: int = 4,
+    block: Blocks | None = None,
+    region: int = 6,
+    *,
+    velocity: bool = False,
+    composed: bool = False,
+) -> CoarseToFine:
+    """The correlation-aware network with MAXCA at every level; 2, 4, 8, 16, … heads from fine to coarse.
+
+    Args: as for ``corr_network``; ``region`` is that of the default blocks. Source: arXiv 2412.18545.
+    """
+    blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels)]
+    return corr_network(encoder_channels, decoder_channels, levels, blocks, velocity=velocity, composed=composed)
+
+
+class CorrelationStage(nn.Module):
+    """Match the fixed with the moving features, then the result with that of the coarser level."""
+
+    def __init__(self, encoder_channels: int, channels: int, block: Block, *, coarsest: bool) -> None:
+        super().__init__()
+        self.match = Fusion(encoder_channels, channels, block)
+        self.merge = None if coarsest else Fusion(channels, channels, block)
+
+    def forward(self, fixed: Tensor, moving: Tensor, coarser: Tensor | None) -> Tensor:
+        """(N, e, I, J, K) twice and (N, d, I, J, K) → (N, d, I, J, K)."""
+        matched = self.match(fixed, moving)
+        return matched if self.merge is None or coarser is None else self.merge(matched, coarser)
+
+
+class Fusion(nn.Module):
+    """block(conv(concat(a, correlation(a, b), b)))."""
+
+    def __init__(self, channels_in: int, channels_out: int, block: Block) -> None:
+        super().__init__()
+        self.fuse = Conv3d(2 * channels_in + SHIFTS, channels_out, 3, padding=1)
+        self.block = block(channels_out)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(N, C, I, J, K) twice → (N, C', I, J, K)."""
+        joined = torch.cat([a, local_correlation(a, b).to(a.dtype), b], dim=1)
+        return self.block(self.fuse(channels_last(joined)))

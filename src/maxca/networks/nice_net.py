@@ -1,0 +1,79 @@
+"""NICE-Net and NICE-Trans: coarse to fine without correlation, NICE-Trans with an affine found on the way."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from maxca.blocks import Block, ConvBlock, Window
+from maxca.networks.parts import ConvLayer, channels_last, widths
+from maxca.networks.perlevel import Blocks, per_level
+from maxca.networks.pyramid import CoarseToFine
+
+
+def nice_net(
+    encoder_channels: int = 8,
+    decoder_channels: int = 16,
+    levels: int = 5,
+    block: Blocks = ConvBlock,
+    *,
+    affine: bool = False,
+    velocity: bool = False,
+    composed: bool = False,
+) -> CoarseToFine:
+    """A non-iterative coarse-to-fine network. Not symmetric; see ``corr_network``.
+
+    Args:
+        encoder_channels: at full resolution; doubled at each coarser level.
+        decoder_channels: likewise.
+        levels: resolutions, each half the next.
+        block: of every level, or one a level, finest first.
+        affine: find an affine too, at the coarsest level.
+        velocity: integrate the flow as a stationary velocity.
+        composed: compose the flows of the levels instead of adding them.
+
+    Source: Meng et al., MICCAI 2022.
+    """
+    encoder, decoder = widths(encoder_channels, levels), widths(decoder_channels, levels)
+    stages = [
+        ConcatenationStage(e, d, block, coarsest=level == levels - 1)
+        for level, (e, d, block) in enumerate(zip(encoder, decoder, per_level(block, levels), strict=True))
+    ]
+    return CoarseToFine(encoder_channels, decoder_channels, stages, affine=affine, velocity=velocity, composed=composed)
+
+
+def nice_trans(
+    encoder_channels: int = 8,
+    decoder_channels: int = 16,
+    levels: int = 5,
+    block: Blocks | None = None,
+    *,
+    affine: bool = True,
+    velocity: bool = False,
+    composed: bool = False,
+) -> CoarseToFine:
+    """NICE-Net with shifted-window attention below full resolution, and an affine found in the same pass.
+
+    Args: as for ``nice_net``. Source: Meng et al., MICCAI 2023.
+    """
+    if block is None:
+        block = [ConvBlock, *(partial(Window, heads=2 * 2**level, window=5) for level in range(levels - 1))]
+    return nice_net(
+        encoder_channels, decoder_channels, levels, block, affine=affine, velocity=velocity, composed=composed
+    )
+
+
+class ConcatenationStage(nn.Module):
+    """block(conv(concat(fixed, warped moving, coarser)))."""
+
+    def __init__(self, encoder_channels: int, channels: int, block: Block, *, coarsest: bool) -> None:
+        super().__init__()
+        self.fuse = ConvLayer(2 * encoder_channels + (0 if coarsest else channels), channels)
+        self.block = block(channels)
+
+    def forward(self, fixed: Tensor, moving: Tensor, coarser: Tensor | None) -> Tensor:
+        """(N, e, I, J, K) twice and (N, d, I, J, K) → (N, d, I, J, K)."""
+        parts = [fixed, moving] if coarser is None else [fixed, moving, coarser]
+        return self.block(self.fuse(channels_last(torch.cat(parts, dim=1))))

@@ -1,0 +1,183 @@
+"""What every network is made of: its answer, its flow head, and how flows are warped, joined and integrated.
+
+A flow is (N, 3, I, J, K) in voxels of the grid it lives on; component c moves along axis c. It says where in the moving
+image the value of a fixed voxel is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maxca.blocks.layers import Conv3d
+from maxca.geometry.warp import Padding, sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
+
+Shape = torch.Size | tuple[int, int, int]
+
+
+class Prediction(NamedTuple):
+    """What a network says about a pair.
+
+    Args:
+        flow: (N, 3, I, J, K), voxels, the whole motion: fixed voxel → moving voxel. float32.
+        affine: (N, 3, 4), voxel → voxel, the linear part of that motion, from networks that find one.
+    """
+
+    flow: Tensor
+    affine: Tensor | None = None
+
+
+class FlowHead(nn.Module):
+    """A 3x3x3 convolution to three channels that starts so small that nothing moves."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv3d(channels, 3, 3, padding=1)
+        # Published: 1e-5, which moves the deeper networks by up to 0.003 voxels before any training.
+        nn.init.normal_(self.conv.weight, std=1e-6)
+        nn.init.constant_(self.conv.get_parameter("bias"), 0.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, I, J, K) → (N, 3, I, J, K), float32."""
+        return self.conv(features).float()
+
+
+def warp(
+    volume: Float[Tensor, "n c i j k"], flow: Float[Tensor, "n 3 i j k"], padding: Padding = "zeros"
+) -> Float[Tensor, "n c i j k"]:
+    """The volume seen through a flow: out(x) = volume(x + flow(x)).
+
+    Args:
+        volume: image or features.
+        flow: in voxels.
+        padding: ``"zeros"``: nothing is seen beyond the edge; ``"border"``: the edge goes on.
+    """
+    shape = volume.shape[2:]
+    moved = voxel_coordinates(shape, flow.device) + flow.float()
+    unit = transform_coordinates(unit_matrix(shape), moved)
+    return sample_unit(volume.float(), unit, padding=padding).to(volume.dtype)
+
+
+def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"]) -> Float[Tensor, "n 3 i j k"]:
+    """The flow of x ↦ second(first(x)), where each moves by itself."""
+    return first + warp(second, first, "border")
+
+
+def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 7) -> Float[Tensor, "n 3 i j k"]:
+    """The flow after unit time of a stationary velocity, by scaling and squaring; minus the velocity gives its inverse.
+
+    Source: Arsigny et al., MICCAI 2006.
+    """
+    flow = velocity / 2**steps
+    for _ in range(steps):
+        flow = compose(flow, flow)
+    return flow
+
+
+def upsample_flow(flow: Float[Tensor, "n 3 i j k"], shape: Shape) -> Tensor:
+    """The same motion on a grid twice as fine, in its voxels; corners stay on corners."""
+    return 2 * F.interpolate(flow, size=tuple(shape), mode="trilinear", align_corners=True)
+
+
+def padded(volume: Float[Tensor, "n c i j k"], multiple: int) -> Float[Tensor, "n c a b d"]:
+    """The volume with zeros at the end of each axis, up to a ``multiple``."""
+    i, j, k = (-n % multiple for n in volume.shape[2:])
+    return F.pad(volume, (0, k, 0, j, 0, i)) if i or j or k else volume
+
+
+def cropped(volume: Float[Tensor, "n c a b d"], shape: Shape) -> Float[Tensor, "n c i j k"]:
+    """The first ``shape`` voxels along each axis."""
+    i, j, k = shape
+    return volume[:, :, :i, :j, :k]
+
+
+def check_pair(fixed: Tensor, moving: Tensor) -> None:
+    """Raise for what no network can take.
+
+    Raises:
+        ValueError: unless both are (N, 1, I, J, K) of one shape.
+    """
+    if fixed.shape != moving.shape or fixed.ndim != 5 or fixed.shape[1] != 1:
+        raise ValueError(
+            f"a network takes two volumes (N, 1, I, J, K) on one grid, received {tuple(fixed.shape)} and "
+            f"{tuple(moving.shape)}"
+        )
+
+
+def channels_last(volume: Tensor) -> Tensor:
+    """The same volume, its channels next to each other in memory: convolutions and norms are then fastest."""
+    return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def instance_norm(x: Float[Tensor, "n c i j k"]) -> Float[Tensor, "n c i j k"]:
+    """Mean 0 and variance 1 of each channel of each example; a channel of a single voxel becomes 0."""
+    return F.instance_norm(x) if x.shape[2:].numel() > 1 else torch.zeros_like(x) * x
+
+
+class ConvLayer(nn.Module):
+    """3x3x3 convolution and LeakyReLU₀.₂."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = Conv3d(channels_in, channels_out, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, I, J, K) → (N, C', I, J, K), each axis divided by the stride."""
+        return F.leaky_relu(self.conv(x), 0.2)
+
+
+class Encoder(nn.Module):
+    """A pyramid of features of one image: channels c, 2c, 4c, … at full, half, quarter, … resolution."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        widths = [channels * 2**level for level in range(levels)]
+        self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *widths[:-1]], widths, strict=True))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, 1, I, J, K) → one volume a level, finest first."""
+        features = []
+        x = channels_last(image)
+        for number, level in enumerate(self.levels):
+            x = level(F.avg_pool3d(x, 2) if number else x)
+            features.append(x)
+        return features
+
+
+class EncoderLevel(nn.Module):
+    """Twice: convolution, LeakyReLU, instance norm."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv1 = Conv3d(channels_in, channels_out, 3, padding=1)
+        self.conv2 = Conv3d(channels_out, channels_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, I, J, K) → (N, C', I, J, K)."""
+        for conv in (self.conv1, self.conv2):
+            x = instance_norm(F.leaky_relu(conv(x), 0.2))
+        return x
+
+
+class Upsample(nn.Module):
+    """Twice the resolution: transposed convolution, then layer norm over the channels."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
+        self.norm = nn.LayerNorm(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, I, J, K) → (N, C', 2I, 2J, 2K)."""
+        y = self.conv(x).permute(0, 2, 3, 4, 1)
+        return self.norm(y).permute(0, 4, 1, 2, 3)
+
+
+def widths(channels: int, levels: int) -> Sequence[int]:
+    """c, 2c, 4c, …, finest first."""
+    return [channels * 2**level for level in range(levels)]

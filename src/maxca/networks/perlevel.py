@@ -1,0 +1,63 @@
+"""Which block goes to which level of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from maxca.blocks import BLOCKS, Block
+
+Named = Mapping[str, Any]  # {"name": "maxca", "heads": 2}: a block as a file can hold it
+Blocks = Block | str | Named | Sequence[Block | str | Named]
+
+
+def per_level(block: Blocks, levels: int) -> list[Block]:
+    """One block for each level, finest first.
+
+    Args:
+        block: a block, or its name in ``BLOCKS``, or a name with arguments, for every level; or a list of them, whose
+            last also serves all coarser levels.
+        levels: how many levels there are.
+
+    Raises:
+        ValueError: for an unknown name, an empty list, or more blocks than levels.
+    """
+    given = list(block) if isinstance(block, Sequence) and not isinstance(block, str) else [block]
+    if not 1 <= len(given) <= levels:
+        raise ValueError(f"one block for all levels or up to {levels} are needed, received {len(given)}")
+    blocks = [_block(each) for each in given]
+    return blocks + [blocks[-1]] * (levels - len(blocks))
+
+
+def describe(block: Blocks) -> Named | list[Named]:
+    """The names and arguments of blocks, for a file; the inverse of what ``per_level`` reads.
+
+    Raises:
+        ValueError: for a block that is not made from one in ``BLOCKS``.
+    """
+    if isinstance(block, Sequence) and not isinstance(block, str):
+        return [_describe(each) for each in block]
+    return _describe(block)
+
+
+def _block(block: Block | str | Named) -> Block:
+    if callable(block):
+        return block
+    name, arguments = (block, {}) if isinstance(block, str) else (block.get("name"), {**block})
+    arguments.pop("name", None)
+    if name not in BLOCKS:
+        raise ValueError(f"no block is called {name!r}; choose one of {', '.join(BLOCKS)}")
+    return partial(BLOCKS[name], **arguments) if arguments else BLOCKS[name]
+
+
+def _describe(block: Block | str | Named) -> Named:
+    if isinstance(block, str):
+        return {"name": block}
+    if isinstance(block, Mapping):
+        return block
+    made, arguments = (block.func, block.keywords) if isinstance(block, partial) else (block, {})
+    for name, known in BLOCKS.items():
+        if made is known and not (isinstance(block, partial) and block.args):
+            return {"name": name, **arguments}
+    raise ValueError(f"{block!r} cannot be saved by name: add it to maxca.blocks.BLOCKS first")

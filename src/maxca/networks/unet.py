@@ -1,0 +1,67 @@
+"""VoxelMorph: a U-Net on the two images as channels, one flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maxca.networks.parts import ConvLayer, FlowHead, Prediction, channels_last, check_pair, cropped, integrate, padded
+from maxca.networks.perlevel import Blocks, per_level
+
+
+class VoxelMorph(nn.Module):
+    """Down through an encoder, up through a decoder with skips, a flow at full resolution.
+
+    With ``velocity`` the swapped pair is registered by minus the velocity only if the network was trained to say so.
+
+    Args:
+        encoder: channels of each level on the way down, finest first.
+        decoder: channels of each level on the way up, coarsest first, as many.
+        final: channels of the last convolutions, at full resolution.
+        block: after the convolution of every level of the encoder, or one a level, finest first.
+        velocity: integrate the flow as a stationary velocity.
+
+    Source: Balakrishnan et al., IEEE TMI 38(8), 2019; Dalca et al., Medical Image Analysis 57, 2019.
+    """
+
+    def __init__(
+        self,
+        encoder: Sequence[int] = (16, 32, 32, 32),
+        decoder: Sequence[int] = (32, 32, 32, 32),
+        final: Sequence[int] = (32, 16, 16),
+        block: Blocks = "identity",
+        *,
+        velocity: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(encoder) != len(decoder):
+            raise ValueError(f"as many levels up as down are needed, received {len(encoder)} and {len(decoder)}")
+        self.velocity = velocity
+        blocks = per_level(block, len(encoder))
+        self.down = nn.ModuleList(ConvLayer(a, b) for a, b in zip([2, *encoder[:-1]], encoder, strict=True))
+        self.blocks = nn.ModuleList(make(channels) for make, channels in zip(blocks, encoder, strict=True))
+        skips = list(reversed(encoder))
+        entries = [encoder[-1], *(d + s for d, s in zip(decoder, skips, strict=True))]
+        self.up = nn.ModuleList(ConvLayer(a, b) for a, b in zip(entries[:-1], decoder, strict=True))
+        self.final = nn.ModuleList(ConvLayer(a, b) for a, b in zip([entries[-1], *final[:-1]], final, strict=True))
+        self.head = FlowHead(final[-1])
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
+        check_pair(fixed, moving)
+        x = channels_last(padded(torch.cat([moving, fixed], dim=1), 2 ** len(self.down)))
+        skips = []
+        for conv, block in zip(self.down, self.blocks, strict=True):
+            x = block(conv(x))
+            skips.append(x)
+            x = F.max_pool3d(x, 2)
+        for conv in self.up:
+            x = F.interpolate(conv(x), scale_factor=2, mode="nearest")
+            x = torch.cat([x, skips.pop()], dim=1)
+        for conv in self.final:
+            x = conv(x)
+        flow = self.head(x)
+        return Prediction(cropped(integrate(flow) if self.velocity else flow, fixed.shape[2:]))

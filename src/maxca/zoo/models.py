@@ -1,0 +1,86 @@
+"""A trained network and the grid it was trained on, from and to one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from maxca.errors import MaxcaError
+from maxca.io.checkpoint import read_checkpoint, save_checkpoint
+from maxca.networks import NetworkConfig
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that can register.
+
+    Args:
+        network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
+            ``data.preprocess.normalise``).
+        config: what builds it.
+        spacing: (3,) mm of its grid along i, j, k; None for that of the fixed image.
+        name: what to call it.
+    """
+
+    network: nn.Module
+    config: NetworkConfig
+    spacing: tuple[float, float, float] | None = None
+    name: str = "model"
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file.
+
+        Raises:
+            MaxcaError: when the file cannot be written.
+            ValueError: for a block that has no name to save it by.
+        """
+        about = {"format": FORMAT, "network": self.config.as_plain(), "spacing": self.spacing}
+        save_checkpoint(path, self.network.state_dict(), about)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model; the weights must fit the network exactly.
+
+    Args:
+        path: a file that ``Model.save`` wrote.
+        device: where to put it.
+
+    Raises:
+        MaxcaError: for anything else, in one line.
+    """
+    path = Path(path)
+    state, about = read_checkpoint(path)
+    try:
+        config, spacing = _config(about), _spacing(about)
+        network = config.build()
+        network.load_state_dict(state, strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
+    return Model(network.eval().to(device), config, spacing, path.stem)
+
+
+def _config(about: Mapping[str, Any]) -> NetworkConfig:
+    if about.get("format") != FORMAT:
+        raise ValueError(f"it is of format {about.get('format')!r}, this version reads {FORMAT}")
+    network = about["network"]
+    return NetworkConfig(str(network["name"]), dict(network["arguments"]))
+
+
+def _spacing(about: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    if about.get("spacing") is None:
+        return None
+    i, j, k = (float(mm) for mm in about["spacing"])
+    if not all(0 < mm < float("inf") for mm in (i, j, k)):
+        raise ValueError(f"its spacing is {about['spacing']}")
+    return i, j, k
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

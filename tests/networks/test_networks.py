@@ -1,0 +1,166 @@
+"""Every network with every block: any size, identity at the start, gradients everywhere, files, precisions."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import maxca
+from maxca.blocks import BLOCKS, MAXCA, Block, GatedMLP, Window
+from maxca.networks import NETWORKS, NetworkConfig
+from maxca.zoo.models import Model, load_model
+
+SHAPE = (17, 23, 14)
+TINY = [name for name in NETWORKS if name.endswith("_tiny")]
+SMALL: dict[str, Block] = {
+    "gmlp": partial(GatedMLP, windows=(3, 5)),
+    "window": partial(Window, heads=2, window=3),
+    **{name: partial(BLOCKS[name], heads=2, region=3) for name in ("maxca", "regional", "dilated")},
+}
+
+
+def build(name: str, block: str) -> nn.Module:
+    torch.manual_seed(0)
+    return maxca.build_network(name, block=SMALL.get(block, BLOCKS[block]))
+
+
+def pair(shape: tuple[int, int, int] = SHAPE) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(1, 1, *shape, generator=generator), torch.rand(1, 1, *shape, generator=generator)
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """With heads that move something, so that what comes before them matters."""
+    for name, parameter in network.named_parameters():
+        if "heads." in name or name.startswith(("head.", "affine.out")):
+            nn.init.normal_(parameter, std=0.1)
+        if name.endswith("gate.squeeze.bias"):  # a single unit may be born on the flat side of its ReLU
+            nn.init.ones_(parameter)
+    return network
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", TINY)
+def test_every_network_takes_every_block(name: str, block: str, tmp_path: Path) -> None:
+    network = build(name, block)
+    fixed, moving = pair()
+
+    flow = network(fixed, moving).flow
+    assert flow.shape == (1, 3, *SHAPE)
+    assert flow.dtype == torch.float32
+    assert flow.abs().max() < 1e-3, "nothing moves at the start"
+
+    network = awake(network)
+    flow = network(fixed, moving).flow
+    (flow * torch.linspace(-1, 1, flow.numel()).view_as(flow)).sum().backward()
+    still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not [n for n in still if not unused(n)], "a gradient reaches every parameter"
+
+    network.eval()
+    with torch.no_grad():
+        once, twice = (network(fixed, moving).flow for _ in range(2))
+        assert torch.equal(once, twice)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = network(fixed, moving).flow
+        assert half.dtype == torch.float32
+        assert (half - once).norm() <= 0.2 * once.norm()
+
+        model = Model(network, NetworkConfig(name, {"block": SMALL.get(block, BLOCKS[block])}))
+        model.save(tmp_path / "model.safetensors")
+        again = load_model(tmp_path / "model.safetensors")
+        assert torch.equal(again.network(fixed, moving).flow, once)
+
+
+def unused(name: str) -> bool:
+    """A bias before a norm that takes it away again has no gradient to speak of."""
+    return name.endswith("bias")
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 9, 4), (1, 30, 20), (33, 16, 24)])
+def test_any_size_will_do(name: str, shape: tuple[int, int, int]) -> None:
+    network = maxca.build_network(name).eval()
+    with torch.no_grad():
+        assert network(*pair(shape)).flow.shape == (1, 3, *shape)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_batch_is_its_examples(name: str) -> None:
+    network = awake(maxca.build_network(name)).eval()
+    first, second = pair(), tuple(reversed(pair()))
+    with torch.no_grad():
+        both = network(*(torch.cat(images) for images in zip(first, second, strict=True))).flow
+        torch.testing.assert_close(both[:1], network(*first).flow, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(both[1:], network(*second).flow, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_velocity_is_integrated(name: str) -> None:
+    torch.manual_seed(0)
+    network = awake(maxca.build_network(name, velocity=True)).eval()
+    plain = maxca.build_network(name).eval()
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        flow, velocity = network(*pair()).flow, plain(*pair()).flow
+    assert flow.abs().max() > 1e-3
+    assert not torch.equal(flow, velocity)
+
+
+@pytest.mark.parametrize("name", ["nice_net_tiny", "nice_trans_tiny", "corrmlp_tiny", "corrxca_tiny"])
+def test_flows_of_levels_are_added_or_composed(name: str) -> None:
+    added = awake(maxca.build_network(name)).eval()
+    composed = maxca.build_network(name, composed=True).eval()
+    composed.load_state_dict(added.state_dict())
+    with torch.no_grad():
+        a, b = added(*pair()).flow, composed(*pair()).flow
+    assert not torch.equal(a, b)
+    assert (a - b).norm() < a.norm()
+
+
+def test_blocks_are_given_by_level() -> None:
+    network = maxca.build_network("corrxca_tiny", block=[partial(MAXCA, heads=2, region=4), "window"])
+    kinds = [type(stage.match.block).__name__ for stage in network.stages]
+    assert kinds == ["MAXCA", "Window", "Window"]
+
+
+def test_the_affine_of_nice_trans_is_the_linear_part_of_its_flow() -> None:
+    torch.manual_seed(0)
+    network = maxca.build_network("nice_trans_tiny").eval()
+    nn.init.normal_(network.affine.out.weight, std=0.05)
+    with torch.no_grad():
+        flow, affine = network(*pair())
+    assert affine.shape == (1, 3, 4)
+    voxels = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in SHAPE), indexing="ij")).flatten(1)
+    expected = affine[0, :, :3] @ voxels + affine[0, :, 3:] - voxels
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(flow[0].flatten(1), expected, atol=2e-3, rtol=0)
+
+
+def test_published_sizes() -> None:
+    corrmlp = maxca.build_network("corrmlp")
+    assert round(sum(p.numel() for p in corrmlp.parameters()) / 1e6, 2) == 4.19
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"name": "vozelmorph"}, "no network is called 'vozelmorph'"),
+        ({"name": "corrxca_tiny", "block": "maxcaa"}, "no block is called 'maxcaa'"),
+        ({"name": "nice_net_tiny", "block": []}, "received 0"),
+        ({"name": "corrxca_tiny", "block": ["conv"] * 4}, "received 4"),
+    ],
+)
+def test_wrong_names_are_answered_with_the_right_ones(arguments: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        maxca.build_network(**arguments)
+
+
+@pytest.mark.parametrize("shapes", [((1, 1, 8, 8, 8), (1, 1, 8, 8, 9)), ((1, 2, 8, 8, 8),) * 2, ((8, 8, 8),) * 2])
+def test_images_that_are_no_pair_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    network = maxca.build_network("voxelmorph_tiny")
+    with pytest.raises(ValueError, match="two volumes"):
+        network(*(torch.zeros(shape) for shape in shapes))

@@ -1,0 +1,138 @@
+"""A network's answer in the world, and what ``register`` makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import phantoms
+import pytest
+import torch
+from torch import Tensor, nn
+
+import maxca
+from maxca.align import align
+from maxca.data.preprocess import Volume
+from maxca.geometry import Affine, Grid
+from maxca.inference import network_field, network_grid
+from maxca.networks import NetworkConfig, Prediction
+from maxca.zoo.models import Model
+
+CONFIG = NetworkConfig("corrxca_tiny", {})
+
+
+class Constant(nn.Module):
+    """Says the same about every pair: so many voxels along each axis."""
+
+    def __init__(self, *flow: float) -> None:
+        super().__init__()
+        self.flow = flow
+        self.seen: list[Tensor] = []
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        self.seen += [fixed, moving]
+        flow = torch.tensor(self.flow, dtype=torch.float32).view(1, 3, 1, 1, 1).expand(1, 3, *fixed.shape[2:])
+        return Prediction(flow.clone())
+
+
+def volume(grid: Grid) -> Volume:
+    return Volume(torch.from_numpy(phantoms.scene(phantoms.nodes(grid)) / 1000).float(), grid)
+
+
+@pytest.mark.parametrize("flips", ["", "ik"])
+@pytest.mark.parametrize("spacing", [None, (5.0, 5.0, 4.0)])
+def test_a_flow_in_voxels_becomes_a_motion_in_mm(flips: str, spacing: tuple[float, float, float] | None) -> None:
+    where = phantoms.grid((2.5, 2.0, 3.0), flips=flips)
+    network = Constant(1.0, -2.0, 0.5)
+    field = network_field(Model(network, CONFIG, spacing), volume(where), volume(where), Affine.identity())
+    mm = np.array(spacing or where.spacing) * (1.0, -2.0, 0.5)
+    signs = [-1 if axis in flips else 1 for axis in "ijk"]
+    moved = field.map_points(where.center[None]) - where.center
+    np.testing.assert_allclose(moved[0], mm * signs, atol=1e-4)
+
+
+def test_the_network_sees_the_moving_image_after_the_affine() -> None:
+    where = phantoms.grid()
+    shift = np.eye(4)
+    shift[:3, 3] = (5.0, 0.0, -5.0)
+    network = Constant(0.0, 0.0, 0.0)
+    fixed = volume(where)
+    points = Affine(np.linalg.inv(shift)).map_points(phantoms.nodes(where))
+    moving = replace(fixed, values=torch.from_numpy(phantoms.scene(points) / 1000).float())
+    network_field(Model(network, CONFIG), fixed, moving, Affine(shift))
+    seen_fixed, seen_moving = network.seen
+    inner = (..., slice(4, -4), slice(4, -4), slice(4, -4))
+    assert (seen_fixed - seen_moving)[inner].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 4.0, 2.0), (2.5, 2.5, 2.5)])
+def test_the_network_grid_covers_the_image(spacing: tuple[float, float, float]) -> None:
+    where = phantoms.grid((2.5, 2.0, 3.0), flips="j")
+    grid = network_grid(where, spacing)
+    np.testing.assert_allclose(grid.spacing, spacing)
+    np.testing.assert_allclose(grid.direction, where.direction)
+    outermost = grid.to_voxel(where.corners)
+    assert outermost.min() > -1e-6
+    assert (outermost <= np.array(grid.shape) - 1 + 1e-6).all()
+    assert (np.array(grid.shape) - 1 - outermost.max(axis=0)).max() < 1
+
+
+def test_a_slice_stays_in_its_plane() -> None:
+    plane = Grid((40, 30, 1), np.diag([2.0, 2.0, 5.0, 1.0]))
+    image = Volume(torch.rand(plane.shape), plane)
+    field = network_field(Model(Constant(1, 1, 1), CONFIG, (2.0, 2.0, 2.0)), image, image, Affine.identity())
+    assert field.grid.shape == plane.shape
+    assert field.displacement[2].abs().max() == 0
+
+
+class Told(nn.Module):
+    """Knows the true map, or its opposite."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        where = phantoms.grid()
+        nodes = phantoms.nodes(where)
+        flow = self.sign * (wave(nodes) - nodes) / where.spacing
+        return Prediction(torch.from_numpy(flow).float().permute(3, 0, 1, 2).unsqueeze(0))
+
+
+def wave(points: np.ndarray) -> np.ndarray:
+    """A smooth map without any affine part to speak of."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    return points + 4 * np.stack([np.sin(y / 9 + z / 13), np.cos(x / 10) * np.sin(z / 11), np.sin(x / 9 - y / 12)], -1)
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
+def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    Model(CONFIG.build(), CONFIG).save(path)
+    told = Model(Told(1.0 if good else -1.0), CONFIG)
+    monkeypatch.setattr("maxca.registration.load_model", lambda path, device: told)
+    # The answer is known on the whole grid, and without an affine.
+    monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
+    monkeypatch.setattr(
+        "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())
+    )
+    where = phantoms.grid()
+    result = maxca.register(phantoms.image(where, wave), phantoms.image(where), model=str(path), effort="fast")
+    assert result.record["network"]["taken"] == good
+    assert len(result.record["levels"]) <= 2 or not good
+    assert any("left out" in warning for warning in result.warnings) != good
+
+
+def test_a_registration_with_a_model_says_so_and_repeats(tmp_path: Path) -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    Model(CONFIG.build(), CONFIG, (4.0, 4.0, 4.0)).save(path)
+    pair = phantoms.image(where, phantoms.bend), phantoms.image(where)
+    first, again = (maxca.register(*pair, model=str(path), effort="fast") for _ in range(2))
+    assert first.record["settings"]["model"] == str(path)
+    assert first.record["inputs"]["model"].keys() == {str(path)}
+    assert first.record["network"]["spacing_mm"] == (4.0, 4.0, 4.0)
+    assert first.record["metrics"]["folding"]["ndv_percent"] == 0
+    np.testing.assert_array_equal(first.warped.data, again.warped.data)
