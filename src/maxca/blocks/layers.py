@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW = 20_480  # channels x I x J up to which torch (2.13) leaves a single example to a path that is ten times slower
+FEW = 20_480  # channels x I x J up to which torch (2.13) leaves a single example to a much slower path
 
 
 class Conv3d(nn.Conv3d):

@@ -122,12 +122,12 @@ def instance_norm(x: Float[Tensor, "n c i j k"]) -> Float[Tensor, "n c i j k"]:
 class ConvLayer(nn.Module):
     """3x3x3 convolution and LeakyReLU₀.₂."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.conv = Conv3d(channels_in, channels_out, 3, stride=stride, padding=1)
+        self.conv = Conv3d(channels_in, channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, I, J, K) → (N, C', I, J, K), each axis divided by the stride."""
+        """(N, C, I, J, K) → (N, C', I, J, K)."""
         return F.leaky_relu(self.conv(x), 0.2)
 
 
@@ -136,8 +136,8 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
-        widths = [channels * 2**level for level in range(levels)]
-        self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *widths[:-1]], widths, strict=True))
+        outs = widths(channels, levels)
+        self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *outs[:-1]], outs, strict=True))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(N, 1, I, J, K) → one volume a level, finest first."""

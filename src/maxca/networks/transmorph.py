@@ -68,10 +68,9 @@ class TransMorph(nn.Module):
         self.image_half = ConvLayer(2, channels // 2)
         self.image_full = ConvLayer(2, max(channels // 6, 4))
         # On the way up: the coarser stages, then half of the patch's resolution, then the voxels.
-        skips = [*reversed(widths[:-1]), channels // 2, max(channels // 6, 4)]
         outs = [*reversed(widths[:-1]), channels // 2, max(channels // 6, 4)]
         ins = [widths[-1], *outs[:-1]]
-        self.up = nn.ModuleList(UpStage(i, s, o) for i, s, o in zip(ins, skips, outs, strict=True))
+        self.up = nn.ModuleList(UpStage(i, s, o) for i, s, o in zip(ins, outs, outs, strict=True))
         self.head = FlowHead(outs[-1])
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
