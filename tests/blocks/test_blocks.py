@@ -139,6 +139,7 @@ def test_what_a_block_costs_counted_by_hand() -> None:
     projections = (2 + 2) * c * c * voxels
     attention = 2 * (4 + 1) * c * c * voxels  # lengths and products of q and k in one Gram matrix; then v
     folded = (voxels // 6**3 + 6**3) * c * c * (c // heads)  # each attention matrix times the output projection
+    folded += 2 * c**3  # that is first multiplied by the columns of the merge
     assert counted.voxels == voxels
     assert counted.multiply_adds == convolutions + projections + attention + folded + 2 * c * hidden
 

@@ -16,7 +16,7 @@ def maxca(block: MAXCA, x: Tensor) -> Tensor:
 
 
 def multi_axis(mix: nn.Module, x: Tensor) -> Tensor:
-    y = F.gelu(mix.expand(mix.norm(last(x))))
+    y = F.gelu(mix.expand(norm(mix.norm, last(x))))
     u, v = y.chunk(2, dim=-1)
     both = torch.cat([last(xca(mix.branches["dilated"], first(u))), last(xca(mix.branches["regional"], first(v)))], -1)
     return x + first(mix.merge(both))
@@ -24,25 +24,32 @@ def multi_axis(mix: nn.Module, x: Tensor) -> Tensor:
 
 def xca(layer: XCA, x: Tensor) -> Tensor:
     """One layer: within regions, or across them."""
-    region = x.shape[2:] if layer.region is None else layer.region
-    pad = [(-n) % r for n, r in zip(x.shape[2:], region, strict=True)]
+    pad = [(-n) % r for n, r in zip(x.shape[2:], layer.region, strict=True)]
     s = F.pad(x, (0, pad[2], 0, pad[1], 0, pad[0]))
-    q, k, v = layer.qkv(first(layer.norm(last(s))).contiguous()).chunk(3, dim=1)
-    sizes = dict(zip("ijk", region, strict=True), h=layer.heads)
+    q, k, v = conv(layer.qkv, first(norm(layer.norm, last(s)))).chunk(3, dim=1)
+    sizes = dict(zip("ijk", layer.region, strict=True), h=layer.heads)
     groups = "n (a b c) h d (i j k)" if layer.tokens == "within" else "n (i j k) h d (a b c)"
     q, k, v = (rearrange(t, f"n (h d) (a i) (b j) (c k) -> {groups}", **sizes) for t in (q, k, v))
     q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
     attention = (layer.temperature * (q @ k.transpose(-2, -1))).softmax(dim=-1)
-    counts = {name: n // r for name, n, r in zip("abc", s.shape[2:], region, strict=True)}
+    counts = {name: n // r for name, n, r in zip("abc", s.shape[2:], layer.region, strict=True)}
     out = rearrange(attention @ v, f"{groups} -> n (a i) (b j) (c k) (h d)", **sizes, **counts)
     out = s + first(layer.project(out))
     return out[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
 
 
 def channel_attention(block: nn.Module, z: Tensor) -> Tensor:
-    y = block.conv2(F.leaky_relu(block.conv1(first(block.norm(last(z))).contiguous()), 0.2))
+    y = conv(block.conv2, F.leaky_relu(conv(block.conv1, first(norm(block.norm, last(z)))), 0.2))
     gate = torch.sigmoid(block.gate.excite(F.relu(block.gate.squeeze(y.mean((2, 3, 4), keepdim=True)))))
     return z + y * gate
+
+
+def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+
+
+def conv(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    return F.conv3d(x.contiguous(), layer.weight, layer.bias, padding=1)
 
 
 def last(x: Tensor) -> Tensor:

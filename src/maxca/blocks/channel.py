@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conv3d
+from .layers import Conv3d, LayerNorm, convolve
+from .slabs import Slab, joined, slabs
 
 
 class ResidualChannelAttention(nn.Module):
@@ -21,16 +24,31 @@ class ResidualChannelAttention(nn.Module):
 
     def __init__(self, channels: int, squeeze: int = 4) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.conv1 = Conv3d(channels, channels, 3, padding=1)
         self.conv2 = Conv3d(channels, channels, 3, padding=1)
         self.gate = Gate(channels, max(1, channels // squeeze))
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape."""
-        y = self.conv1(channel_norm(self.norm, z))
-        y = self.conv2(F.leaky_relu(y, 0.2, inplace=True))
-        return torch.addcmul(z, y, self.gate(y).to(y.dtype)) if y.dtype == z.dtype else z + y * self.gate(y)
+        pieces = slabs(z.permute(0, 2, 3, 4, 1), context=2, widest=3 * z.shape[1])
+        return joined(self.in_slabs(pieces)).permute(0, 4, 1, 2, 3)
+
+    def in_slabs(self, pieces: Sequence[Slab]) -> list[Tensor]:
+        """``forward`` of slabs with two planes of context → (N, planes, J, K, C) each."""
+        gated = [self._gated(slab) for slab in pieces]
+        voxels = sum(y[0, 0].numel() for y in gated)
+        means = sum(y.sum(dim=(2, 3, 4), keepdim=True) / voxels for y in gated)
+        gate = self.gate(means).permute(0, 2, 3, 4, 1)
+        return [slab.own(slab.piece) + y.permute(0, 2, 3, 4, 1) * gate for slab, y in zip(pieces, gated, strict=True)]
+
+    def _gated(self, slab: Slab) -> Tensor:
+        """What the gate is for, of the slab's own planes: (N, C, planes, J, K)."""
+        y = self.norm(slab.piece).permute(0, 4, 1, 2, 3)
+        before, after = slab.before < 2, slab.after < 2
+        y = convolve(y, self.conv1.weight, self.conv1.bias, before, after)
+        before, after = slab.before < 1, slab.after < 1
+        return convolve(F.leaky_relu(y, 0.2, inplace=True), self.conv2.weight, self.conv2.bias, before, after)
 
 
 class Gate(nn.Module):
@@ -41,12 +59,6 @@ class Gate(nn.Module):
         self.squeeze = Conv3d(channels, hidden, 1)
         self.excite = Conv3d(hidden, channels, 1)
 
-    def forward(self, y: Tensor) -> Tensor:
-        """(N, C, I, J, K) → (N, C, 1, 1, 1)."""
-        means = y.mean(dim=(2, 3, 4), keepdim=True)
+    def forward(self, means: Tensor) -> Tensor:
+        """(N, C, 1, 1, 1), the mean of each channel → the same shape."""
         return torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
-
-
-def channel_norm(norm: nn.LayerNorm, volume: Tensor) -> Tensor:
-    """Layer norm over the channels of (N, C, I, J, K); free of copies when the memory is channels-last."""
-    return norm(volume.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)

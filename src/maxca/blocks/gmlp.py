@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .channel import ResidualChannelAttention
-from .xca import pad_ends
+from .layers import LayerNorm, pad_ends
 
 
 class GatedMLP(nn.Module):
@@ -40,7 +40,7 @@ class MultiWindow(nn.Module):
 
     def __init__(self, channels: int, windows: Sequence[int]) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.windows = nn.ModuleList([WindowGate(channels, side) for side in windows])
         self.weigh1 = nn.Linear(channels, max(1, channels // 4))
         self.weigh2 = nn.Linear(max(1, channels // 4), len(windows) * channels)
@@ -65,9 +65,9 @@ class WindowGate(nn.Module):
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         self.side = side
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.expand = nn.Linear(channels, 2 * channels)
-        self.gate_norm = nn.LayerNorm(channels)
+        self.gate_norm = LayerNorm(channels)
         self.between = nn.Linear(side**3, side**3)
         self.project = nn.Linear(channels, channels)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .channel import ResidualChannelAttention
-from .xca import XCA
+from .layers import LayerNorm
+from .slabs import in_context, joined, slabs
+from .xca import XCA, Look
 
 Axis = Literal["dilated", "regional", "plain"]
 
@@ -55,41 +57,75 @@ class MAXCA(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        return x + self.channel(self.mix(x))
+        x = x.permute(0, 2, 3, 4, 1)
+        mixed = self.mix(x)
+        parts = self.channel.in_slabs(in_context(mixed, 2))
+        for part, skipped in zip(parts, x.split([part.shape[1] for part in parts], dim=1), strict=True):
+            part += skipped
+        return joined(parts).permute(0, 4, 1, 2, 3)
 
 
 class MultiAxisXCA(nn.Module):
     """x + merge(concat(branch(u), …)), where u, … = split(gelu(expand(norm(x)))), one share of C channels a branch.
 
     Neither the split nor the concatenation is carried out: each branch has its rows of ``expand`` and its columns of
-    ``merge``.
+    ``merge``, and the latter join the projection that ends its attention.
     """
 
     def __init__(
         self, channels: int, heads: int, region: int | Sequence[int], axes: Sequence[Axis], *, mask_padding: bool
     ) -> None:
         super().__init__()
-        self.channels = channels
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.expand = nn.Linear(channels, len(axes) * channels)
-        self.axes = tuple(axes)
         self.branches = nn.ModuleDict({axis: _branch(axis, channels, heads, region, mask_padding) for axis in axes})
         self.merge = nn.Linear(len(axes) * channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, I, J, K) → the same shape."""
-        x = x.permute(0, 2, 3, 4, 1)
-        normed = self.norm(x)
-        out = x
-        for n, axis in enumerate(self.axes):
-            branch = self.branches[axis]
-            assert isinstance(branch, XCA)
-            share = slice(n * self.channels, (n + 1) * self.channels)
-            y = F.gelu(F.linear(normed, self.expand.weight[share], self.expand.bias[share]))
-            y = branch.channels_last(y)
-            out = out + F.linear(y, self.merge.weight[:, share], None if n else self.merge.bias)
-        return out.permute(0, 4, 1, 2, 3)
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, I, J, K, C) → the same shape, in slabs along I."""
+        shares = self._shares()
+        constant = (self.merge.bias + sum(share.merge @ share.layer.project.bias for share in shares)).to(x.dtype)
+        parts = []
+        looks: list[list[Look]] = [[] for _ in shares]
+        for slab in slabs(x, context=1, widest=3 * x.shape[-1], multiple=max(s.layer.region[0] for s in shares)):
+            normed = self.norm(slab.piece)
+            part = slab.own(slab.piece)
+            for n, (share, seen) in enumerate(zip(shares, looks, strict=True)):
+                y = F.gelu(F.linear(normed, share.expand, share.bias))
+                merged = F.linear(slab.own(y), share.merge, None if n else constant)
+                part = part + merged
+                seen.append(share.layer.look(slab._replace(piece=y)))
+                if share.layer.tokens == "within":  # complete: nothing of it needs to be kept
+                    part += next(share.layer.answers([seen.pop()], share.project))
+            parts.append(part)
+        for share, seen in zip(shares, looks, strict=True):
+            for part, answer in zip(parts, share.layer.answers(seen, share.project), strict=False):
+                part += answer
+        return parts
+
+    def _shares(self) -> list[Share]:
+        channels = self.norm.normalized_shape[0]
+        layers = [layer for layer in self.branches.values() if isinstance(layer, XCA)]
+        return [
+            Share(layer, expand, bias, merge, layer.project.weight.T @ merge.T)
+            for layer, expand, bias, merge in zip(
+                layers,
+                self.expand.weight.split(channels),
+                self.expand.bias.split(channels),
+                self.merge.weight.split(channels, dim=1),
+                strict=True,
+            )
+        ]
+
+
+class Share(NamedTuple):
+    """A branch and the parameters that lead to it and from it."""
+
+    layer: XCA
+    expand: Tensor
+    bias: Tensor
+    merge: Tensor
+    project: Tensor
 
 
 def _branch(axis: Axis, channels: int, heads: int, region: int | Sequence[int], mask_padding: bool) -> XCA:

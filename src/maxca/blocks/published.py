@@ -29,7 +29,7 @@ NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^Encoder\.Convblock_(\d)\.Conv_(\d)\b", lambda m: f"encoder.levels.{int(m[1]) - 1}.conv{m[2]}"),
     (r"^Decoder\.mlp_1(\d)\b", lambda m: f"stages.{int(m[1]) - 1}.match"),
     (r"^Decoder\.mlp_2(\d)\b", lambda m: f"stages.{int(m[1]) - 1}.merge"),
-    (r"^(stages\.\d\.\w+)\.Conv\b", r"\1.fuse"),
+    (r"^(stages\.\d\.\w+)\.Conv\b", r"\1.fuse.conv"),
     (r"^Decoder\.upsample_(\d)\.up_conv\b", lambda m: f"upsample.{int(m[1]) - 1}.conv"),
     (r"^Decoder\.upsample_(\d)\.norm\b", lambda m: f"upsample.{int(m[1]) - 1}.norm"),
     (r"^Decoder\.reghead_(\d)\.reg_head\b", lambda m: f"heads.{int(m[1]) - 1}.conv"),

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .xca import as_region, pad_ends
+from .layers import LayerNorm, pad_ends
+from .xca import as_region
 
 MOST_TOKENS = 48**3  # of full attention: 10¹⁰ products a channel, minutes on a CPU
 
@@ -47,7 +48,7 @@ class WindowLayer(nn.Module):
         super().__init__()
         self.window = as_region(window)
         self.shift = tuple(w // 2 if shifted else 0 for w in self.window)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.attention = Attention(channels, heads)
         self.position = nn.Parameter(torch.zeros(heads, *(2 * w - 1 for w in self.window)))
         self.mlp = MLP(channels, expansion)
@@ -114,7 +115,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int = 1, most_tokens: int = MOST_TOKENS, expansion: float = 2.0) -> None:
         super().__init__()
         self.most_tokens = most_tokens
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.attention = Attention(channels, heads)
         self.mlp = MLP(channels, expansion)
 
@@ -155,7 +156,7 @@ class MLP(nn.Module):
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()
         hidden = max(1, round(expansion * channels))
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.expand = nn.Linear(channels, hidden)
         self.project = nn.Linear(hidden, channels)
 

@@ -3,23 +3,23 @@
 One layer serves plain XCA (all voxels are the tokens of one attention), regional XCA (those within a region) and
 dilated XCA (those at the same place across all regions): they differ in which voxels are tokens of one attention.
 
-Memory: volumes are channels-last, so that layer norm and projections read along the channels, the convolution takes its
-fast path and cutting into regions is a single copy. What else the formula asks for is folded into small matrices: the
-norms of queries and keys scale the C x C Gram matrix instead of two volumes, and the output projection multiplies
-the attention matrix instead of a third.
+Speed: volumes are channels-last, so that norms and projections read along the channels and the convolution takes its
+fast path; they are worked through in slabs, each cut into tokens by a single copy. What else the formula asks for is
+folded into small matrices: the lengths of queries and keys scale their C x C products instead of two volumes, and the
+output projection multiplies the attention matrix instead of a third.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Conv3d
+from .layers import Conv3d, LayerNorm, convolve, pad_ends
+from .slabs import Slab, joined, slabs
 
 Tokens = Literal["within", "across"]
 Region = tuple[int, int, int]
@@ -59,77 +59,121 @@ class XCA(nn.Module):
         if tokens not in ("within", "across"):
             raise ValueError(f"tokens are 'within' or 'across' regions, received {tokens!r}")
         self.heads = heads
-        self.region = None if region is None else as_region(region)
-        self.tokens = tokens
+        # Attention over the whole volume is attention across regions of one voxel.
+        self.region = (1, 1, 1) if region is None else as_region(region)
+        self.tokens: Tokens = "across" if region is None else tokens
         self.mask_padding = mask_padding
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.qkv = Conv3d(channels, 3 * channels, 3, padding=1)
         self.project = nn.Linear(channels, channels)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape."""
-        return self.channels_last(volume.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        s = volume.permute(0, 2, 3, 4, 1)
+        pieces = slabs(s, context=1, widest=3 * s.shape[-1], multiple=self.region[0])
+        looks = [self.look(piece) for piece in pieces]
+        answers = self.answers(looks, self.project.weight.T)
+        out = [slab.own(slab.piece) + answer for slab, answer in zip(pieces, answers, strict=True)]
+        return (joined(out) + self.project.bias.to(s.dtype)).permute(0, 4, 1, 2, 3)
 
-    def channels_last(self, s: Tensor) -> Tensor:
-        """``forward`` of (N, I, J, K, C)."""
-        shape = s.shape[1:4]
-        region = shape if self.region is None else self.region
-        padding = [-n % r for n, r in zip(shape, region, strict=True)]
-        s = pad_ends(s, padding)
-        normed = self.norm(s)
-        qkv = self.qkv(normed.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-        counts = [n // r for n, r in zip(qkv.shape[1:4], region, strict=True)]
-        sizes = dict(zip("abcijk", (*counts, *region), strict=True))
-        groups = "(n a b c) (i j k) x" if self.tokens == "within" else "(n i j k) (a b c) x"
-        t = rearrange(qkv, f"n (a i) (b j) (c k) x -> {groups}", **sizes)  # (attentions, tokens, 3C)
-        mask = self._real(t, shape, padding, groups, sizes) if self.mask_padding and any(padding) else None
-        out = self._attend(t, mask)
-        back = rearrange(out, f"{groups} -> n (a i) (b j) (c k) x", n=s.shape[0], **sizes)
-        out = s + back
-        return out[:, : shape[0], : shape[1], : shape[2]] if any(padding) else out
-
-    def _attend(self, t: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, 3C) → (B, T, C): attention and projection."""
-        channels = t.shape[2] // 3
-        d = channels // self.heads
-        qk, v = t[..., : 2 * channels], t[..., 2 * channels :]
-        if mask is not None:
-            qk = qk * mask
+    def look(self, slab: Slab) -> Look:
+        """What attention needs to know of a slab with a plane of context on either side."""
+        shape, channels = (slab.planes, *slab.piece.shape[2:4]), slab.piece.shape[-1]
+        i, j, k = (-n % r for n, r in zip(shape, self.region, strict=True))
+        piece = pad_ends(slab.piece, (0 if slab.after else i, j, k))
+        normed = self.norm(piece).permute(0, 4, 1, 2, 3)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        qkv = convolve(normed, weight, bias, before=not slab.before, after=not slab.after).permute(0, 2, 3, 4, 1)
+        counts = [n // r for n, r in zip(qkv.shape[1:4], self.region, strict=True)]
+        sizes = dict(zip("nabcijk", (len(qkv), *counts, *self.region), strict=True))
+        qk, v = (  # (attentions, tokens, 2C) and (…, C): each contiguous, as the products below want them
+            rearrange(part, f"n (a i) (b j) (c k) x -> {self._groups}", **sizes)
+            for part in qkv.split([2 * channels, channels], dim=-1)
+        )
+        if self.mask_padding and (i or j or k):
+            qk = qk * self._real(v, shape, sizes)
         if qk.dtype == torch.float16:  # a sum of squares over a million tokens leaves its range
             qk = qk.float()
-        gram = torch.bmm(qk.transpose(1, 2), qk)  # (B, 2C, 2C): lengths on the diagonal, q kᵀ beside it
-        scale = gram.diagonal(dim1=1, dim2=2).clamp(min=LEAST_SQUARE).rsqrt()
-        blocks = gram[:, :channels, channels:].unflatten(2, (self.heads, d)).unflatten(1, (self.heads, d))
-        scores = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
-        q_scale = scale[:, :channels].unflatten(1, (self.heads, d, 1))
-        k_scale = scale[:, channels:].unflatten(1, (self.heads, 1, d))
-        attention = torch.softmax(self.temperature * q_scale * k_scale * scores, dim=-1)
-        # out = Σ_c W[:, c] Σ_j A[c, j] v[j]: one matrix per attention instead of two passes over the volume.
-        weight = self.project.weight.T.unflatten(0, (self.heads, d)).to(attention.dtype)  # (h, d, C)
-        matrix = torch.matmul(attention.transpose(2, 3), weight).flatten(1, 2).to(v.dtype)  # (B, C, C)
-        return torch.baddbmm(self.project.bias.to(v.dtype), v, matrix)
+        return Look(_Gram.apply(qk).float(), v, shape, sizes)
 
-    def _real(
-        self,
-        t: Tensor,
-        shape: Sequence[int],
-        padding: Sequence[int],
-        groups: str,
-        sizes: dict[str, int],
-    ) -> Tensor:
+    def answers(self, looks: Sequence[Look], weight: Tensor) -> Iterator[Tensor]:
+        """Attention, projected: (N, planes, J, K, C') for one slab after the other.
+
+        Args:
+            looks: at all slabs of a volume; attention within regions may be given one at a time.
+            weight: (C, C'), what the values are projected with.
+        """
+        if self.tokens == "across" and looks:
+            matrix = self._matrix(sum((look.gram for look in looks[1:]), looks[0].gram), weight)
+        for look in looks:
+            if self.tokens == "within":
+                matrix = self._matrix(look.gram, weight)
+            yield self._back(look, matrix)
+
+    @property
+    def _groups(self) -> str:
+        return "(n a b c) (i j k) x" if self.tokens == "within" else "(n i j k) (a b c) x"
+
+    def _matrix(self, gram: Tensor, weight: Tensor) -> Tensor:
+        """(B, C, C'): Σ_c W[c] A[c, j] for each j, so that attention and projection are one product with the values."""
+        channels, heads = gram.shape[1] // 2, self.heads
+        d = channels // heads
+        blocks = gram[:, :channels, channels:].unflatten(2, (heads, d)).unflatten(1, (heads, d))
+        scores = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
+        scale = gram.diagonal(dim1=1, dim2=2).clamp(min=LEAST_SQUARE).rsqrt()
+        q_scale, k_scale = scale.split(channels, dim=1)
+        scores = scores * q_scale.unflatten(1, (heads, d, 1)) * k_scale.unflatten(1, (heads, 1, d))
+        attention = torch.softmax(self.temperature * scores, dim=-1)
+        return torch.matmul(attention.transpose(2, 3), weight.unflatten(0, (heads, d)).to(attention.dtype)).flatten(
+            1, 2
+        )
+
+    def _back(self, look: Look, matrix: Tensor) -> Tensor:
+        """The values, mixed, in their places."""
+        out = torch.bmm(look.values, matrix.to(look.values.dtype))
+        volume = rearrange(out, f"{self._groups} -> n (a i) (b j) (c k) x", **look.sizes)
+        i, j, k = look.shape
+        return volume[:, :i, :j, :k]
+
+    def _real(self, t: Tensor, shape: Sequence[int], sizes: dict[str, int]) -> Tensor:
         """(B, T, 1): 1 for voxels of the volume, 0 for those that fill up the last regions."""
         one = t.new_ones(1, *shape, 1)
-        mask = rearrange(pad_ends(one, padding), f"n (a i) (b j) (c k) x -> {groups}", **sizes)
+        whole = [sizes[a] * sizes[i] for a, i in ("ai", "bj", "ck")]
+        filled = pad_ends(one, [w - n for w, n in zip(whole, shape, strict=True)])
+        mask = rearrange(filled, f"n (a i) (b j) (c k) x -> {self._groups}", **(sizes | {"n": 1}))
         return mask.repeat(t.shape[0] // mask.shape[0], 1, 1)
 
 
-def pad_ends(volume: Tensor, padding: Sequence[int]) -> Tensor:
-    """Zeros at the end of each axis of (N, I, J, K, C)."""
-    if not any(padding):
-        return volume
-    i, j, k = padding
-    return F.pad(volume, (0, 0, 0, k, 0, j, 0, i))
+class Look(NamedTuple):
+    """What attention needs to know of a slab.
+
+    Args:
+        gram: (B, 2C, 2C), products of queries and keys with each other, summed over tokens: squared lengths on the
+            diagonal, q kᵀ beside it; float32.
+        values: (B, T, C).
+        shape: of the slab, without what fills up the last regions.
+        sizes: of the axes by which it was cut into tokens.
+    """
+
+    gram: Tensor
+    values: Tensor
+    shape: tuple[int, ...]
+    sizes: dict[str, int]
+
+
+class _Gram(torch.autograd.Function):
+    """tᵀ t of (B, T, X): symmetric, so that one product leads back where autograd would take two and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        ctx.save_for_backward(t)
+        return torch.bmm(t.transpose(1, 2), t)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (t,) = ctx.saved_tensors
+        return torch.bmm(t, grad + grad.transpose(1, 2))
 
 
 def as_region(size: int | Sequence[int]) -> Region:

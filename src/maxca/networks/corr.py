@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from maxca.blocks import MAXCA, Block, GatedMLP
-from maxca.blocks.layers import Conv3d
-from maxca.networks.correlation import local_correlation
-from maxca.networks.parts import channels_last, widths
+from maxca.networks.correlation import CorrelationConv
+from maxca.networks.parts import widths
 from maxca.networks.perlevel import Blocks, per_level
 from maxca.networks.pyramid import CoarseToFine
-
-SHIFTS = 27
 
 
 def corr_network(
@@ -86,10 +82,9 @@ class Fusion(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, block: Block) -> None:
         super().__init__()
-        self.fuse = Conv3d(2 * channels_in + SHIFTS, channels_out, 3, padding=1)
+        self.fuse = CorrelationConv(channels_in, channels_out)
         self.block = block(channels_out)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(N, C, I, J, K) twice → (N, C', I, J, K)."""
-        joined = torch.cat([a, local_correlation(a, b).to(a.dtype), b], dim=1)
-        return self.block(self.fuse(channels_last(joined)))
+        return self.block(self.fuse(a, b))
