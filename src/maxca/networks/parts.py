@@ -115,8 +115,19 @@ def channels_last(volume: Tensor) -> Tensor:
 
 
 def instance_norm(x: Float[Tensor, "n c i j k"]) -> Float[Tensor, "n c i j k"]:
-    """Mean 0 and variance 1 of each channel of each example; a channel of a single voxel becomes 0."""
-    return F.instance_norm(x) if x.shape[2:].numel() > 1 else torch.zeros_like(x) * x
+    """Mean 0 and variance 1 of each channel of each example; a channel of a single voxel becomes 0.
+
+    Not ``F.instance_norm``: in torch 2.13 its gradient is wrong where one example is channels-last.
+    """
+    return torch.group_norm(x, x.shape[1])
+
+
+def halved(x: Float[Tensor, "n c i j k"]) -> Tensor:
+    """Means of 2x2x2 voxels, of a volume of even size: what ``avg_pool3d`` gives, in any precision and layout."""
+    for axis in (2, 3, 4):
+        first, second = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        x = first + second
+    return x / 8
 
 
 class ConvLayer(nn.Module):
@@ -144,7 +155,7 @@ class Encoder(nn.Module):
         features = []
         x = channels_last(image)
         for number, level in enumerate(self.levels):
-            x = level(F.avg_pool3d(x, 2) if number else x)
+            x = level(halved(x) if number else x)
             features.append(x)
         return features
 
