@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
+from memory import forget_peak, peak_gb
 from reference import Reference
 
 from maxca.blocks import MAXCA
@@ -33,7 +33,7 @@ from maxca.networks import build_network
 SIDE, CHANNELS = 96, 24
 BLOCK = {"heads": 2, "region": 6}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FIELDS = ("what", "precision", "mode", "ours_s", "reference_s", "speedup", "runs", "threads", "machine")
+FIELDS = ("what", "precision", "mode", "ours", "reference", "ratio", "runs", "threads", "machine")
 
 
 def main() -> None:
@@ -76,9 +76,9 @@ def compared(what: str, precision: str, mode: str, options: argparse.Namespace) 
         values, runs = [statistics.median(times) for times in seconds], options.runs
     ours, reference = values
     return row | {
-        "ours_s": ours,
-        "reference_s": reference,
-        "speedup": reference / ours,
+        "ours": ours,
+        "reference": reference,
+        "ratio": reference / ours,
         "runs": runs,
         "threads": options.threads,
         "machine": platform.processor() or platform.machine(),
@@ -99,6 +99,9 @@ def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable
         module = module.to(dtype)
         inputs = [torch.rand(1, 1, side, side, side).to(dtype) for _ in range(2)]
 
+    if which == "ours":  # each gets its own layout, as from the layer before it
+        inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
+
     def forward() -> torch.Tensor:
         out = module(*inputs)
         return out if isinstance(out, torch.Tensor) else out.flow
@@ -117,12 +120,13 @@ def measured_apart(what: str, precision: str, options: argparse.Namespace) -> fl
 
 
 def extra_memory(what: str, precision: str, side: int) -> float:
-    """Peak above what is there before the first pass, in GB."""
+    """Peak of the first pass above what is there before it, in GB."""
     name, which = what.split("-")
     work = job(name, which, precision, "inference", side)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = peak_gb()
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+    return peak_gb() - before
 
 
 def parsed() -> argparse.Namespace:
