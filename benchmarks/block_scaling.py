@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import memory
 import numpy as np
 import torch
 
@@ -84,6 +84,7 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, obj
     seconds = []
     with torch.inference_mode():
         block(x[:, :, :12, :12, :12])  # libraries load here, not in what is measured
+        forget_peak(cuda)
         before = peak(cuda)
         for _ in range(4):
             begin = time.perf_counter()
@@ -96,11 +97,17 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, obj
     return dict(zip(FIELDS, row, strict=True))
 
 
-def peak(cuda: bool) -> float:
-    """GB so far."""
+def forget_peak(cuda: bool) -> None:
+    """Let the peak begin again at what is in use now."""
     if cuda:
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        memory.forget_peak()
+
+
+def peak(cuda: bool) -> float:
+    """GB since then."""
+    return torch.cuda.max_memory_allocated() / 1e9 if cuda else memory.peak_gb()
 
 
 def exponent(rows: list[dict], kind: str, name: str) -> float:

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,13 +24,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
 from memory import forget_peak, peak_gb
-from reference import Reference
+from reference import Reference, ReferenceFuse
 
 from maxca.blocks import MAXCA
 from maxca.networks import build_network
+from maxca.networks.correlation import CorrelationConv
 
 SIDE, CHANNELS = 96, 24
-BLOCK = {"heads": 2, "region": 6}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FIELDS = ("what", "precision", "mode", "ours", "reference", "ratio", "runs", "threads", "machine")
 
@@ -89,18 +88,18 @@ def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable
     """What is timed: one pass forward, or forward and backward."""
     torch.manual_seed(0)
     dtype = PRECISIONS[precision]
-    kind = MAXCA if which == "ours" else Reference
     module: nn.Module
     if what == "block":
-        module = kind(CHANNELS, **BLOCK).to(dtype)
-        inputs = [torch.randn(1, CHANNELS, side, side, side).to(dtype)]
+        module = MAXCA(CHANNELS, heads=2, region=6)
+        inputs = [torch.randn(1, CHANNELS, side, side, side)]
     else:
-        module = build_network("corrxca", block=[partial(kind, heads=2 * 2**level, region=6) for level in range(4)])
-        module = module.to(dtype)
-        inputs = [torch.rand(1, 1, side, side, side).to(dtype) for _ in range(2)]
-
-    if which == "ours":  # each gets its own layout, as from the layer before it
+        module = build_network("corrxca")
+        inputs = [torch.rand(1, 1, side, side, side) for _ in range(2)]
+    if which == "reference":
+        module = made_plain(module)
+    else:  # each gets its own layout, as from the layer before it
         inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
+    module, inputs = module.to(dtype), [x.to(dtype) for x in inputs]
 
     def forward() -> torch.Tensor:
         out = module(*inputs)
@@ -110,6 +109,16 @@ def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable
         return lambda: forward().float().square().mean().backward()
     module.eval()
     return torch.inference_mode()(forward)
+
+
+def made_plain(module: nn.Module) -> nn.Module:
+    """The same module, its blocks and the correlations before them computed as the formula reads."""
+    plain = {MAXCA: Reference, CorrelationConv: ReferenceFuse}
+    if type(module) in plain:
+        return plain[type(module)](module)
+    for name, child in module.named_children():
+        setattr(module, name, made_plain(child))
+    return module
 
 
 def measured_apart(what: str, precision: str, options: argparse.Namespace) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -44,6 +46,15 @@ def channel_attention(block: nn.Module, z: Tensor) -> Tensor:
     return z + y * gate
 
 
+def fuse(layer: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+    """What a block of CorrMLP begins with: conv(concat(a, local correlation, b))."""
+    i, j, k = a.shape[2:]
+    around = F.pad(b, (1, 1, 1, 1, 1, 1))
+    shifted = [around[:, :, x : x + i, y : y + j, z : z + k] for x, y, z in product(range(3), repeat=3)]
+    correlation = torch.stack([(a * other).mean(dim=1) for other in shifted], dim=1)
+    return conv(layer.conv, torch.cat([a, correlation, b], dim=1))
+
+
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
@@ -61,11 +72,18 @@ def first(x: Tensor) -> Tensor:
 
 
 class Reference(nn.Module):
-    """A MAXCA block computed the plain way, to put into a network or to time."""
+    """A MAXCA block computed the plain way, to time it or to put it into a network."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
+    def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.block = MAXCA(*arguments, **options)
+        self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
         return maxca(self.block, x.contiguous())
+
+
+class ReferenceFuse(Reference):
+    """The correlation and its convolution, likewise."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return fuse(self.block, a.contiguous(), b.contiguous())
