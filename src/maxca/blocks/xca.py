@@ -95,7 +95,8 @@ class XCA(nn.Module):
             qk = qk * self._real(v, shape, sizes)
         if qk.dtype == torch.float16:  # a sum of squares over a million tokens leaves its range
             qk = qk.float()
-        return Look(_Gram.apply(qk).float(), v, shape, sizes)
+        gram = _Gram.apply(qk)
+        return Look(gram.to(torch.promote_types(gram.dtype, torch.float32)), v, shape, sizes)
 
     def answers(self, looks: Sequence[Look], weight: Tensor) -> Iterator[Tensor]:
         """Attention, projected: (N, planes, J, K, C') for one slab after the other.
