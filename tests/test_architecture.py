@@ -17,9 +17,9 @@ FLOORS = (
     {"networks"},
     {"losses", "metrics"},
     {"data"},  # preprocessing serves the rest of its level
-    {"align", "optimise", "training", "zoo"},
-    {"register"},
-    {"evaluate", "report", "cohort"},
+    {"align", "optimise", "zoo"},
+    {"training", "register"},
+    {"prepare", "evaluate", "report", "cohort"},
     {"cli"},
 )
 # Files that make one room together: the way of one pair, from its inputs to its result.

@@ -94,3 +94,31 @@ def test_a_grid_cannot_be_changed_through_the_matrix_it_was_given() -> None:
 def test_impossible_grids_are_refused(shape: tuple[int, int, int], affine: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Grid(shape, affine)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_canonical_grid_has_the_same_voxels_turned_to_right_anterior_superior(kind: str) -> None:
+    where = grid(kind)
+    turned = where.canonical
+    nibabels = nib.as_closest_canonical(nib.Nifti1Image(np.zeros(where.shape, np.int8), where.affine))
+    assert turned.shape == nibabels.shape
+    np.testing.assert_allclose(turned.affine, nibabels.affine, atol=1e-9)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 4.0, 2.0), (2.5, None, 2.5)])
+def test_a_grid_at_another_spacing_covers_the_same_box(spacing: tuple[float | None, ...]) -> None:
+    where = Grid((27, 33, 22), np.diag([2.5, 2.0, 3.0, 1.0]))
+    finer = where.at_spacing(spacing)
+    wanted = [s if mm is None else mm for mm, s in zip(spacing, where.spacing, strict=True)]
+    np.testing.assert_allclose(finer.spacing, wanted)
+    outermost = finer.to_voxel(where.corners)
+    assert outermost.min() > -1e-6
+    assert (outermost <= np.array(finer.shape) - 1 + 1e-6).all()
+    assert (np.array(finer.shape) - 1 - outermost.max(axis=0)).max() < 1
+
+
+def test_a_centred_grid_is_cut_or_widened_at_both_ends() -> None:
+    where = Grid((10, 11, 12), np.diag([2.0, 3.0, 4.0, 1.0]))
+    cut = where.centered((6, 15, None))
+    assert cut.shape == (6, 15, 12)
+    np.testing.assert_allclose(where.to_voxel(cut.origin), (2, -2, 0))

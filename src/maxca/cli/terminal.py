@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 Progress = Callable[[str, float], None]
+ROWS = 12  # of a training log that are shown
 
 
 @contextmanager
@@ -33,6 +34,39 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
             if verbose and not quiet and stage != last:
                 console.print(f"{time.monotonic() - begin:7.1f} s  {stage}", markup=False)
             last = stage
+
+        yield show
+
+
+@contextmanager
+def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None]]:
+    """The last rows of a training log on stderr, live on a terminal; elsewhere a line for each validation."""
+    import os
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    rows: list[dict[str, float]] = []
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes
+
+    def table() -> Table:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        drawn = Table(*columns)
+        for row in rows[-ROWS:]:
+            drawn.add_row(*(f"{row[name]:.4g}" if name in row else "" for name in columns))
+        return drawn
+
+    shown = console.is_terminal and first and not quiet
+    with Live(console=console, auto_refresh=False) if shown else nullcontext() as live:
+
+        def show(row: dict[str, float]) -> None:
+            rows.append(row)
+            if live is not None:
+                live.update(table(), refresh=True)
+            elif not quiet and "score" in row:
+                console.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), markup=False)
 
         yield show
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maxca.geometry.grid import Grid
 from maxca.geometry.separable import gaussian, per_axis
+from maxca.geometry.transforms import Chain
 
 Steps = tuple[int, int, int]
 
@@ -98,3 +99,15 @@ def every(volume: Volume, steps: Steps) -> Volume:
     shrink = per_axis(gaussian, volume.grid.shape, steps, sigmas).to(volume.values.device)
     mask = None if volume.mask is None else shrink(volume.mask)
     return Volume(shrink(volume.values), volume.grid.every(steps), mask)
+
+
+def resampled(volume: Volume, grid: Grid, chain: Chain) -> Tensor:
+    """The values of a volume on another grid, (I, J, K), blurred to match where that is coarser.
+
+    Args:
+        volume: where values are looked up.
+        grid: where they are wanted.
+        chain: points of the grid's world → points of the volume's world.
+    """
+    lattice = every(volume, steps_within(volume.grid, grid.smallest_spacing))
+    return chain.resample(lattice.values[None], lattice.grid, grid)[0]

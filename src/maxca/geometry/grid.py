@@ -106,6 +106,40 @@ class Grid:
         inverse = self.world_to_voxel
         return np.asarray(points, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
+    @property
+    def canonical(self) -> Grid:
+        """The same voxels with their axes in the order and direction nearest to right, anterior, superior."""
+        likeness = np.abs(self.direction).copy()
+        order = [0, 0, 0]
+        for _ in range(3):
+            world, axis = np.unravel_index(likeness.argmax(), (3, 3))
+            order[int(world)] = int(axis)
+            likeness[world], likeness[:, axis] = -1, -1
+        shape = [self.shape[axis] for axis in order]
+        affine = self.affine.copy()
+        affine[:, :3] = affine[:, order]
+        for axis in range(3):
+            if affine[axis, axis] < 0:
+                affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
+                affine[:3, axis] *= -1
+        return Grid(_triple(shape), affine)
+
+    def at_spacing(self, spacing: Sequence[float | None]) -> Grid:
+        """The same box with voxels of other sizes in mm, from the same corner; None keeps that of an axis."""
+        wanted = [s if mm is None or n == 1 else mm for mm, s, n in zip(spacing, self.spacing, self.shape, strict=True)]
+        steps = np.array(wanted) / self.spacing
+        affine = self.affine.copy()
+        affine[:3, :3] *= steps
+        return Grid(
+            _triple(int(np.ceil((n - 1) / step - 1e-6)) + 1 for n, step in zip(self.shape, steps, strict=True)), affine
+        )
+
+    def centered(self, shape: Sequence[int | None]) -> Grid:
+        """The grid cut or widened at both ends to a shape; None keeps an axis."""
+        low = [0 if m is None else (n - m) // 2 for n, m in zip(self.shape, shape, strict=True)]
+        high = [n if m is None else a + m for a, n, m in zip(low, self.shape, shape, strict=True)]
+        return self.box(low, high)
+
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have one shape and corners within ``tolerance`` mm."""
         return self.shape == other.shape and bool(np.abs(self.corners - other.corners).max() <= tolerance)

@@ -1,1 +1,1 @@
-"""What a registration climbs: similarities, with gradients in closed form."""
+"""What a registration climbs and what a network learns from: similarity, regularity and overlap."""

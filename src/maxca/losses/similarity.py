@@ -8,11 +8,12 @@ voxels, so that the size of a gradient does not depend on the size of the image.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from maxca.geometry.grid import Grid
 from maxca.geometry.separable import Separable, box, per_axis
@@ -37,6 +38,26 @@ class Similarity(Protocol):
     def __call__(self, warped: Tensor) -> Score:
         """Similarity of ``warped`` (I, J, K) to the fixed volume, and its gradient of the same shape."""
         ...
+
+
+def dissimilarity(measure: Similarity, warped: Float[Tensor, "i j k"]) -> Tensor:
+    """Minus the similarity, as a loss: its gradient is the closed form, so nothing in between is kept for autograd."""
+    return _Dissimilarity.apply(warped, measure)
+
+
+class _Dissimilarity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, warped: Tensor, measure: Similarity) -> Tensor:
+        score = measure(warped.to(torch.promote_types(warped.dtype, torch.float32)))
+        ctx.save_for_backward(score.gradient)
+        ctx.dtype = warped.dtype
+        return -score.value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * (-grad / gradient.numel())).to(ctx.dtype), None
 
 
 class LocalNCC:

@@ -15,6 +15,7 @@ from maxca.io.checkpoint import read_checkpoint, save_checkpoint
 from maxca.networks import NetworkConfig
 
 FORMAT = 1
+Spacing = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Model:
         network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
             ``data.preprocess.normalise``).
         config: what builds it.
-        spacing: (3,) mm of its grid along i, j, k; None for that of the fixed image.
+        spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
         name: what to call it.
     """
 
     network: nn.Module
     config: NetworkConfig
-    spacing: tuple[float, float, float] | None = None
+    spacing: Spacing | None = None
     name: str = "model"
 
     def save(self, path: str | Path) -> None:
@@ -73,11 +74,11 @@ def _config(about: Mapping[str, Any]) -> NetworkConfig:
     return NetworkConfig(str(network["name"]), dict(network["arguments"]))
 
 
-def _spacing(about: Mapping[str, Any]) -> tuple[float, float, float] | None:
+def _spacing(about: Mapping[str, Any]) -> Spacing | None:
     if about.get("spacing") is None:
         return None
-    i, j, k = (float(mm) for mm in about["spacing"])
-    if not all(0 < mm < float("inf") for mm in (i, j, k)):
+    i, j, k = (None if mm is None else float(mm) for mm in about["spacing"])
+    if not all(mm is None or 0 < mm < float("inf") for mm in (i, j, k)):
         raise ValueError(f"its spacing is {about['spacing']}")
     return i, j, k
 

@@ -1,0 +1,41 @@
+"""``maxca prepare``: a data set as downloaded in, a folder to train on out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxca.cli.options import Quiet
+from maxca.cli.terminal import progress_bar, report, warn
+
+EXAMPLE = "Example:  maxca prepare hippocampus Task04_Hippocampus -o hippocampus-ready"
+
+
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="Which data set it is: hippocampus, acdc.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="The folder of the data set.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to fill; run again, it goes on.", show_default=False)
+    ],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scans to work on at once.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a data set onto the grid a network trains on: affine or crop, spacing, intensities.
+
+    The folder then holds manifest.json (what was done to which file) and a file for each scan, for maxca train. A scan
+    that cannot be read is named and left out.
+    """
+    from maxca.data.prepared import read_prepared
+    from maxca.prepare import prepare as run
+
+    with progress_bar(quiet=quiet) as progress:
+        failed = run(dataset, source, out, jobs=jobs, progress=progress)
+    warn(failed)
+    data = read_prepared(out)
+    counts = {split: len(data.pairs(split)) for split in ("train", "val")}
+    report(
+        f"{out}: {len(data.scans)} scans, {counts['train']} pairs to train on, {counts['val']} to validate on",
+        quiet=quiet,
+    )

@@ -1,0 +1,118 @@
+"""Scans made ready for training: one safetensors file each and a manifest, read without any medical library.
+
+The folder holds ``manifest.json`` and ``scans/NAME.safetensors`` with ``image`` (I, J, K) uint8, 0 to 255 for
+intensities 0 to 1, and, where there are labels, ``labels`` (I, J, K) int16. Scans of one pair lie on one grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from maxca.errors import MaxcaError
+
+MANIFEST, SCANS, FORMAT = "manifest.json", "scans", 1
+KINDS = ("inter", "intra")
+
+
+class Voxels(NamedTuple):
+    """What a prepared file holds: image (I, J, K) uint8 and labels (I, J, K) int16 or None."""
+
+    image: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """One entry of a manifest."""
+
+    name: str
+    subject: str
+    split: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of prepared scans.
+
+    Args:
+        folder: where it is.
+        kind: ``"inter"``: pairs are of two subjects; ``"intra"``: of one.
+        spacing: mm along i, j, k; 0 where it differs from scan to scan.
+        scans: all of them.
+        sha256: of the manifest.
+    """
+
+    folder: Path
+    kind: str
+    spacing: tuple[float, float, float]
+    scans: tuple[PreparedScan, ...]
+    sha256: str
+
+    def pairs(self, split: str) -> list[tuple[PreparedScan, PreparedScan]]:
+        """All ordered pairs of a split, in an order that depends on the names alone."""
+        scans = sorted((s for s in self.scans if s.split == split), key=lambda s: s.name)
+        same = self.kind == "intra"
+        return [(a, b) for a, b in permutations(scans, 2) if (a.subject == b.subject) == same]
+
+    def load(self, scan: PreparedScan) -> Voxels:
+        """The voxels of a scan.
+
+        Raises:
+            MaxcaError: when the file is missing or holds something else.
+        """
+        path = self.folder / SCANS / f"{scan.name}.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = set(file.keys())
+                labels = file.get_tensor("labels") if "labels" in names else None
+                voxels = Voxels(file.get_tensor("image"), labels)
+        except (OSError, SafetensorError) as error:
+            raise MaxcaError(f"{path}: not a prepared scan: {error}; run maxca prepare again") from error
+        if voxels.image.ndim != 3 or voxels.image.dtype != torch.uint8:
+            raise MaxcaError(f"{path}: not a prepared scan; run maxca prepare again")
+        return voxels
+
+
+def read_prepared(folder: str | Path) -> Prepared:
+    """Open a folder that ``maxca prepare`` made.
+
+    Raises:
+        MaxcaError: for any other folder.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise MaxcaError(f"{folder}: no {MANIFEST}; make the folder with: maxca prepare DATASET SRC -o {folder}")
+    try:
+        text = path.read_bytes()
+        return _prepared(Path(folder), json.loads(text), hashlib.sha256(text).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MaxcaError(f"{path}: not a manifest of prepared scans: {error}") from error
+
+
+def _prepared(folder: Path, about: Mapping[str, Any], sha256: str) -> Prepared:
+    if about["format"] != FORMAT or about["kind"] not in KINDS:
+        raise ValueError(f"format {about['format']!r} of kind {about['kind']!r}")
+    scans = tuple(
+        PreparedScan(_file_name(row["name"]), str(row["subject"]), str(row["split"]), str(row["group"]))
+        for row in about["scans"]
+    )
+    i, j, k = (float(mm or 0) for mm in about["spacing"])
+    return Prepared(folder, str(about["kind"]), (i, j, k), scans, sha256)
+
+
+def _file_name(name: str) -> str:
+    """A name that stays inside its folder."""
+    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+        raise ValueError(f"a scan is called {name!r}")
+    return name

@@ -1,0 +1,162 @@
+"""Which image goes onto which: lists of pairs in CSV or JSON, and pairs made from scans."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import permutations
+from pathlib import Path
+from typing import Literal
+
+from maxca.errors import MaxcaError
+from maxca.io.atomic import atomic_path, full_suffix
+
+Kind = Literal["inter", "intra"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images and what belongs to them; paths, and a word that says what kind of pair it is."""
+
+    fixed: Path
+    moving: Path
+    fixed_labels: Path | None = None
+    moving_labels: Path | None = None
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    fixed_points: Path | None = None
+    moving_points: Path | None = None
+    group: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Pair))
+REQUIRED = ("fixed", "moving")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image of a data set.
+
+    Args:
+        name: unique in its data set; letters, digits, ``-``, ``_`` and ``.``.
+        subject: who was scanned: two scans of one subject never come into different splits.
+        image: the file.
+        labels: a label map on its grid.
+        split: ``"train"`` or ``"val"``, where the data set says so.
+        group: what kind of scan it is, such as ``"ED"``.
+    """
+
+    name: str
+    subject: str
+    image: Path
+    labels: Path | None = None
+    split: str | None = None
+    group: str = ""
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """Read a list of pairs.
+
+    A CSV file has the columns fixed, moving and, optionally, those of ``Pair``; a JSON file is a list of objects with
+    such keys. Relative paths are relative to the file.
+
+    Raises:
+        MaxcaError: for a file that is no such list, or names images that do not exist; it names the row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MaxcaError(f"{path}: no such list of pairs")
+    rows = _json_rows(path) if full_suffix(path) == ".json" else _csv_rows(path)
+    if not rows:
+        raise MaxcaError(f"{path}: holds no pairs")
+    return [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
+
+
+def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
+    """Write a CSV list that ``read_pairs`` reads; paths below its folder become relative."""
+    path = Path(path)
+    rows = [{name: _cell(getattr(pair, name), path.parent) for name in COLUMNS} for pair in pairs]
+    used = [name for name in COLUMNS if name in REQUIRED or any(row[name] for row in rows)]
+    with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, used, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def pair_up(scans: Sequence[Scan], kind: Kind, count: int | None = None, seed: int = 0) -> list[Pair]:
+    """All ordered pairs of scans, or some of them.
+
+    Args:
+        scans: of a data set.
+        kind: ``"inter"``: of two subjects; ``"intra"``: of one.
+        count: how many to draw, without repetition; all unless given.
+        seed: decides which.
+    """
+    pairs = [
+        Pair(a.image, b.image, a.labels, b.labels, group=f"{a.group}-to-{b.group}" if a.group and b.group else kind)
+        for a, b in permutations(scans, 2)
+        if (a.subject == b.subject) == (kind == "intra")
+    ]
+    if count is None or count >= len(pairs):
+        return pairs
+    return random.Random(seed).sample(pairs, count)
+
+
+def split_by_subject(scans: Sequence[Scan], share: float, seed: int = 0) -> tuple[list[Scan], list[Scan]]:
+    """Training and validation scans, no subject in both.
+
+    Args:
+        scans: of a data set.
+        share: of the subjects that go to validation; at least one, and one stays.
+        seed: decides which.
+
+    Raises:
+        ValueError: for fewer than two subjects.
+    """
+    subjects = sorted({scan.subject for scan in scans})
+    if len(subjects) < 2:
+        raise ValueError(f"two subjects or more can be split, received {len(subjects)}")
+    count = min(max(1, round(share * len(subjects))), len(subjects) - 1)
+    chosen = set(random.Random(seed).sample(subjects, count))
+    return [s for s in scans if s.subject not in chosen], [s for s in scans if s.subject in chosen]
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MaxcaError(f"{path}: not a CSV file: {error}") from error
+
+
+def _json_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MaxcaError(f"{path}: not a JSON file: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise MaxcaError(f"{path}: a JSON list of pairs is [{{'fixed': …, 'moving': …}}, …]")
+    return [{str(key): "" if value is None else str(value) for key, value in row.items()} for row in rows]
+
+
+def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
+    missing = [name for name in REQUIRED if not row.get(name)]
+    if missing:
+        raise MaxcaError(f"{path}, pair {number}: no {' and no '.join(missing)}; the columns are {', '.join(COLUMNS)}")
+    files: dict[str, Path] = {}
+    for name in COLUMNS[:-1]:
+        if row.get(name):
+            files[name] = path.parent / row[name]
+            if not files[name].exists():
+                raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, and there is no such file")
+    return Pair(**files, group=row.get("group", ""))
+
+
+def _cell(value: Path | str | None, folder: Path) -> str:
+    if not isinstance(value, Path):
+        return value or ""
+    value, folder = value.resolve(), folder.resolve()
+    return str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)

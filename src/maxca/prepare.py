@@ -1,0 +1,236 @@
+"""From a data set as people download it to scans ready for training, with a record of what was done.
+
+Intensities become 0 to 1 as in ``register``. Scans of different subjects come onto one grid by an affine to a template,
+the mean of some training scans; scans of one subject stay where they are, are brought to one spacing, and cut around
+the middle. Axes run right, anterior, superior.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from maxca import __version__
+from maxca.align import align
+from maxca.data.cardiac import read_acdc
+from maxca.data.hippocampus import read_msd
+from maxca.data.prepared import FORMAT, MANIFEST, SCANS
+from maxca.data.preprocess import Volume, normalise, resampled
+from maxca.errors import MaxcaError
+from maxca.geometry import Affine, Chain
+from maxca.inputs import file_hashes
+from maxca.io.atomic import atomic_path
+from maxca.io.images import Image, read, write
+from maxca.io.pairs import Kind, Scan, split_by_subject
+
+TEMPLATE = "template.nii.gz"
+AVERAGED = 20  # training scans in the template
+ROUNDS = 2  # of averaging
+VALIDATION_SHARE = 0.2
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a data set is prepared.
+
+    Args:
+        read: finds its scans in a folder.
+        kind: whether pairs are of two subjects, who then need a template, or of one.
+        spacing: mm along i, j, k; None keeps that of the scan.
+        shape: cut or widened to, around the middle; None keeps an axis.
+    """
+
+    read: Callable[[Path], list[Scan]]
+    kind: Kind
+    spacing: tuple[float | None, float | None, float | None]
+    shape: tuple[int | None, int | None, int | None] = (None, None, None)
+
+
+DATASETS: dict[str, Plan] = {
+    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0), (40, 56, 40)),
+    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None), (128, 128, None)),
+}
+
+
+def prepare(
+    dataset: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    plan: Plan | None = None,
+    progress: Progress = lambda _stage, _share: None,
+) -> list[str]:
+    """Prepare a data set; what an earlier call has done with the same files and settings is kept.
+
+    Args:
+        dataset: a key of ``DATASETS``.
+        source: where it lies.
+        out: the folder to fill, for ``data.prepared.read_prepared``.
+        jobs: processes.
+        plan: in place of that of the data set.
+        progress: called with what is done and the share of the work.
+
+    Returns:
+        A line for each scan that could not be prepared; the others are.
+
+    Raises:
+        MaxcaError: when nothing can be prepared.
+    """
+    if dataset not in DATASETS:
+        raise MaxcaError(f"no data set is called {dataset!r}; choose one of {', '.join(DATASETS)}")
+    plan = plan or DATASETS[dataset]
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise MaxcaError(f"{source}: no such folder")
+    scans = _with_split(plan.read(source))
+    (out / SCANS).mkdir(parents=True, exist_ok=True)
+    settings = {"maxca": __version__, "dataset": dataset, **asdict(replace(plan, read=None))}  # type: ignore[arg-type]
+    template = None
+    if plan.kind == "inter":
+        progress("making a template", 0.0)
+        template = _template(scans, plan, out, settings)
+        settings["template"] = hashlib.sha256(template.data.tobytes()).hexdigest()
+    work = partial(_prepared_row, plan=plan, template=template, folder=out / SCANS, settings=settings)
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number, (scan, row) in enumerate(_each(work, scans, jobs), start=1):
+        progress(f"prepared {scan.name}", number / len(scans))
+        if isinstance(row, str):
+            failed.append(f"{scan.name}: {row}")
+        else:
+            rows.append(row)
+    if not rows:
+        raise MaxcaError(f"{source}: no scan could be prepared; the first: {failed[0]}")
+    rows.sort(key=lambda row: row["name"])
+    about = {
+        "format": FORMAT,
+        "maxca": __version__,
+        "dataset": dataset,
+        "kind": plan.kind,
+        "spacing": plan.spacing,
+        "settings": settings,
+        "scans": rows,
+        "failed": sorted(failed),
+    }
+    with atomic_path(out / MANIFEST) as unfinished:
+        unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return sorted(failed)
+
+
+def _each(work: Callable[[Scan], Any], scans: Sequence[Scan], jobs: int) -> Any:
+    """(scan, row or reason), as they come."""
+    if jobs == 1:
+        yield from ((scan, work(scan)) for scan in scans)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        futures = {pool.submit(work, scan): scan for scan in scans}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _with_split(scans: Sequence[Scan]) -> list[Scan]:
+    """Every scan in a split: that of the data set, or one drawn by subject."""
+    if all(scan.split for scan in scans):
+        return list(scans)
+    if len({scan.subject for scan in scans}) < 2:
+        return [replace(scan, split="train") for scan in scans]
+    _, held_out = split_by_subject(scans, VALIDATION_SHARE)
+    return [replace(scan, split="val" if scan in held_out else "train") for scan in scans]
+
+
+def _prepared_row(
+    scan: Scan, *, plan: Plan, template: Image | None, folder: Path, settings: dict[str, Any]
+) -> dict[str, Any] | str:
+    """The manifest's entry of a scan whose file is written, or why there is none."""
+    try:
+        hashes = file_hashes([path for path in (scan.image, scan.labels) if path])
+        inputs = {Path(path).name: sha for path, sha in hashes.items()}
+        path = folder / f"{scan.name}.safetensors"
+        done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
+        held = _held(path)
+        if held is None or held.get("done") != done:
+            tensors, affine = _voxels(scan, plan, template)
+            with atomic_path(path) as unfinished:
+                save_file(tensors, unfinished, metadata={"done": done, "affine": json.dumps(affine.tolist())})
+        return {
+            "name": scan.name,
+            "subject": scan.subject,
+            "split": scan.split,
+            "group": scan.group,
+            "inputs": inputs,
+            "affine": json.loads((_held(path) or {})["affine"]),
+        }
+    except (MaxcaError, OSError, ValueError) as error:
+        return " ".join(str(error).split())
+
+
+def _held(path: Path) -> dict[str, str] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata()
+    except (OSError, SafetensorError):
+        return None
+
+
+def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+    """Image and labels on the common grid or their own, and the matrix from its world to that of the scan."""
+    volume = _read(scan)
+    affine = Affine.identity()
+    grid = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
+    if template is not None:
+        grid = template.grid
+        affine = align(Volume(torch.as_tensor(template.data), grid), volume).affine
+    chain = Chain((affine,))
+    tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}
+    if scan.labels is not None:
+        labels = read(scan.labels)
+        if not labels.grid.same_as(volume.grid):
+            raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
+        names = torch.as_tensor(np.ascontiguousarray(labels.data, dtype=np.float32))
+        tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0].round().to(torch.int16)
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}, affine.matrix
+
+
+def _read(scan: Scan) -> Volume:
+    image = read(scan.image)
+    return Volume(normalise(torch.as_tensor(image.data.astype(np.float32))), image.grid)
+
+
+def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, Any]) -> Image:
+    """The mean of some training scans, each brought onto the last mean by an affine; made once."""
+    path = out / TEMPLATE
+    note = out / "template.json"
+    chosen = [scan for scan in scans if scan.split == "train"]
+    chosen = [chosen[n] for n in np.unique(np.linspace(0, len(chosen) - 1, AVERAGED).round().astype(int))]
+    wanted = json.dumps({"settings": settings, "scans": [scan.name for scan in chosen]}, sort_keys=True)
+    if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == wanted:
+        return read(path)
+    volumes = [_read(scan) for scan in chosen]
+    grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
+    mean = resampled(volumes[0], grid, Chain())
+    for _ in range(ROUNDS):
+        affines = [align(Volume(mean, grid), volume).affine for volume in volumes]
+        mean = torch.stack([resampled(v, grid, Chain((a,))) for v, a in zip(volumes, affines, strict=True)]).mean(0)
+    image = Image(mean.numpy(), grid)
+    write(image.data, grid, path)
+    with atomic_path(note) as unfinished:
+        unfinished.write_text(wanted, encoding="utf-8")
+    return image

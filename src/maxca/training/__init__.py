@@ -1,0 +1,1 @@
+"""Training registration networks: recipes, and one loop that runs them."""

@@ -1,0 +1,206 @@
+"""One loop for every recipe: forward, backward, step; now and then a validation and a checkpoint.
+
+A sample is a pure function of its number, so a run that was killed goes on from its last checkpoint with the same
+numbers, and several processes take the shares of a step that one would take.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from maxca.data.loader import Pairs, batches
+from maxca.data.prepared import Prepared
+from maxca.errors import MaxcaError
+from maxca.training.config import TrainingConfig
+from maxca.training.objective import objective
+from maxca.training.run import Run
+from maxca.training.validation import validated
+
+Report = Callable[[dict[str, float]], None]
+LOGGED_EVERY = 10
+
+
+@dataclass
+class State:
+    """What a checkpoint holds."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: nn.Module | None
+    step: int = 0
+    best: float = -math.inf
+
+
+def train(
+    config: TrainingConfig,
+    data: Prepared,
+    run: Run,
+    fabric: Fabric,
+    *,
+    weights: dict[str, Tensor] | None = None,
+    workers: int = 0,
+    report: Report = lambda _row: None,
+) -> None:
+    """Train until ``config.steps``, from where the run stands.
+
+    Args:
+        config: what to do.
+        data: prepared scans.
+        run: the folder of the run; a checkpoint in it is gone on from.
+        fabric: launched; devices and precision.
+        weights: of a network to start from, in place of random ones.
+        workers: processes that prepare samples, beside the one that trains.
+        report: called with each row of the log, by the first process.
+
+    Raises:
+        MaxcaError: when the loss of a pair is not finite; it names the pair.
+    """
+    share = shared(config, fabric.world_size)
+    torch.manual_seed(config.seed)
+    network = config.network.build()
+    if weights is not None:
+        network.load_state_dict(weights, strict=True)
+    average = copy.deepcopy(network).requires_grad_(False) if config.average else None
+    rates = config.optimiser
+    model, optimiser = fabric.setup(
+        network, torch.optim.AdamW(network.parameters(), lr=rates.rate, weight_decay=rates.decay)
+    )
+    state = State(network, optimiser, average if average is None else average.to(fabric.device))
+    restore(state, run, fabric)
+    pairs = Pairs(data, "train", config.augmentation, config.seed, config.shape)
+    if not len(pairs):
+        raise MaxcaError(f"{data.folder}: holds no pairs to train on")
+    numbers = list(samples(config, fabric.global_rank, fabric.world_size, state.step))
+    feed = batches(pairs, numbers, share, workers, pin=fabric.device.type == "cuda")
+    spacing = tuple(mm or 1.0 for mm in data.spacing)
+    events = run.events(state.step) if fabric.is_global_zero else None
+    begin, since = time.perf_counter(), state.step
+    while state.step < config.steps:
+        rate = scheduled(config, state.step)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        sums: dict[str, Tensor] = {}
+        model.train()
+        for part in range(config.accumulate):
+            batch = next(feed)
+            tensors = {k: fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
+            last = part == config.accumulate - 1
+            with fabric.no_backward_sync(model, enabled=not last):
+                terms = objective(model, tensors, config.losses, spacing, chosen=state.step)
+                if not bool(torch.isfinite(terms["loss"])):
+                    raise MaxcaError(
+                        f"step {state.step}: the loss of {', '.join(batch['name'])} is {float(terms['loss'])}"
+                    )
+                fabric.backward(terms["loss"] / config.accumulate)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() / config.accumulate
+        norm = fabric.clip_gradients(model, optimiser, max_norm=rates.clip or math.inf, error_if_nonfinite=False)
+        optimiser.step()
+        optimiser.zero_grad()
+        state.step += 1
+        if state.average is not None:
+            follow(state.average, network, min(config.average, state.step / (state.step + 10)))
+        row: dict[str, float] = {}
+        if state.step % LOGGED_EVERY == 0 or state.step == config.steps:
+            means = {name: float(torch.as_tensor(fabric.all_reduce(value))) for name, value in sums.items()}
+            seconds = (time.perf_counter() - begin) / (state.step - since)
+            row = {
+                "step": state.step,
+                **means,
+                "rate": rate,
+                "gradient": float(torch.as_tensor(norm)),
+                "seconds_per_step": seconds,
+            }
+        if state.step % config.validate == 0 or state.step == config.steps:
+            judged = state.average or network
+            if fabric.is_global_zero:
+                row |= {"step": state.step, **validated(judged, config, data, fabric)}
+                run.save_model("last", judged, config, data)
+                if row["score"] > state.best:
+                    state.best = row["score"]
+                    run.save_model("best", judged, config, data)
+            fabric.barrier()
+        if row and events is not None:
+            run.log(row)
+            report(row)
+            for name, value in row.items():
+                events.add_scalar(name, value, state.step)
+        if state.step % config.save == 0 or state.step == config.steps:
+            if fabric.is_global_zero:
+                run.save_checkpoint(as_checkpoint(state))
+            fabric.barrier()
+    if events is not None:
+        events.close()
+
+
+def shared(config: TrainingConfig, processes: int) -> int:
+    """Pairs of a batch that one process takes at once.
+
+    Raises:
+        MaxcaError: when they do not come out even.
+    """
+    parts = processes * config.accumulate
+    if config.batch % parts:
+        raise MaxcaError(f"a batch of {config.batch} pairs does not go into {parts} equal parts")
+    return config.batch // parts
+
+
+def samples(config: TrainingConfig, rank: int, processes: int, start: int) -> Iterator[int]:
+    """Numbers of the samples that a process takes from step ``start`` on."""
+    share = config.batch // processes
+    for step in range(start, config.steps):
+        first = step * config.batch + rank * share
+        yield from range(first, first + share)
+
+
+def scheduled(config: TrainingConfig, step: int) -> float:
+    """The learning rate of a step."""
+    rates = config.optimiser
+    warm = min(1.0, (step + 1) / (rates.warmup + 1))
+    done = min(1.0, step / max(config.steps, 1))
+    return rates.rate * warm * ((1 + math.cos(math.pi * done)) / 2 if rates.cosine else 1.0)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, share: float) -> None:
+    """Move the average towards the network, keeping ``share`` of what it was."""
+    for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        old.lerp_(new, 1 - share) if old.is_floating_point() else old.copy_(new)
+
+
+def as_checkpoint(state: State) -> dict[str, Any]:
+    """Tensors, numbers and names only."""
+    return {
+        "step": state.step,
+        "best": state.best,
+        "network": state.network.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "average": None if state.average is None else state.average.state_dict(),
+    }
+
+
+def restore(state: State, run: Run, fabric: Fabric) -> None:
+    """Bring a state to where the run stands."""
+    held = run.checkpoint(fabric.device)
+    if held is None:
+        return
+    state.network.load_state_dict(held["network"], strict=True)
+    state.optimiser.load_state_dict(held["optimiser"])
+    if state.average is not None:
+        state.average.load_state_dict(held["average"], strict=True)
+    state.step, state.best = int(held["step"]), float(held["best"])
+
+
+def described(config: TrainingConfig) -> str:
+    """The configuration as it is written into a run's folder."""
+    return json.dumps(config.as_plain(), indent=1, sort_keys=True)

@@ -1,0 +1,80 @@
+"""The loss of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from maxca.geometry.grid import Grid
+from maxca.losses.overlap import one_hot, soft_dice
+from maxca.losses.regularity import bending, diffusion, folding
+from maxca.losses.similarity import (
+    LocalNCC,
+    MeanSquares,
+    MutualInformation,
+    Similarity,
+    dissimilarity,
+    local_window,
+)
+from maxca.networks import compose, warp
+from maxca.training.config import Losses
+
+
+def objective(
+    network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, spacing: Sequence[float], chosen: int = 0
+) -> dict[str, Tensor]:
+    """The terms of the loss, each with its weight, and their sum under ``"loss"``.
+
+    Args:
+        network: ``network(fixed, moving)`` → ``Prediction``.
+        batch: ``fixed`` and ``moving`` (N, 1, I, J, K); perhaps ``fixed_labels`` and ``moving_labels`` (N, I, J, K).
+        losses: the weights.
+        spacing: mm along i, j, k.
+        chosen: decides which labels take part.
+    """
+    flow = network(batch["fixed"], batch["moving"]).flow
+    smallest = min(spacing)
+    relative = [mm / smallest for mm in spacing]  # so that weights mean the same at every resolution
+    terms: dict[str, Tensor] = {}
+    if losses.image:
+        terms["image"] = -losses.image * alikeness(batch, flow, losses, spacing)
+    if losses.diffusion:
+        terms["diffusion"] = losses.diffusion * diffusion(flow, relative)
+    if losses.bending:
+        terms["bending"] = losses.bending * bending(flow, relative)
+    if losses.folding:
+        terms["folding"] = losses.folding * folding(flow)
+    if losses.overlap and "fixed_labels" in batch and "moving_labels" in batch:
+        terms["overlap"] = losses.overlap * (1 - _overlap(batch, flow, losses.labels, chosen))
+    if losses.consistency:
+        back = network(batch["moving"], batch["fixed"]).flow
+        terms["consistency"] = losses.consistency * compose(flow, back).square().sum(dim=1).mean()
+    return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def alikeness(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses, spacing: Sequence[float]) -> Tensor:
+    """The similarity of the fixed and the warped image, mean over the batch."""
+    warped = warp(batch["moving"], flow, "border")
+    pairs = zip(batch["fixed"], warped, strict=True)
+    return -torch.stack([dissimilarity(_measure(f[0], losses, spacing), w[0]) for f, w in pairs]).mean()
+
+
+def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similarity:
+    if losses.similarity == "lncc":
+        i, j, k = fixed.shape
+        grid = Grid((i, j, k), np.diag([*spacing, 1.0]))
+        return LocalNCC(fixed, local_window(grid, losses.window).to(fixed.device))
+    return MutualInformation(fixed) if losses.similarity == "mi" else MeanSquares(fixed)
+
+
+def _overlap(batch: Mapping[str, Tensor], flow: Tensor, most: int, chosen: int) -> Tensor:
+    fixed, moving = batch["fixed_labels"], batch["moving_labels"]
+    names = sorted((set(fixed.unique().tolist()) & set(moving.unique().tolist())) - {0})
+    if len(names) > most:
+        names = np.random.default_rng(chosen).choice(names, most, replace=False).tolist()
+    if not names:
+        return flow.sum() * 0 + 1
+    return soft_dice(one_hot(fixed, names), warp(one_hot(moving, names), flow))

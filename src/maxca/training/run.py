@@ -1,0 +1,138 @@
+"""The folder of a training run: configuration, data, code, log, checkpoints, and the networks that came out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from maxca import __version__
+from maxca.data.prepared import Prepared
+from maxca.errors import MaxcaError
+from maxca.io.atomic import atomic_path
+from maxca.training.config import TrainingConfig, config_from_plain
+from maxca.zoo.models import Model
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder with ``run.json``, ``log.csv``, ``checkpoint.pt``, ``last.safetensors`` and ``best.safetensors``."""
+
+    folder: Path
+
+    def save_checkpoint(self, held: Mapping[str, Any]) -> None:
+        """Replace the checkpoint; whatever interrupts this, a whole one is there."""
+        with atomic_path(self.folder / CHECKPOINT) as unfinished:
+            torch.save(dict(held), unfinished)
+
+    def checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The last checkpoint, or None; nothing in the file is executed.
+
+        Raises:
+            MaxcaError: for a file that is none.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return None
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:
+            raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
+
+    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, data: Prepared) -> None:
+        """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
+        Model(network, config.network, config.spacing, name).save(self.folder / f"{name}.safetensors")
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Add a row to the log; a new column makes the file be written anew."""
+        path = self.folder / LOG
+        rows = read_log(path)
+        known = list(rows[0]) if rows else []
+        if rows and set(row) <= set(known):
+            with path.open("a", newline="") as file:
+                csv.DictWriter(file, known).writerow(row)
+            return
+        write_log(path, [*rows, {name: str(value) for name, value in row.items()}])
+
+    def events(self, step: int) -> SummaryWriter:
+        """Where TensorBoard reads; what it holds from ``step`` on comes anew."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder), purge_step=step)
+
+    def trim_log(self, step: int) -> None:
+        """Forget the rows after a step: they will come again."""
+        path = self.folder / LOG
+        if path.is_file():
+            write_log(path, [row for row in read_log(path) if int(float(row["step"])) <= step])
+
+
+def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, resume: bool) -> Run:
+    """Make the folder of a run, or find one to go on with.
+
+    Raises:
+        MaxcaError: when there is a run and ``resume`` is not asked, or when it was started with another configuration
+            or other data.
+    """
+    run = Run(Path(folder))
+    about = {"maxca": __version__, "config": config.as_plain(), "data": data.sha256}
+    path = run.folder / ABOUT
+    if path.is_file():
+        if not resume:
+            raise MaxcaError(f"{folder} holds a run; pass --resume to go on with it, or name another folder")
+        held = read_about(run.folder)
+        if held["config"] != json.loads(json.dumps(about["config"])):
+            raise MaxcaError(f"{folder} was started with another configuration; see {path}")
+        if held["data"] != data.sha256:
+            raise MaxcaError(f"{folder} was started with other data than {data.folder}")
+        return run
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MaxcaError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return run
+
+
+def read_about(folder: str | Path) -> dict[str, Any]:
+    """What ``run.json`` says.
+
+    Raises:
+        MaxcaError: when it is none.
+    """
+    path = Path(folder) / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        config_from_plain(about["config"])
+        return about
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MaxcaError(f"{path}: not the record of a run: {error}") from error
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a log, as text; an interrupted last line is left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+
+
+def write_log(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write a log whose columns are those of all rows together."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_path(path) as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)

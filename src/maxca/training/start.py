@@ -1,0 +1,114 @@
+"""Starting a run from what a user gives: names, folders, devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maxca.data.prepared import Prepared, read_prepared
+from maxca.errors import MaxcaError
+from maxca.training.config import Precision, TrainingConfig, config_from_plain
+from maxca.training.loop import Report, train
+from maxca.training.recipes import RECIPES
+from maxca.training.run import Run, read_about, start_run
+from maxca.zoo.models import load_model
+
+
+def train_in(
+    recipe: str,
+    data: str | Path,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    init: str | Path | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    precision: Precision | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int = 0,
+    threads: int | None = None,
+    report: Report = lambda _row: None,
+) -> Path:
+    """Train by a recipe.
+
+    Args:
+        recipe: a key of ``RECIPES``.
+        data: a folder that ``maxca prepare`` made.
+        folder: of the run.
+        resume: go on with the run that is there; what it was started with holds, whatever the recipe says today.
+        init: a model to start from.
+        steps: in place of those of the recipe.
+        seed: likewise.
+        precision: likewise.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        devices: GPUs, or processes on a CPU.
+        workers: processes that prepare samples.
+        threads: of each process.
+        report: called with each row of the log.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MaxcaError: for what cannot be trained.
+    """
+    if recipe not in RECIPES:
+        raise MaxcaError(f"no recipe is called {recipe!r}; choose one of {', '.join(RECIPES)}")
+    prepared = read_prepared(data)
+    config = RECIPES[recipe]()
+    config = replace(
+        config,
+        steps=config.steps if steps is None else steps,
+        seed=config.seed if seed is None else seed,
+        precision=precision or config.precision,
+    )
+    if resume:
+        config = config_from_plain(read_about(folder)["config"])
+    check_spacing(config, prepared)
+    weights = None if init is None else _weights(init, config)
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise MaxcaError("training needs more packages: pip install 'maxca[train]'") from error
+    fabric = Fabric(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "cuda"}[device],
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision=config.precision,
+    )
+    fabric.launch()
+    run = Run(Path(folder))
+    if fabric.is_global_zero:
+        run = start_run(folder, config, prepared, resume=resume)
+        held = run.checkpoint(torch.device("cpu"))
+        run.trim_log(0 if held is None else int(held["step"]))
+    fabric.barrier()
+    train(config, prepared, run, fabric, weights=weights, workers=workers, report=report)
+    return run.folder
+
+
+def check_spacing(config: TrainingConfig, data: Prepared) -> None:
+    """Refuse data on another grid than the recipe's.
+
+    Raises:
+        MaxcaError: when the spacing differs.
+    """
+    if any(mm is not None and abs(mm - has) > 1e-3 for mm, has in zip(config.spacing, data.spacing, strict=True)):
+        raise MaxcaError(
+            f"{data.folder}: prepared at {data.spacing} mm, and the recipe {config.recipe} wants {config.spacing}"
+        )
+
+
+def _weights(init: str | Path, config: TrainingConfig) -> dict[str, Tensor]:
+    model = load_model(init)
+    theirs: dict[str, Any] = model.config.as_plain()
+    if theirs != config.network.as_plain():
+        raise MaxcaError(f"{init}: is a {theirs}, and the recipe {config.recipe} trains a {config.network.as_plain()}")
+    return dict(model.network.state_dict())

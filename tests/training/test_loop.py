@@ -1,0 +1,147 @@
+"""Training: it learns, goes on where it was killed, shares a batch among processes, and says what went wrong."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from prepared_data import make
+from safetensors.torch import load_file
+
+from maxca.data.augment import Augmentation
+from maxca.errors import MaxcaError
+from maxca.networks import NetworkConfig
+from maxca.training import recipes
+from maxca.training.config import Losses, Optimiser, TrainingConfig, config_from_plain
+from maxca.training.start import train_in
+from maxca.zoo.models import load_model
+
+SMALL = TrainingConfig(
+    recipe="small",
+    network=NetworkConfig("corrxca_tiny", {}),
+    losses=Losses(window=27, diffusion=0.1, bending=0.01, folding=1.0, overlap=1.0, consistency=0.1),
+    optimiser=Optimiser(rate=1e-3, warmup=3, cosine=True, clip=1.0),
+    augmentation=Augmentation(flips=(0,), rotate=5, scale=0.05, shift=1, warp=0.5, bias=0.1, gamma=0.1, noise=0.02),
+    steps=8,
+    validate=4,
+    validation_pairs=2,
+    save=2,
+    average=0.9,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make(tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def _small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "small", lambda: SMALL)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> None:
+    seen = []
+    run = train_in("small", data, tmp_path / "run", device="cpu", report=seen.append)
+    validations = [row for row in rows(run) if row["score"]]
+    assert [int(float(row["step"])) for row in validations] == [4, 8]
+    assert {"dice", "hd95", "ndv", "alike", "loss", "image", "diffusion", "folding", "overlap"} <= set(validations[1])
+    assert len(seen) == len(rows(run))
+    for name in ("best", "last"):
+        assert load_model(run / f"{name}.safetensors").config.name == "corrxca_tiny"
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
+    config = replace(SMALL, steps=60, augmentation=Augmentation(), average=0.0, validate=30)
+    recipes.RECIPES["small"] = lambda: config
+    run = train_in("small", data, tmp_path / "run", device="cpu")
+    losses = [float(row["loss"]) for row in rows(run) if row["loss"]]
+    assert losses[-1] < losses[0] - 0.05
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
+    whole = train_in("small", data, tmp_path / "whole", device="cpu", threads=2)
+    expected = load_file(whole / "last.safetensors")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_loop as t; from maxca.training import recipes;"
+        "recipes.RECIPES['small'] = lambda: t.SMALL; from maxca.training.start import train_in;"
+        "train_in('small', sys.argv[2], sys.argv[3], device='cpu', threads=2, resume=len(sys.argv) > 4)"
+    )
+    run = tmp_path / "killed"
+    chance = random.Random(0)
+    kills = 0
+    for attempt in range(30):
+        resume = ["resume"] if (run / "run.json").is_file() else []
+        command = [sys.executable, "-c", script, str(Path(__file__).parent), str(data), str(run), *resume]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
+        before = (run / "checkpoint.pt").stat().st_mtime_ns if (run / "checkpoint.pt").is_file() else 0
+        deadline = time.monotonic() + 60
+        if attempt < 3:  # kill it at some moment after it has got a little further
+            while time.monotonic() < deadline and process.poll() is None:
+                now = (run / "checkpoint.pt").stat().st_mtime_ns if (run / "checkpoint.pt").is_file() else 0
+                if now > before:
+                    break
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.2)
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        elif process.wait() == 0:
+            break
+        else:
+            pytest.fail(process.stderr.read().decode())
+    assert kills >= 1
+    ended = load_file(run / "last.safetensors")
+    assert all(torch.equal(ended[name], tensor) for name, tensor in expected.items())
+    steps = [int(float(row["step"])) for row in rows(run)]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_is_not_mixed_with_another(data: Path, tmp_path: Path) -> None:
+    run = train_in("small", data, tmp_path / "run", steps=2, device="cpu")
+    with pytest.raises(MaxcaError, match="holds a run; pass --resume"):
+        train_in("small", data, run, device="cpu")
+    other = make(tmp_path / "other", count=4)
+    with pytest.raises(MaxcaError, match="with other data"):
+        train_in("small", other, run, resume=True, device="cpu")
+
+
+def test_training_starts_from_a_model_of_the_same_network(data: Path, tmp_path: Path) -> None:
+    first = train_in("small", data, tmp_path / "first", steps=2, device="cpu")
+    recipes.RECIPES["small"] = lambda: replace(SMALL, optimiser=Optimiser(rate=0.0), average=0.0)
+    second = train_in("small", data, tmp_path / "second", steps=2, init=first / "last.safetensors", device="cpu")
+    a, b = (load_file(run / "last.safetensors") for run in (first, second))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    recipes.RECIPES["small"] = lambda: replace(SMALL, network=NetworkConfig("corrmlp_tiny", {}))
+    with pytest.raises(MaxcaError, match=r"is a .*corrxca_tiny"):
+        train_in("small", data, tmp_path / "third", init=first / "last.safetensors", device="cpu")
+
+
+def test_a_loss_that_is_not_a_number_names_the_pair(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = lambda *_a, **_k: {"loss": torch.tensor(float("nan"))}  # noqa: E731
+    monkeypatch.setattr("maxca.training.loop.objective", broken)
+    with pytest.raises(MaxcaError, match=r"step 0: the loss of s\d and s\d is nan"):
+        train_in("small", data, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize("config", [make_recipe() for make_recipe in recipes.RECIPES.values()], ids=lambda c: c.recipe)
+def test_a_recipe_comes_back_from_its_text(config: TrainingConfig) -> None:
+    assert config_from_plain(config.as_plain()).as_plain() == config.as_plain()
+    config.network.build()
