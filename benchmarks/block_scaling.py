@@ -3,7 +3,8 @@
     python benchmarks/block_scaling.py --threads 2 -o benchmarks/results/block_scaling.csv --figure …/block_scaling.png
 
 Each point is a process of its own: one pass to warm up, then the median of some. The exponent is the slope of a line
-through the log of the figure against the log of the voxels, over the points from 48³ up (smaller ones are overhead).
+through the log of the figure against the log of the voxels, over the five largest sizes that a block reached: smaller
+ones are overhead. ``--blocks`` measures some again and keeps the other rows of the file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ KINDS = {
     "conv": BLOCKS["conv"],
     "gmlp": BLOCKS["gmlp"],
 }
-FROM_SIDE = 48
+LARGEST = 5
 FIELDS = ("block", "side", "voxels", "seconds", "extra_gb", "device", "threads")
 
 
@@ -44,14 +45,16 @@ def main() -> None:
         kind, side = options.one.split(",")
         print(json.dumps(measured(kind, int(side), options)))
         return
-    rows = []
-    for kind in options.blocks.split(","):
+    asked = options.blocks.split(",")
+    rows = [row for row in earlier(options.output) if row["block"] not in asked]
+    for kind in asked:
         for side in SIDES:
             row = apart(kind, side, options)
             if row is None or row["extra_gb"] > options.most_gb or row["seconds"] > options.most_seconds:
                 break
             rows.append(row)
             print(*(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    rows.sort(key=lambda row: (list(KINDS).index(str(row["block"])), row["voxels"]))
     with options.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
@@ -60,6 +63,14 @@ def main() -> None:
         print(kind, *(f"{name}: {exponent(rows, kind, name):.3f}" for name in ("seconds", "extra_gb")))
     if options.figure:
         draw(rows, options.figure)
+
+
+def earlier(path: Path) -> list[dict[str, object]]:
+    """The rows of an earlier run."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row | {n: float(row[n]) for n in FIELDS[1:5]} for row in csv.DictReader(file)]
 
 
 def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, object] | None:
@@ -112,10 +123,10 @@ def peak(cuda: bool) -> float:
 
 def exponent(rows: list[dict], kind: str, name: str) -> float:
     """Slope of log(figure) against log(voxels)."""
-    points = [(r["voxels"], r[name]) for r in rows if r["block"] == kind and r["side"] >= FROM_SIDE and r[name] > 0]
+    points = sorted((float(r["voxels"]), float(r[name])) for r in rows if r["block"] == kind and r[name] > 0)
     if len(points) < 2:
         return float("nan")
-    voxels, figures = np.log(np.array(points, dtype=float)).T
+    voxels, figures = np.log(np.array(points[-LARGEST:])).T
     return float(np.polyfit(voxels, figures, 1)[0])
 
 
@@ -130,12 +141,12 @@ def draw(rows: list[dict], path: Path) -> None:
     names = {"seconds": "seconds per pass", "extra_gb": "extra memory [GB]"}
     markers = dict(zip(KINDS, "os^Dv", strict=True))
     for panel, (name, label) in zip(panels, names.items(), strict=True):
-        for kind in dict.fromkeys(row["block"] for row in rows):
+        for kind in KINDS:
             mine = [row for row in rows if row["block"] == kind and row[name] > 0]
             slope = exponent(rows, kind, name)
             legend = kind if np.isnan(slope) else f"{kind} (exponent {slope:.2f})"
             panel.loglog([r["voxels"] for r in mine], [r[name] for r in mine], marker=markers[kind], label=legend)
-        panel.set_xticks([side**3 for side in SIDES], [f"{side}³" for side in SIDES], fontsize=8)
+        panel.set_xticks([side**3 for side in SIDES], [f"{side}³" for side in SIDES], fontsize=7)
         panel.minorticks_off()
         panel.set_xlabel("voxels")
         panel.set_ylabel(label)

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from maxca import __version__
 from maxca.align import align
+from maxca.data.brain import LAYOUTS, read_bids, reader
 from maxca.data.cardiac import read_acdc
 from maxca.data.hippocampus import read_msd
 from maxca.data.prepared import FORMAT, MANIFEST, SCANS
@@ -62,6 +63,9 @@ class Plan:
 DATASETS: dict[str, Plan] = {
     "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0), (40, 56, 40)),
     "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None), (128, 128, None)),
+    "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32)),
+    "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0), (80, 104, 88)),
+    **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},
 }
 
 
@@ -167,16 +171,20 @@ def _prepared_row(
         done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
         held = _held(path)
         if held is None or held.get("done") != done:
-            tensors, affine = _voxels(scan, plan, template)
+            tensors, affine, spacing = _voxels(scan, plan, template)
+            about = {"done": done, "affine": json.dumps(affine.tolist()), "spacing": json.dumps(spacing)}
             with atomic_path(path) as unfinished:
-                save_file(tensors, unfinished, metadata={"done": done, "affine": json.dumps(affine.tolist())})
+                save_file(tensors, unfinished, metadata=about)
+        else:
+            about = held
         return {
             "name": scan.name,
             "subject": scan.subject,
             "split": scan.split,
             "group": scan.group,
             "inputs": inputs,
-            "affine": json.loads((_held(path) or {})["affine"]),
+            "spacing": json.loads(about["spacing"]),
+            "affine": json.loads(about["affine"]),
         }
     except (MaxcaError, OSError, ValueError) as error:
         return " ".join(str(error).split())
@@ -190,8 +198,8 @@ def _held(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], np.ndarray]:
-    """Image and labels on the common grid or their own, and the matrix from its world to that of the scan."""
+def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], np.ndarray, list[float]]:
+    """Image and labels on the common grid or their own, the matrix from its world to that of the scan, its spacing."""
     volume = _read(scan)
     affine = Affine.identity()
     grid = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
@@ -206,7 +214,7 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
             raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
         names = torch.as_tensor(np.ascontiguousarray(labels.data, dtype=np.float32))
         tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0].round().to(torch.int16)
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}, affine.matrix
+    return {name: t.contiguous() for name, t in tensors.items()}, affine.matrix, grid.spacing.tolist()
 
 
 def _read(scan: Scan) -> Volume:

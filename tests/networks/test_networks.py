@@ -127,6 +127,16 @@ def test_blocks_are_given_by_level() -> None:
     assert kinds == ["MAXCA", "Window", "Window"]
 
 
+def test_full_resolution_may_be_left_to_interpolation() -> None:
+    network = awake(maxca.build_network("corrxca_tiny", finest=1)).eval()
+    assert len(network.stages) == 2
+    with torch.no_grad():
+        flow = network(*pair()).flow
+    assert flow.shape == (1, 3, *SHAPE)
+    with pytest.raises(ValueError, match="no level 3"):
+        maxca.build_network("corrxca_tiny", finest=3)
+
+
 def test_the_affine_of_nice_trans_is_the_linear_part_of_its_flow() -> None:
     torch.manual_seed(0)
     network = maxca.build_network("nice_trans_tiny").eval()

@@ -26,7 +26,8 @@ def make(folder: Path, count: int = 5, shape: tuple[int, int, int] = (12, 14, 10
         if labels:
             tensors["labels"] = ((distance < 0.6).short() + (distance < 0.35).short()).to(torch.int16)
         save_file(tensors, folder / SCANS / f"s{n}.safetensors")
-        rows.append({"name": f"s{n}", "subject": f"s{n}", "split": "val" if n >= count - 2 else "train", "group": ""})
-    about = {"format": FORMAT, "kind": "inter", "spacing": [1.0, 1.0, 1.0], "scans": rows}
+        row = {"name": f"s{n}", "subject": f"s{n}", "split": "val" if n >= count - 2 else "train", "group": ""}
+        rows.append(row | {"spacing": [1.0, 1.0, 1.0]})
+    about = {"format": FORMAT, "kind": "inter", "scans": rows}
     (folder / MANIFEST).write_text(json.dumps(about))
     return folder

@@ -16,6 +16,7 @@ from maxca.errors import MaxcaError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 ENDINGS = ("SIGTERM", "SIGHUP")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 PATIENCE = 2.0  # seconds during which a second Ctrl-C waits for the cleaning up after the first
 
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait in a busy loop take the cores from other programs: on a loaded machine that costs a factor of
     # ten, on an idle one nothing. OpenMP reads this once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_freed_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     # --debug is the option one adds last, to a command that just failed.
     end = words.index("--") if "--" in words else len(words)
@@ -47,6 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             if debug:
                 traceback.print_exc()
             return _fail(error)
+
+
+def _keep_freed_memory() -> None:
+    """Ask the C library (glibc) to keep what is freed: it would have each large tensor made and zeroed anew.
+
+    Source: mallopt(3).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _run(words: list[str]) -> int | None:

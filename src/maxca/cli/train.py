@@ -15,8 +15,10 @@ EXAMPLE = "Example:  maxca train hippocampus --data hippocampus-ready -o run"
 
 def train(
     recipe: Annotated[str, typer.Argument(help="What to train: hippocampus.", show_default=False)],
-    data: Annotated[Path, typer.Option("--data", help="The folder that maxca prepare made.", show_default=False)],
     out: Annotated[Path, typer.Option("--output", "-o", help="The folder of the run.", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The folder that maxca prepare made.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     init: Annotated[
         Path | None, typer.Option("--init", help="Start from this model instead of random weights.", show_default=False)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maxca.data.augment import Augmentation, augmented
 from maxca.data.prepared import Prepared, PreparedScan, Voxels
+from maxca.data.synth import Synth, synthetic_pair
 
 Sample = dict[str, Tensor | str]
 
@@ -49,7 +50,7 @@ class Pairs(Dataset[Sample]):
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> Sample:
-        """``fixed`` and ``moving`` (1, I, J, K) float32, ``*_labels`` (I, J, K) int16 where there are, and ``name``."""
+        """``fixed``, ``moving`` (1, I, J, K), perhaps ``*_labels`` (I, J, K) int16; ``spacing`` (3,) and ``name``."""
         fixed, moving = self.pairs[number % len(self.pairs)]
         variation = 0
         if self.augmentation is not None:
@@ -61,7 +62,7 @@ class Pairs(Dataset[Sample]):
         pieces |= {f"{name}_labels": v.labels.float() for name, v in sides.items() if v.labels is not None}
         if self.augmentation is not None:
             pieces = augmented(pieces, self.augmentation, variation)
-        sample: Sample = {"name": f"{fixed.name} and {moving.name}"}
+        sample: Sample = {"name": f"{fixed.name} and {moving.name}", "spacing": torch.tensor(fixed.spacing)}
         for name, tensor in pieces.items():
             tensor = fitted(tensor, self.shape)
             sample[name] = tensor.round().short() if name.endswith("_labels") else tensor.unsqueeze(0)
@@ -73,7 +74,41 @@ class Pairs(Dataset[Sample]):
         return self._kept[scan.name]
 
 
-def batches(pairs: Pairs, numbers: Iterable[int], batch: int, workers: int, pin: bool) -> Iterator[Sample]:
+class MadeUp(Dataset[Sample]):
+    """Pairs of images that were never scanned, by number.
+
+    Args:
+        data: prepared scans, some of whose label maps are painted; none are needed.
+        how: the recipe.
+        seed: decides everything.
+    """
+
+    def __init__(self, data: Prepared, how: Synth, seed: int = 0) -> None:
+        self.data = data
+        self.how = how
+        self.seed = seed
+        self.scans = [scan for scan in data.scans if scan.split == "train"]
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, number: int) -> Sample:
+        """As in ``Pairs``, always with labels."""
+        random = np.random.default_rng((self.seed, number))
+        labels, name, spacing = None, f"made up {number}", (1.0, 1.0, 1.0)
+        if self.scans and random.random() < self.how.real:
+            scan = self.scans[random.integers(len(self.scans))]
+            held = self.data.load(scan).labels
+            if held is not None:
+                labels, name, spacing = held.float(), f"{name} from {scan.name}", scan.spacing
+        pieces = synthetic_pair(self.how, int(random.integers(2**32)), labels)
+        sample: Sample = {"name": name, "spacing": torch.tensor(spacing)}
+        for key, tensor in pieces.items():
+            sample[key] = tensor.round().short() if key.endswith("_labels") else tensor.unsqueeze(0)
+        return sample
+
+
+def batches(pairs: Dataset[Sample], numbers: Iterable[int], batch: int, workers: int, pin: bool) -> Iterator[Sample]:
     """Batches of the samples with these numbers, in this order."""
     loader: DataLoader[Sample] = DataLoader(
         pairs,

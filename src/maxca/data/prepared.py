@@ -33,12 +33,13 @@ class Voxels(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """One entry of a manifest."""
+    """One entry of a manifest; ``spacing`` is in mm along i, j, k."""
 
     name: str
     subject: str
     split: str
-    group: str = ""
+    group: str
+    spacing: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,12 @@ class Prepared:
     Args:
         folder: where it is.
         kind: ``"inter"``: pairs are of two subjects; ``"intra"``: of one.
-        spacing: mm along i, j, k; 0 where it differs from scan to scan.
         scans: all of them.
         sha256: of the manifest.
     """
 
     folder: Path
     kind: str
-    spacing: tuple[float, float, float]
     scans: tuple[PreparedScan, ...]
     sha256: str
 
@@ -84,6 +83,9 @@ class Prepared:
         return voxels
 
 
+NOTHING = Prepared(Path("."), "inter", (), "")
+
+
 def read_prepared(folder: str | Path) -> Prepared:
     """Open a folder that ``maxca prepare`` made.
 
@@ -103,12 +105,12 @@ def read_prepared(folder: str | Path) -> Prepared:
 def _prepared(folder: Path, about: Mapping[str, Any], sha256: str) -> Prepared:
     if about["format"] != FORMAT or about["kind"] not in KINDS:
         raise ValueError(f"format {about['format']!r} of kind {about['kind']!r}")
-    scans = tuple(
-        PreparedScan(_file_name(row["name"]), str(row["subject"]), str(row["split"]), str(row["group"]))
-        for row in about["scans"]
-    )
-    i, j, k = (float(mm or 0) for mm in about["spacing"])
-    return Prepared(folder, str(about["kind"]), (i, j, k), scans, sha256)
+    return Prepared(folder, str(about["kind"]), tuple(_scan(row) for row in about["scans"]), sha256)
+
+
+def _scan(row: Mapping[str, Any]) -> PreparedScan:
+    i, j, k = (float(mm) for mm in row["spacing"])
+    return PreparedScan(_file_name(row["name"]), str(row["subject"]), str(row["split"]), str(row["group"]), (i, j, k))
 
 
 def _file_name(name: str) -> str:

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from maxca.blocks import MAXCA, Block, GatedMLP
 from maxca.networks.correlation import CorrelationConv
-from maxca.networks.parts import widths
-from maxca.networks.perlevel import Blocks, per_level
-from maxca.networks.pyramid import CoarseToFine
+from maxca.networks.perlevel import Blocks
+from maxca.networks.pyramid import CoarseToFine, coarse_to_fine
 
 
 def corr_network(
@@ -19,6 +18,7 @@ def corr_network(
     levels: int = 4,
     block: Blocks = GatedMLP,
     *,
+    finest: int = 0,
     velocity: bool = False,
     composed: bool = False,
 ) -> CoarseToFine:
@@ -29,20 +29,26 @@ def corr_network(
 
     Args:
         encoder_channels: e, at full resolution; doubled at each coarser level.
-        decoder_channels: d, likewise.
+        decoder_channels: d, at the finest decoded level, likewise.
         levels: resolutions, each half the next.
-        block: of every level, or one a level, finest first.
+        block: of every decoded level, or one a level, finest first.
+        finest: the finest level that is decoded; 1 leaves out full resolution, where most of the work is.
         velocity: integrate the flow as a stationary velocity.
         composed: compose the flows of the levels instead of adding them.
 
     Source: Meng et al., CVPR 2024.
     """
-    encoder, decoder = widths(encoder_channels, levels), widths(decoder_channels, levels)
-    stages = [
-        CorrelationStage(e, d, block, coarsest=level == levels - 1)
-        for level, (e, d, block) in enumerate(zip(encoder, decoder, per_level(block, levels), strict=True))
-    ]
-    return CoarseToFine(encoder_channels, decoder_channels, stages, velocity=velocity, composed=composed)
+    return coarse_to_fine(
+        CorrelationStage,
+        encoder_channels,
+        decoder_channels,
+        levels,
+        block,
+        finest=finest,
+        affine=False,
+        velocity=velocity,
+        composed=composed,
+    )
 
 
 def corrxca(
@@ -52,6 +58,7 @@ def corrxca(
     block: Blocks | None = None,
     region: int = 6,
     *,
+    finest: int = 0,
     velocity: bool = False,
     composed: bool = False,
 ) -> CoarseToFine:
@@ -59,14 +66,16 @@ def corrxca(
 
     Args: as for ``corr_network``; ``region`` is that of the default blocks. Source: arXiv 2412.18545.
     """
-    blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels)]
-    return corr_network(encoder_channels, decoder_channels, levels, blocks, velocity=velocity, composed=composed)
+    blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels - finest)]
+    return corr_network(
+        encoder_channels, decoder_channels, levels, blocks, finest=finest, velocity=velocity, composed=composed
+    )
 
 
 class CorrelationStage(nn.Module):
     """Match the fixed with the moving features, then the result with that of the coarser level."""
 
-    def __init__(self, encoder_channels: int, channels: int, block: Block, *, coarsest: bool) -> None:
+    def __init__(self, encoder_channels: int, channels: int, block: Block, coarsest: bool) -> None:
         super().__init__()
         self.match = Fusion(encoder_channels, channels, block)
         self.merge = None if coarsest else Fusion(channels, channels, block)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from maxca.blocks import Block, ConvBlock, Window
-from maxca.networks.parts import ConvLayer, channels_last, widths
-from maxca.networks.perlevel import Blocks, per_level
-from maxca.networks.pyramid import CoarseToFine
+from maxca.networks.parts import ConvLayer, channels_last
+from maxca.networks.perlevel import Blocks
+from maxca.networks.pyramid import CoarseToFine, coarse_to_fine
 
 
 def nice_net(
@@ -36,12 +36,17 @@ def nice_net(
 
     Source: Meng et al., MICCAI 2022.
     """
-    encoder, decoder = widths(encoder_channels, levels), widths(decoder_channels, levels)
-    stages = [
-        ConcatenationStage(e, d, block, coarsest=level == levels - 1)
-        for level, (e, d, block) in enumerate(zip(encoder, decoder, per_level(block, levels), strict=True))
-    ]
-    return CoarseToFine(encoder_channels, decoder_channels, stages, affine=affine, velocity=velocity, composed=composed)
+    return coarse_to_fine(
+        ConcatenationStage,
+        encoder_channels,
+        decoder_channels,
+        levels,
+        block,
+        finest=0,
+        affine=affine,
+        velocity=velocity,
+        composed=composed,
+    )
 
 
 def nice_trans(
@@ -68,7 +73,7 @@ def nice_trans(
 class ConcatenationStage(nn.Module):
     """block(conv(concat(fixed, warped moving, coarser)))."""
 
-    def __init__(self, encoder_channels: int, channels: int, block: Block, *, coarsest: bool) -> None:
+    def __init__(self, encoder_channels: int, channels: int, block: Block, coarsest: bool) -> None:
         super().__init__()
         self.fuse = ConvLayer(2 * encoder_channels + (0 if coarsest else channels), channels)
         self.block = block(channels)

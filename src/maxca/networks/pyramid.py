@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from maxca.blocks import Block
 from maxca.geometry.warp import voxel_coordinates
 from maxca.networks.parts import (
     Encoder,
@@ -23,6 +24,50 @@ from maxca.networks.parts import (
     warp,
     widths,
 )
+from maxca.networks.perlevel import Blocks, per_level
+
+Stage = Callable[[int, int, Block, bool], nn.Module]
+
+
+def coarse_to_fine(
+    stage: Stage,
+    encoder_channels: int,
+    decoder_channels: int,
+    levels: int,
+    block: Blocks,
+    *,
+    finest: int,
+    affine: bool,
+    velocity: bool,
+    composed: bool,
+) -> CoarseToFine:
+    """A ``CoarseToFine`` whose channels double from level to level.
+
+    Args:
+        stage: (encoder channels, channels, block, whether it is the coarsest) → a stage.
+        encoder_channels: at full resolution.
+        decoder_channels: at the finest level that is decoded.
+        levels: resolutions, each half the next.
+        block: of every decoded level, or one a level, finest first.
+        finest: the finest level that is decoded: 0 is full resolution, 1 half of it, ….
+        affine: see ``CoarseToFine``.
+        velocity: likewise.
+        composed: likewise.
+
+    Raises:
+        ValueError: when no level is left to decode.
+    """
+    decoded = levels - finest
+    if finest < 0 or decoded < 1:
+        raise ValueError(f"{levels} levels have no level {finest} to decode from")
+    encoder, decoder = widths(encoder_channels, levels)[finest:], widths(decoder_channels, decoded)
+    stages = [
+        stage(e, d, one, level == decoded - 1)
+        for level, (e, d, one) in enumerate(zip(encoder, decoder, per_level(block, decoded), strict=True))
+    ]
+    return CoarseToFine(
+        encoder_channels, decoder_channels, stages, finest=finest, affine=affine, velocity=velocity, composed=composed
+    )
 
 
 class CoarseToFine(nn.Module):
@@ -33,6 +78,8 @@ class CoarseToFine(nn.Module):
         decoder_channels: the same for the stages.
         stages: one a level, finest first: (fixed features, warped moving features, upsampled features of the coarser
             level or None) → features.
+        finest: the level of the encoder, 0 the finest, that the finest stage works on; its flow is made as fine as the
+            images by interpolation.
         affine: find an affine at the coarsest level; it enters the flow and is returned too.
         velocity: integrate the flow of the finest level as a stationary velocity.
         composed: compose the flows of the levels, where the published networks add them.
@@ -44,16 +91,17 @@ class CoarseToFine(nn.Module):
         decoder_channels: int,
         stages: Sequence[nn.Module],
         *,
+        finest: int = 0,
         affine: bool = False,
         velocity: bool = False,
         composed: bool = False,
     ) -> None:
         super().__init__()
-        levels = len(stages)
-        channels = widths(decoder_channels, levels)
+        channels = widths(decoder_channels, len(stages))
+        self.finest = finest
         self.velocity = velocity
         self.composed = composed
-        self.encoder = Encoder(encoder_channels, levels)
+        self.encoder = Encoder(encoder_channels, finest + len(stages))
         self.stages = nn.ModuleList(stages)
         self.upsample = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairwise(channels))
         self.heads = nn.ModuleList(FlowHead(c) for c in channels)
@@ -63,9 +111,10 @@ class CoarseToFine(nn.Module):
         """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
         check_pair(fixed, moving)
         shape = fixed.shape[2:]
-        multiple = 2 ** (len(self.stages) - 1)
+        multiple = 2 ** (self.finest + len(self.stages) - 1)
         both = self.encoder(padded(torch.cat([fixed, moving]), multiple))  # as one batch: fewer, larger convolutions
-        fixed_levels, moving_levels = zip(*(level.chunk(2) for level in both), strict=True)
+        whole = both[0].shape[2:]
+        fixed_levels, moving_levels = zip(*(level.chunk(2) for level in both[self.finest :]), strict=True)
         coarsest = len(self.stages) - 1
         features = self.stages[coarsest](fixed_levels[coarsest], moving_levels[coarsest], None)
         flow = self.heads[coarsest](features)
@@ -79,6 +128,8 @@ class CoarseToFine(nn.Module):
             flow = compose(more, flow) if self.composed else flow + more
         if self.velocity:
             flow = integrate(flow)
+        for level in reversed(range(self.finest)):
+            flow = upsample_flow(flow, tuple(n // 2**level for n in whole))
         matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
         return Prediction(cropped(self._whole(flow, linear), shape), matrix)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from maxca.data.augment import Augmentation
+from maxca.data.synth import Synth
 from maxca.losses.similarity import SimilarityName
 from maxca.networks import NetworkConfig
 
@@ -62,6 +63,7 @@ class TrainingConfig:
         losses: what it minimises.
         optimiser: how.
         augmentation: how pairs vary.
+        synth: train on made-up images instead of scans.
         spacing: mm of the grid that the data must have been prepared on; None for any.
         shape: what images are cut to.
         steps: of the optimiser.
@@ -80,6 +82,7 @@ class TrainingConfig:
     losses: Losses = field(default_factory=Losses)
     optimiser: Optimiser = field(default_factory=Optimiser)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    synth: Synth | None = None
     spacing: tuple[float | None, float | None, float | None] = (None, None, None)
     shape: Shape = (None, None, None)
     steps: int = 10_000
@@ -106,7 +109,9 @@ def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
     """
     network = NetworkConfig(plain["network"]["name"], dict(plain["network"]["arguments"]))
     parts = {"losses": Losses, "optimiser": Optimiser, "augmentation": Augmentation}
-    nested = {name: kind(**_with_tuples(plain[name])) for name, kind in parts.items()}
+    nested: dict[str, Any] = {name: kind(**_with_tuples(plain[name])) for name, kind in parts.items()}
+    synth = plain.get("synth")
+    nested["synth"] = None if synth is None else Synth(**_with_tuples(synth))
     known = {f.name for f in fields(TrainingConfig)}
     rest = {k: v for k, v in plain.items() if k in known and k not in nested and k != "network"}
     return TrainingConfig(network=network, **nested, **_with_tuples(rest))

@@ -18,7 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from maxca.data.loader import Pairs, batches
+from maxca.data.loader import MadeUp, Pairs, batches
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.training.config import TrainingConfig
@@ -77,12 +77,9 @@ def train(
     )
     state = State(network, optimiser, average if average is None else average.to(fabric.device))
     restore(state, run, fabric)
-    pairs = Pairs(data, "train", config.augmentation, config.seed, config.shape)
-    if not len(pairs):
-        raise MaxcaError(f"{data.folder}: holds no pairs to train on")
+    pairs = training_pairs(config, data)
     numbers = list(samples(config, fabric.global_rank, fabric.world_size, state.step))
     feed = batches(pairs, numbers, share, workers, pin=fabric.device.type == "cuda")
-    spacing = tuple(mm or 1.0 for mm in data.spacing)
     events = run.events(state.step) if fabric.is_global_zero else None
     begin, since = time.perf_counter(), state.step
     while state.step < config.steps:
@@ -96,7 +93,7 @@ def train(
             tensors = {k: fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
             last = part == config.accumulate - 1
             with fabric.no_backward_sync(model, enabled=not last):
-                terms = objective(model, tensors, config.losses, spacing, chosen=state.step)
+                terms = objective(model, tensors, config.losses, chosen=state.step)
                 if not bool(torch.isfinite(terms["loss"])):
                     raise MaxcaError(
                         f"step {state.step}: the loss of {', '.join(batch['name'])} is {float(terms['loss'])}"
@@ -125,10 +122,11 @@ def train(
             judged = state.average or network
             if fabric.is_global_zero:
                 row |= {"step": state.step, **validated(judged, config, data, fabric)}
-                run.save_model("last", judged, config, data)
-                if row["score"] > state.best:
-                    state.best = row["score"]
-                    run.save_model("best", judged, config, data)
+                run.save_model("last", judged, config)
+                score = row.get("score", state.step)  # with nothing to validate on, the last is the best
+                if score > state.best:
+                    state.best = score
+                    run.save_model("best", judged, config)
             fabric.barrier()
         if row and events is not None:
             run.log(row)
@@ -141,6 +139,20 @@ def train(
             fabric.barrier()
     if events is not None:
         events.close()
+
+
+def training_pairs(config: TrainingConfig, data: Prepared) -> Pairs | MadeUp:
+    """The samples of a run.
+
+    Raises:
+        MaxcaError: when there are none.
+    """
+    if config.synth is not None:
+        return MadeUp(data, config.synth, config.seed)
+    pairs = Pairs(data, "train", config.augmentation, config.seed, config.shape)
+    if not len(pairs):
+        raise MaxcaError(f"{data.folder}: holds no pairs to train on")
+    return pairs
 
 
 def shared(config: TrainingConfig, processes: int) -> int:

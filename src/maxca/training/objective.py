@@ -23,24 +23,22 @@ from maxca.networks import compose, warp
 from maxca.training.config import Losses
 
 
-def objective(
-    network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, spacing: Sequence[float], chosen: int = 0
-) -> dict[str, Tensor]:
+def objective(network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, chosen: int = 0) -> dict[str, Tensor]:
     """The terms of the loss, each with its weight, and their sum under ``"loss"``.
 
     Args:
         network: ``network(fixed, moving)`` → ``Prediction``.
-        batch: ``fixed`` and ``moving`` (N, 1, I, J, K); perhaps ``fixed_labels`` and ``moving_labels`` (N, I, J, K).
+        batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3), the same for all; perhaps ``fixed_labels``
+            and ``moving_labels`` (N, I, J, K).
         losses: the weights.
-        spacing: mm along i, j, k.
         chosen: decides which labels take part.
     """
     flow = network(batch["fixed"], batch["moving"]).flow
-    smallest = min(spacing)
-    relative = [mm / smallest for mm in spacing]  # so that weights mean the same at every resolution
+    spacing = batch["spacing"][0].tolist()
+    relative = [mm / min(spacing) for mm in spacing]  # so that weights mean the same at every resolution
     terms: dict[str, Tensor] = {}
     if losses.image:
-        terms["image"] = -losses.image * alikeness(batch, flow, losses, spacing)
+        terms["image"] = -losses.image * alikeness(batch, flow, losses)
     if losses.diffusion:
         terms["diffusion"] = losses.diffusion * diffusion(flow, relative)
     if losses.bending:
@@ -55,11 +53,11 @@ def objective(
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def alikeness(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses, spacing: Sequence[float]) -> Tensor:
+def alikeness(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses) -> Tensor:
     """The similarity of the fixed and the warped image, mean over the batch."""
     warped = warp(batch["moving"], flow, "border")
-    pairs = zip(batch["fixed"], warped, strict=True)
-    return -torch.stack([dissimilarity(_measure(f[0], losses, spacing), w[0]) for f, w in pairs]).mean()
+    each = zip(batch["fixed"], warped, batch["spacing"].tolist(), strict=True)
+    return -torch.stack([dissimilarity(_measure(f[0], losses, spacing), w[0]) for f, w, spacing in each]).mean()
 
 
 def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similarity:

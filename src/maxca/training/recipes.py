@@ -5,26 +5,119 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maxca.data.augment import Augmentation
+from maxca.data.synth import Synth
 from maxca.networks import NetworkConfig
 from maxca.training.config import Losses, Optimiser, TrainingConfig
 
 
+HALF = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4, "finest": 1, "velocity": True}
+
+
 def hippocampus() -> TrainingConfig:
-    """Small crops of the medial temporal lobe, 1 mm, inter-subject, with labels."""
+    """Small crops of the medial temporal lobe, 1 mm, inter-subject, with labels; the flow is found at 2 mm."""
     return TrainingConfig(
         recipe="hippocampus",
-        network=NetworkConfig("corrxca", {"encoder_channels": 8, "decoder_channels": 16, "levels": 3, "region": 4}),
-        losses=Losses(window=343, image=1.0, diffusion=0.5, folding=10.0, overlap=1.0),
-        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        network=NetworkConfig("corrxca", dict(HALF)),
+        losses=Losses(window=343, image=1.0, diffusion=0.3, overlap=2.0),
+        optimiser=Optimiser(rate=1e-3, warmup=100, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=8, scale=0.08, shift=1.5, bias=0.2, gamma=0.2, noise=0.03),
         spacing=(1.0, 1.0, 1.0),
-        steps=12_000,
+        steps=6_000,
+        validate=500,
+        save=100,
+        average=0.99,
+    )
+
+
+def cardiac_cine() -> TrainingConfig:
+    """Short-axis cine MR, end-diastole to end-systole and back, with labels; slices stay as thick as they are."""
+    return TrainingConfig(
+        recipe="cardiac_cine",
+        network=NetworkConfig("corrxca", {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}),
+        losses=Losses(window=343, image=1.0, diffusion=0.5, folding=10.0, overlap=1.0),
+        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        augmentation=Augmentation(flips=(0, 1), rotate=0, scale=0.05, shift=1.0, bias=0.2, gamma=0.2, noise=0.02),
+        spacing=(1.5, 1.5, None),
+        precision="bf16-mixed",
+        steps=6_000,
+        validate=500,
+        validation_pairs=20,
+        save=100,
+        average=0.999,
+    )
+
+
+def brain_t1() -> TrainingConfig:
+    """T1-weighted brains at 2 mm, inter-subject, with labels; the flow is found at half resolution."""
+    return TrainingConfig(
+        recipe="brain_t1",
+        network=NetworkConfig(
+            "corrxca", {"encoder_channels": 8, "decoder_channels": 24, "levels": 4, "finest": 1, "region": 4}
+        ),
+        losses=Losses(window=343, image=1.0, diffusion=1.0, folding=10.0, overlap=0.5, labels=32),
+        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        augmentation=Augmentation(flips=(0,), rotate=3, scale=0.04, shift=1.0, bias=0.2, gamma=0.2, noise=0.02),
+        spacing=(2.0, 2.0, 2.0),
+        precision="bf16-mixed",
+        steps=6_000,
+        validate=500,
+        validation_pairs=8,
+        save=100,
+        average=0.999,
+    )
+
+
+def synth() -> TrainingConfig:
+    """Shapes from noise, and label maps if there is data, in random contrasts: for images of any kind."""
+    return TrainingConfig(
+        recipe="synth",
+        network=NetworkConfig("corrxca", {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}),
+        losses=Losses(image=0.0, diffusion=1.0, folding=10.0, overlap=1.0),
+        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        synth=Synth(),
+        precision="bf16-mixed",
+        steps=6_000,
         validate=500,
         save=100,
         average=0.999,
     )
 
 
+def paper_brain() -> TrainingConfig:
+    """The published brain experiment: 1 mm, 144 x 192 x 160, no labels, 100 000 steps of one pair."""
+    return TrainingConfig(
+        recipe="paper_brain",
+        network=NetworkConfig("corrxca", {}),
+        losses=Losses(window=729, image=1.0, diffusion=1.0),
+        optimiser=Optimiser(rate=1e-4),
+        spacing=(1.0, 1.0, 1.0),
+        shape=(144, 192, 160),
+        precision="bf16-mixed",
+        steps=100_000,
+        validate=1_000,
+    )
+
+
+def paper_cardiac() -> TrainingConfig:
+    """The published cardiac experiment: 1.5 x 1.5 x 3.15 mm, 128 x 128 x 32, no labels, 100 000 steps of one pair."""
+    return TrainingConfig(
+        recipe="paper_cardiac",
+        network=NetworkConfig("corrxca", {}),
+        losses=Losses(window=729, image=1.0, diffusion=1.0),
+        optimiser=Optimiser(rate=1e-4),
+        spacing=(1.5, 1.5, 3.15),
+        shape=(128, 128, 32),
+        precision="bf16-mixed",
+        steps=100_000,
+        validate=1_000,
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainingConfig]] = {
     "hippocampus": hippocampus,
+    "cardiac_cine": cardiac_cine,
+    "brain_t1": brain_t1,
+    "synth": synth,
+    "paper_brain": paper_brain,
+    "paper_cardiac": paper_cardiac,
 }

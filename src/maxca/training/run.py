@@ -50,7 +50,7 @@ class Run:
         except Exception as error:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
-    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, data: Prepared) -> None:
+    def save_model(self, name: str, network: nn.Module, config: TrainingConfig) -> None:
         """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
         Model(network, config.network, config.spacing, name).save(self.folder / f"{name}.safetensors")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maxca.data.prepared import Prepared, read_prepared
+from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
 from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
@@ -20,7 +20,7 @@ from maxca.zoo.models import load_model
 
 def train_in(
     recipe: str,
-    data: str | Path,
+    data: str | Path | None,
     folder: str | Path,
     *,
     resume: bool = False,
@@ -38,7 +38,7 @@ def train_in(
 
     Args:
         recipe: a key of ``RECIPES``.
-        data: a folder that ``maxca prepare`` made.
+        data: a folder that ``maxca prepare`` made; a recipe that makes images up needs none.
         folder: of the run.
         resume: go on with the run that is there; what it was started with holds, whatever the recipe says today.
         init: a model to start from.
@@ -59,7 +59,6 @@ def train_in(
     """
     if recipe not in RECIPES:
         raise MaxcaError(f"no recipe is called {recipe!r}; choose one of {', '.join(RECIPES)}")
-    prepared = read_prepared(data)
     config = RECIPES[recipe]()
     config = replace(
         config,
@@ -69,6 +68,9 @@ def train_in(
     )
     if resume:
         config = config_from_plain(read_about(folder)["config"])
+    if data is None and config.synth is None:
+        raise MaxcaError(f"the recipe {recipe} needs --data, a folder that maxca prepare made")
+    prepared = NOTHING if data is None else read_prepared(data)
     check_spacing(config, prepared)
     weights = None if init is None else _weights(init, config)
     if threads:
@@ -100,10 +102,12 @@ def check_spacing(config: TrainingConfig, data: Prepared) -> None:
     Raises:
         MaxcaError: when the spacing differs.
     """
-    if any(mm is not None and abs(mm - has) > 1e-3 for mm, has in zip(config.spacing, data.spacing, strict=True)):
-        raise MaxcaError(
-            f"{data.folder}: prepared at {data.spacing} mm, and the recipe {config.recipe} wants {config.spacing}"
-        )
+    for scan in data.scans:
+        if any(mm is not None and abs(mm - has) > 1e-3 for mm, has in zip(config.spacing, scan.spacing, strict=True)):
+            raise MaxcaError(
+                f"{data.folder}: {scan.name} was prepared at {scan.spacing} mm, and the recipe {config.recipe} wants "
+                f"{config.spacing}"
+            )
 
 
 def _weights(init: str | Path, config: TrainingConfig) -> dict[str, Tensor]:

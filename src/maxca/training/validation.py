@@ -28,13 +28,13 @@ def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric
 
     Labels are warped by nearest neighbour. The score, by which the best network is chosen, is the Dice, or the
     similarity where there are no labels; minus a tenth of the NDV in percent.
+    Nothing, where there are no such pairs.
     """
     pairs = Pairs(data, SPLIT, shape=config.shape)
     if not len(pairs):
-        return {"score": -math.inf}
+        return {}
     count = min(config.validation_pairs, len(pairs))
     numbers = np.linspace(0, len(pairs) - 1, count).round().astype(int).tolist()
-    spacing = tuple(mm or 1.0 for mm in data.spacing)
     network.eval()
     rows = []
     for number in numbers:
@@ -42,7 +42,7 @@ def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric
         tensors = {k: fabric.to_device(v.unsqueeze(0)) for k, v in sample.items() if isinstance(v, torch.Tensor)}
         with fabric.autocast():
             flow = network(tensors["fixed"], tensors["moving"]).flow
-        row = {"alike": float(alikeness(tensors, flow, config.losses, spacing))}
+        row = {"alike": float(alikeness(tensors, flow, config.losses))}
         i, j, k = flow.shape[2:]
         field = DenseField(flow[0], Grid((i, j, k), np.eye(4)))
         row["ndv"] = 100 * float(nondiffeomorphic_volume(field).mean())
@@ -51,7 +51,9 @@ def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric
             warped = interpolator(tensors["moving_labels"], "nearest")(at)[0].cpu().numpy()
             fixed = tensors["fixed_labels"][0].cpu().numpy()
             row["dice"] = float(np.mean(list(dice(fixed, warped).values()) or [0.0]))
-            row["hd95"] = float(np.mean(list(hd95(fixed, warped, spacing).values()) or [math.inf]))
+            row["hd95"] = float(
+                np.mean(list(hd95(fixed, warped, tensors["spacing"][0].tolist()).values()) or [math.inf])
+            )
         rows.append(row)
     means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
     return means | {"score": means.get("dice", means["alike"]) - 0.1 * means["ndv"]}
