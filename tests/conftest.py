@@ -8,6 +8,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Before the first import of maxca: from here on every annotated shape is checked whenever a function is called.
 install_import_hook("maxca", "shapes.check")

@@ -214,7 +214,7 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
             raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
         names = torch.as_tensor(np.ascontiguousarray(labels.data, dtype=np.float32))
         tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0].round().to(torch.int16)
-    return {name: t.contiguous() for name, t in tensors.items()}, affine.matrix, grid.spacing.tolist()
+    return {name: t.contiguous() for name, t in tensors.items()}, affine.matrix, np.round(grid.spacing, 6).tolist()
 
 
 def _read(scan: Scan) -> Volume:
@@ -235,7 +235,7 @@ def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, 
     grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
     mean = resampled(volumes[0], grid, Chain())
     for _ in range(ROUNDS):
-        affines = [align(Volume(mean, grid), volume).affine for volume in volumes]
+        affines = [align(Volume(mean, grid), volume, thorough=False).affine for volume in volumes]
         mean = torch.stack([resampled(v, grid, Chain((a,))) for v, a in zip(volumes, affines, strict=True)]).mean(0)
     image = Image(mean.numpy(), grid)
     write(image.data, grid, path)

@@ -120,7 +120,7 @@ def test_acdc_as_downloaded(tmp_path: Path) -> None:
         tree(tmp_path, *files)
         (tmp_path / part / name / "Info.cfg").write_text("ED: 1\nES: 12\nGroup: DCM\nNbFrame: 30\n")
     scans = read_acdc(tmp_path)
-    assert [(s.subject, s.group) for s in scans][:2] == [("patient001", "ED"), ("patient001", "ES")]
+    assert [(s.subject, s.group) for s in scans] == [(p, g) for p in ("patient001", "patient101") for g in ("ED", "ES")]
     assert {pair.group for pair in pair_up(scans, "intra")} == {"ED-to-ES", "ES-to-ED"}
     assert all(s.labels is not None for s in scans)
     (tmp_path / "training/patient001/patient001_frame12.nii.gz").unlink()
@@ -137,6 +137,7 @@ def test_a_task_of_the_decathlon(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("[]")
     with pytest.raises(MaxcaError, match="not a split"):
         read_msd(tmp_path)
+    (tmp_path / "split.json").unlink()
     (tmp_path / "labelsTr/a_1.nii.gz").unlink()
     with pytest.raises(MaxcaError, match="no labels"):
         read_msd(tmp_path)

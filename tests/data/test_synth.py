@@ -50,7 +50,7 @@ def test_a_warp_moves_about_as_far_as_it_says() -> None:
     moved = [augmented(pair(), Augmentation(warp=1.0), seed)["fixed_labels"] for seed in range(8)]
     shares = [float((m != pair()["fixed_labels"]).float().mean()) for m in moved]
     surface = 0.09  # of the volume, one voxel on either side of the ball
-    assert 0.02 * surface < sum(shares) / 8 < surface
+    assert 0.1 * surface < sum(shares) / 8 < surface
 
 
 @pytest.mark.parametrize("real", [False, True])

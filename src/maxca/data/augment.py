@@ -21,7 +21,7 @@ class Augmentation:
         rotate: degrees around each axis.
         scale: share by which each axis may be longer or shorter.
         shift: voxels along each axis.
-        warp: voxels that a smooth warp moves a point at most, about.
+        warp: voxels that a smooth warp moves points, about the greatest standard deviation.
         bias: coefficient of a slow change of intensity across the image.
         gamma: greatest share by which the exponent of the intensities may change.
         noise: greatest standard deviation of Gaussian noise.
@@ -85,8 +85,8 @@ def _changes(side: str, labels: str | None, how: Augmentation) -> list[Any]:
         "prob": 1.0,
     }
     if how.warp:
-        # White noise of amplitude m, smoothed with σ, keeps about m · (2√π σ)^(-3/2) of it: 4 voxels leave 1/50.
-        changes.append(Rand3DElasticd(keys, sigma_range=(4, 6), magnitude_range=(0, 50 * how.warp), **affine))
+        # Uniform noise of magnitude m, smoothed with σ, has a standard deviation of m / √3 · (2√π σ)^(-3/2).
+        changes.append(Rand3DElasticd(keys, sigma_range=(4, 6), magnitude_range=(0, 120 * how.warp), **affine))
     elif how.moves:
         changes.append(RandAffined(keys, **affine))
     if how.bias:

@@ -20,7 +20,8 @@ def read_acdc(folder: Path) -> list[Scan]:
         MaxcaError: when no patient is there, or one lacks a phase.
     """
     places = [p for p in (folder, folder / "training", folder / "testing") if p.is_dir()]
-    patients = sorted(info.parent for place in places for info in place.glob("patient*/Info.cfg"))
+    found = (info.parent for place in places for info in place.glob("patient*/Info.cfg"))
+    patients = sorted(found, key=lambda patient: patient.name)
     if not patients:
         raise MaxcaError(f"{folder}: no patientNNN/Info.cfg; unpack the ACDC data there")
     split = read_split(folder)

@@ -9,7 +9,6 @@ from maxca.data.synth import Synth
 from maxca.networks import NetworkConfig
 from maxca.training.config import Losses, Optimiser, TrainingConfig
 
-
 HALF = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4, "finest": 1, "velocity": True}
 
 
@@ -19,7 +18,7 @@ def hippocampus() -> TrainingConfig:
         recipe="hippocampus",
         network=NetworkConfig("corrxca", dict(HALF)),
         losses=Losses(window=343, image=1.0, diffusion=0.3, overlap=2.0),
-        optimiser=Optimiser(rate=1e-3, warmup=100, cosine=True, clip=1.0),
+        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=8, scale=0.08, shift=1.5, bias=0.2, gamma=0.2, noise=0.03),
         spacing=(1.0, 1.0, 1.0),
         steps=6_000,
