@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from memory import forget_peak, peak_gb
-from reference import Reference, ReferenceFuse
+from parity.reference import Reference
+from parity.reference_fuse import ReferenceFuse
 
 from maxca.blocks import MAXCA
 from maxca.networks import build_network

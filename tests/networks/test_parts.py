@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from parity.reference import fuse
+from parity.reference_fuse import fuse
 from torch import Tensor
 
 from maxca.networks.correlation import CorrelationConv

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -46,15 +44,6 @@ def channel_attention(block: nn.Module, z: Tensor) -> Tensor:
     return z + y * gate
 
 
-def fuse(layer: nn.Module, a: Tensor, b: Tensor) -> Tensor:
-    """What a block of CorrMLP begins with: conv(concat(a, local correlation, b))."""
-    i, j, k = a.shape[2:]
-    around = F.pad(b, (1, 1, 1, 1, 1, 1))
-    shifted = [around[:, :, x : x + i, y : y + j, z : z + k] for x, y, z in product(range(3), repeat=3)]
-    correlation = torch.stack([(a * other).mean(dim=1) for other in shifted], dim=1)
-    return conv(layer.conv, torch.cat([a, correlation, b], dim=1))
-
-
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
 
@@ -80,10 +69,3 @@ class Reference(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return maxca(self.block, x.contiguous())
-
-
-class ReferenceFuse(Reference):
-    """The correlation and its convolution, likewise."""
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return fuse(self.block, a.contiguous(), b.contiguous())

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import maxca as plain_maxca
-from reference import xca as plain_xca
+from parity.reference import maxca as plain_maxca
+from parity.reference import xca as plain_xca
 from torch import Tensor, nn
 
 import maxca
