@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import phantoms
 import pytest
 import torch
 
+from maxca.data.loader import Pairs
 from maxca.data.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.metrics import dice
@@ -37,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan() -> Plan:
     from maxca.data.hippocampus import read_msd
 
-    return Plan(read_msd, "inter", (3.0, 3.0, 3.0), (24, 24, 24))
+    return Plan(read_msd, "inter", (3.0, 3.0, 3.0))
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +49,28 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_scans_lie_on_each_other(prepared: Path) -> None:
+def test_scans_keep_their_grid_and_meet_in_a_common_world(prepared: Path) -> None:
     data = read_prepared(prepared)
     assert [scan.spacing for scan in data.scans] == [(3.0, 3.0, 3.0)] * 4
     assert (len(data.pairs("train")), len(data.pairs("val"))) == (6, 0)
-    voxels = [data.load(scan) for scan in data.scans]
-    assert all(v.image.shape == (24, 24, 24) for v in voxels)
-    for other in voxels[1:]:
-        assert torch.corrcoef(torch.stack([voxels[0].image.flatten(), other.image.flatten()]).float())[0, 1] > 0.97
-        overlap = dice(voxels[0].labels.numpy(), other.labels.numpy())
-        assert min(overlap.values()) > 0.85
+    pairs = Pairs(data, "train")
+    for number in range(len(pairs)):
+        sample = pairs[number]
+        fixed, moving = sample["fixed"].flatten(), sample["moving"].flatten()
+        assert torch.corrcoef(torch.stack([fixed, moving]))[0, 1] > 0.97
+        assert min(dice(sample["fixed_labels"].numpy(), sample["moving_labels"].numpy()).values()) > 0.8  # two roundings at 3 mm
     manifest = json.loads((prepared / "manifest.json").read_text())
     assert len(manifest["scans"][0]["inputs"]["s0.nii.gz"]) == 64
+
+
+def test_with_a_shape_scans_come_onto_the_grid_of_the_template(source: Path, tmp_path: Path) -> None:
+    assert prepare("hippocampus", source, tmp_path / "out", plan=replace(plan(), shape=(24, 22, 20))) == []
+    data = read_prepared(tmp_path / "out")
+    first, *others = (data.load(scan) for scan in data.scans)
+    assert first.image.shape == (24, 22, 20)
+    assert len({scan.to_voxel for scan in data.scans}) == 1
+    for other in others:
+        assert torch.corrcoef(torch.stack([first.image.flatten(), other.image.flatten()]).float())[0, 1] > 0.97
 
 
 def test_what_is_done_is_not_done_again(source: Path, prepared: Path) -> None:

@@ -1,8 +1,9 @@
 """From a data set as people download it to scans ready for training, with a record of what was done.
 
-Intensities become 0 to 1 as in ``register``. Scans of different subjects come onto one grid by an affine to a template,
-the mean of some training scans; scans of one subject stay where they are, are brought to one spacing, and cut around
-the middle. Axes run right, anterior, superior.
+Intensities become 0 to 1 as in ``register``, voxels get the spacing of the network, and axes run right, anterior,
+superior. Between scans of different subjects an affine is found, through a template: the mean of some training scans.
+Where the plan has a shape, they are resampled onto its grid, as papers do; else they stay as they are, as ``register``
+will see them, and the affine is noted. Scans of one subject stay where they are, cut around the middle.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from maxca.data.brain import LAYOUTS, read_bids, reader
 from maxca.data.cardiac import read_acdc
 from maxca.data.hippocampus import read_msd
 from maxca.data.prepared import FORMAT, MANIFEST, SCANS
-from maxca.data.preprocess import Volume, normalise, resampled
+from maxca.data.preprocess import MARGIN, Volume, content_box, normalise, resampled
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, Chain
+from maxca.geometry import Affine, Chain, Grid
 from maxca.inputs import file_hashes
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image, read, write
@@ -40,6 +41,7 @@ TEMPLATE = "template.nii.gz"
 AVERAGED = 20  # training scans in the template
 ROUNDS = 2  # of averaging
 VALIDATION_SHARE = 0.2
+STILL = Affine.identity()
 Progress = Callable[[str, float], None]
 
 
@@ -51,7 +53,8 @@ class Plan:
         read: finds its scans in a folder.
         kind: whether pairs are of two subjects, who then need a template, or of one.
         spacing: mm along i, j, k; None keeps that of the scan.
-        shape: cut or widened to, around the middle; None keeps an axis.
+        shape: cut or widened to, around the middle; None keeps an axis. Scans of different subjects come onto the grid
+            of the template where it is given, and keep their own without.
     """
 
     read: Callable[[Path], list[Scan]]
@@ -61,10 +64,10 @@ class Plan:
 
 
 DATASETS: dict[str, Plan] = {
-    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0), (40, 56, 40)),
+    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0)),
     "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None), (128, 128, None)),
     "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32)),
-    "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0), (80, 104, 88)),
+    "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0)),
     **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},
 }
 
@@ -171,8 +174,10 @@ def _prepared_row(
         done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
         held = _held(path)
         if held is None or held.get("done") != done:
-            tensors, affine, spacing = _voxels(scan, plan, template)
-            about = {"done": done, "affine": json.dumps(affine.tolist()), "spacing": json.dumps(spacing)}
+            tensors, grid, affine = _voxels(scan, plan, template)
+            to_voxel = grid.world_to_voxel @ affine.matrix
+            spacing = np.round(grid.spacing, 6)
+            about = {"done": done, "to_voxel": json.dumps(to_voxel.tolist()), "spacing": json.dumps(spacing.tolist())}
             with atomic_path(path) as unfinished:
                 save_file(tensors, unfinished, metadata=about)
         else:
@@ -184,7 +189,7 @@ def _prepared_row(
             "group": scan.group,
             "inputs": inputs,
             "spacing": json.loads(about["spacing"]),
-            "affine": json.loads(about["affine"]),
+            "to_voxel": json.loads(about["to_voxel"]),
         }
     except (MaxcaError, OSError, ValueError) as error:
         return " ".join(str(error).split())
@@ -198,15 +203,19 @@ def _held(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], np.ndarray, list[float]]:
-    """Image and labels on the common grid or their own, the matrix from its world to that of the scan, its spacing."""
+def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], Grid, Affine]:
+    """Image and labels, the grid they are on, and the affine from the common world to the world of that grid."""
     volume = _read(scan)
-    affine = Affine.identity()
-    grid = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
-    if template is not None:
-        grid = template.grid
-        affine = align(Volume(torch.as_tensor(template.data), grid), volume).affine
-    chain = Chain((affine,))
+    if template is None:
+        grid, through, noted = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape), STILL, STILL
+    else:
+        affine = align(Volume(torch.as_tensor(template.data), template.grid), volume).affine
+        if any(plan.shape):
+            grid, through, noted = template.grid, affine, STILL
+        else:
+            content = volume.grid.box(*content_box(volume, MARGIN))
+            grid, through, noted = content.canonical.at_spacing(plan.spacing), STILL, affine
+    chain = Chain((through,))
     tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}
     if scan.labels is not None:
         labels = read(scan.labels)
@@ -214,7 +223,7 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
             raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
         names = torch.as_tensor(np.ascontiguousarray(labels.data, dtype=np.float32))
         tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0].round().to(torch.int16)
-    return {name: t.contiguous() for name, t in tensors.items()}, affine.matrix, np.round(grid.spacing, 6).tolist()
+    return {name: t.contiguous() for name, t in tensors.items()}, grid, noted
 
 
 def _read(scan: Scan) -> Volume:

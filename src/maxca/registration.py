@@ -21,7 +21,7 @@ import torch
 from maxca import __version__
 from maxca.align import Start, align
 from maxca.assessment import landmark_error, overlap, regularity
-from maxca.data.preprocess import Volume, content_box, crop, normalise
+from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.repair import invertible
@@ -41,7 +41,6 @@ from maxca.zoo.models import Model, load_model
 TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
-MARGIN = 10.0  # mm around the content of an image that take part
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
 Progress = Callable[[str, float], None]

@@ -2,61 +2,106 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training.prepared_data import make
 
-from maxca.data.augment import Augmentation, augmented
-from maxca.data.loader import MadeUp, Pairs, fitted
-from maxca.data.prepared import NOTHING, read_prepared
+from maxca.data.augment import Augmentation, warped
+from maxca.data.loader import MadeUp, Pairs
+from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.data.synth import Synth, synthetic_pair
 
 ALL = Augmentation(flips=(0, 1), rotate=10, scale=0.1, shift=2, warp=1, bias=0.3, gamma=0.3, noise=0.05)
 
 
-def pair() -> dict[str, torch.Tensor]:
+@pytest.fixture
+def data(tmp_path: Path) -> Prepared:
+    return read_prepared(make(tmp_path / "data"))
+
+
+def ball() -> torch.Tensor:
     axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in (20, 24, 18)), indexing="ij")
-    ball = (torch.stack(axes).norm(dim=0) < 0.6).float()
-    return {"fixed": ball * 0.8, "moving": ball * 0.6, "fixed_labels": ball * 5, "moving_labels": ball * 5}
+    return (torch.stack(axes).norm(dim=0) < 0.6).float() * 5
 
 
-def test_a_seed_decides_a_variant() -> None:
-    once, again, other = (augmented(pair(), ALL, seed) for seed in (3, 3, 4))
-    assert all(torch.equal(once[name], again[name]) for name in once)
+def test_a_seed_decides_a_variant(data: Prepared) -> None:
+    once, again, other = (Pairs(data, "train", ALL, seed)[3] for seed in (3, 3, 4))
+    assert all(torch.equal(once[name], again[name]) for name in ("fixed", "moving", "fixed_labels"))
     assert not torch.equal(once["fixed"], other["fixed"])
-    assert not torch.equal(once["fixed_labels"], once["moving_labels"]), "each image moves by itself"
 
 
-def test_variants_stay_images_and_labels() -> None:
-    for seed in range(5):
-        out = augmented(pair(), ALL, seed)
+def test_variants_stay_images_and_labels(data: Prepared) -> None:
+    for number in range(6):
+        sample = Pairs(data, "train", ALL, seed=1)[number]
         for side in ("fixed", "moving"):
-            assert out[side].shape == (20, 24, 18)
-            assert out[side].min() >= 0
-            assert out[side].max() <= 1
-            assert set(out[f"{side}_labels"].unique().tolist()) <= {0.0, 5.0}
-            inside = out[f"{side}_labels"] > 0
-            assert out[side][inside].mean() > 3 * out[side][~inside].mean(), "labels move with their image"
+            image, labels = sample[side][0], sample[f"{side}_labels"]
+            assert image.shape == labels.shape == (12, 14, 10)
+            assert image.min() >= 0
+            assert image.max() <= 1
+            assert set(labels.unique().tolist()) <= {0, 1, 2}
+            assert image[labels > 0].mean() > 2 * image[labels == 0].mean(), "labels move with their image"
 
 
-def test_nothing_varies_unless_asked() -> None:
-    out = augmented(pair(), Augmentation(), 1)
-    assert all(torch.equal(out[name], tensor) for name, tensor in pair().items())
+def test_nothing_varies_unless_asked(data: Prepared) -> None:
+    pairs = Pairs(data, "train", Augmentation(), seed=2)
+    sample = pairs[0]
+    names = str(sample["name"]).split(" and ")
+    for side, name in zip(("fixed", "moving"), names, strict=True):
+        held = data.load(next(scan for scan in data.scans if scan.name == name))
+        torch.testing.assert_close(sample[side][0], held.image.float() / 255)
+        assert torch.equal(sample[f"{side}_labels"], held.labels)
 
 
-def test_a_warp_moves_about_as_far_as_it_says() -> None:
-    moved = [augmented(pair(), Augmentation(warp=1.0), seed)["fixed_labels"] for seed in range(8)]
-    shares = [float((m != pair()["fixed_labels"]).float().mean()) for m in moved]
-    surface = 0.09  # of the volume, one voxel on either side of the ball
-    assert 0.1 * surface < sum(shares) / 8 < surface
+def test_both_images_of_a_pair_are_mirrored_or_none(data: Prepared) -> None:
+    pairs = Pairs(data, "train", Augmentation(flips=(0,)), seed=2)
+    kinds = set()
+    for number in range(8):
+        sample = pairs[number]
+        same = []
+        for side, name in zip(("fixed", "moving"), str(sample["name"]).split(" and "), strict=True):
+            held = data.load(next(scan for scan in data.scans if scan.name == name)).image.float() / 255
+            same.append(torch.allclose(sample[side][0], held, atol=1e-5))
+            assert same[-1] or torch.allclose(sample[side][0], held.flip(0), atol=1e-5)
+        assert same[0] == same[1]
+        kinds.add(same[0])
+    assert kinds == {True, False}
+
+
+def test_a_moving_scan_comes_onto_the_grid_of_the_fixed_one(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data", count=4)
+    about = json.loads((folder / "manifest.json").read_text())
+    shift = np.eye(4)
+    shift[0, 3] = 2  # two voxels further in its own grid
+    about["scans"][1]["to_voxel"] = shift.tolist()
+    (folder / "manifest.json").write_text(json.dumps(about))
+    data = read_prepared(folder)
+    pairs = Pairs(data, "train")
+    (number,) = (n for n, (a, b) in enumerate(pairs.pairs) if (a.name, b.name) == ("s0", "s1"))
+    held = data.load(data.scans[1]).image.float() / 255
+    torch.testing.assert_close(pairs[number]["moving"][0, :10], held[2:])
+
+
+def test_the_greatest_warp_moves_as_far_as_it_says() -> None:
+    sizes = [warped(Augmentation(warp=2.0), (20, 24, 18), np.random.default_rng(n)).std() for n in range(20)]
+    assert 1.5 < max(sizes) < 2.2
+
+
+def test_pairs_are_cut_or_widened_around_their_middle(data: Prepared) -> None:
+    sample = Pairs(data, "val", shape=(8, 20, None))[0]
+    held = data.load(data.scans[3]).image.float() / 255
+    assert sample["fixed"].shape == (1, 8, 20, 10)
+    torch.testing.assert_close(sample["fixed"][0, :, 3:17], held[2:10])
+    assert sample["fixed"][0, :, :2].abs().max() == sample["fixed"][0, :, 18:].abs().max() == 0
 
 
 @pytest.mark.parametrize("real", [False, True])
 def test_made_up_pairs(real: bool) -> None:
     how = Synth(shape=(24, 20, 16), labels=6)
-    labels = pair()["fixed_labels"] if real else None
+    labels = ball() if real else None
     once, again, other = (synthetic_pair(how, seed, labels) for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["fixed"], other["fixed"])
@@ -70,8 +115,7 @@ def test_made_up_pairs(real: bool) -> None:
     assert 0.5 < overlap < 1, "bent, but the same thing"
 
 
-def test_samples_are_functions_of_their_number(tmp_path: Path) -> None:
-    data = read_prepared(make(tmp_path / "data"))
+def test_samples_are_functions_of_their_number(data: Prepared) -> None:
     for samples in (Pairs(data, "train", ALL, seed=5), MadeUp(data, Synth(shape=(12, 12, 12), labels=4), seed=5)):
         first = samples[7]
         samples[3]
@@ -79,11 +123,3 @@ def test_samples_are_functions_of_their_number(tmp_path: Path) -> None:
         assert first.keys() == again.keys()
         assert all(torch.equal(a, again[k]) for k, a in first.items() if isinstance(a, torch.Tensor))
     assert "made up" in MadeUp(NOTHING, Synth(shape=(8, 8, 8), labels=3))[0]["name"]
-
-
-def test_volumes_are_cut_or_widened_around_their_middle() -> None:
-    volume = torch.arange(5.0).view(5, 1, 1).expand(5, 4, 3)
-    out = fitted(volume, (3, 6, None))
-    assert out.shape == (3, 6, 3)
-    assert out[:, 2, 0].tolist() == [1, 2, 3]
-    assert out[:, 0].abs().max() == out[:, 5].abs().max() == 0

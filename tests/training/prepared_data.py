@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -27,7 +28,7 @@ def make(folder: Path, count: int = 5, shape: tuple[int, int, int] = (12, 14, 10
             tensors["labels"] = ((distance < 0.6).short() + (distance < 0.35).short()).to(torch.int16)
         save_file(tensors, folder / SCANS / f"s{n}.safetensors")
         row = {"name": f"s{n}", "subject": f"s{n}", "split": "val" if n >= count - 2 else "train", "group": ""}
-        rows.append(row | {"spacing": [1.0, 1.0, 1.0]})
+        rows.append(row | {"spacing": [1.0, 1.0, 1.0], "to_voxel": np.eye(4).tolist()})
     about = {"format": FORMAT, "kind": "inter", "scans": rows}
     (folder / MANIFEST).write_text(json.dumps(about))
     return folder

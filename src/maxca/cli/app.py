@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli import apply, apply_points, demo, info, prepare, register, train, transform
+from maxca.cli import apply, apply_points, demo, info, models, prepare, register, train, transform
 from maxca.cli.options import help_of
 
 SUMMARY = """Align medical images: warp a moving scan onto a fixed one, by a transform that ANTs and 3D Slicer read.
@@ -65,3 +65,4 @@ for name, command, example in (
 ):
     app.command(name, help=help_of(command), epilog=example)(command)
 app.add_typer(transform.app, name="transform")
+app.add_typer(models.app, name="models")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-DEGREE = 0.017453292519943295
+from maxca.data.synth import Shape, smooth_noise
+
+DEGREE = math.pi / 180
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Augmentation:
         rotate: degrees around each axis.
         scale: share by which each axis may be longer or shorter.
         shift: voxels along each axis.
-        warp: voxels that a smooth warp moves points, about the greatest standard deviation.
+        warp: voxels that a smooth warp moves points, greatest standard deviation.
         bias: coefficient of a slow change of intensity across the image.
         gamma: greatest share by which the exponent of the intensities may change.
         noise: greatest standard deviation of Gaussian noise.
@@ -36,68 +41,66 @@ class Augmentation:
     gamma: float = 0.0
     noise: float = 0.0
 
-    @property
-    def moves(self) -> bool:
-        """Whether it moves anything."""
-        return max(self.rotate, self.scale, self.shift, self.warp) > 0
+
+STILL = Augmentation()
 
 
-def augmented(pair: Mapping[str, Tensor], how: Augmentation, seed: int) -> dict[str, Tensor]:
-    """A random variant of a pair.
+def mirrored(how: Augmentation, shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """(4, 4) on voxels: mirrors some of the axes around the middle."""
+    matrix = np.eye(4)
+    for axis in how.flips:
+        if random.random() < 0.5:
+            matrix[axis, axis], matrix[axis, 3] = -1, shape[axis] - 1
+    return matrix
+
+
+def moved(how: Augmentation, spacing: Sequence[float], shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """(4, 4) on voxels: turns in mm around the middle, stretches and shifts a little."""
+    turn = Rotation.from_euler("xyz", random.uniform(-how.rotate, how.rotate, 3) * DEGREE).as_matrix()
+    size = np.asarray(spacing)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag(1 / size) @ turn @ np.diag(size * (1 + random.uniform(-how.scale, how.scale, 3)))
+    middle = (np.asarray(shape) - 1) / 2
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle + random.uniform(-how.shift, how.shift, 3)
+    return matrix
+
+
+def warped(how: Augmentation, shape: Shape, random: np.random.Generator) -> Tensor | None:
+    """(1, 3, I, J, K) voxels of a smooth motion, or None."""
+    if not how.warp:
+        return None
+    generator = torch.Generator().manual_seed(int(random.integers(2**32)))
+    flow = torch.stack([smooth_noise(shape, 6.0, generator) for _ in range(3)]).unsqueeze(0)
+    return flow * (how.warp * random.random())
+
+
+def repainted(image: Tensor, how: Augmentation, seed: int) -> Tensor:
+    """An image (I, J, K) in [0, 1] with another bias, contrast and noise.
 
     Args:
-        pair: ``fixed`` and ``moving`` (I, J, K) in [0, 1]; perhaps ``fixed_labels`` and ``moving_labels``.
+        image: left as it is.
         how: what may vary.
-        seed: the same seed gives the same variant.
+        seed: the same seed gives the same image.
     """
+    changes = _changes(how)
+    if not changes:
+        return image
     from monai.transforms import Compose
 
-    pieces = {name: tensor.unsqueeze(0) for name, tensor in pair.items()}
-    together = Compose(_flips(tuple(pieces), how))
-    together.set_random_state(seed)
-    out = _plain(together(pieces))
-    for number, side in enumerate(("fixed", "moving"), start=1):
-        labels = f"{side}_labels" if f"{side}_labels" in pieces else None
-        change = Compose(_changes(side, labels, how))
-        change.set_random_state((seed + 7919 * number) % 2**32)
-        out |= _plain(change({name: out[name] for name in (side, labels) if name}))
-        out[side] = out[side].clamp(0, 1)
-    return {name: tensor[0] for name, tensor in out.items()}
+    change = Compose(changes)
+    change.set_random_state(seed)
+    out = change(image.unsqueeze(0))
+    return torch.as_tensor(getattr(out, "as_tensor", lambda: out)())[0].clamp(0, 1)
 
 
-def _flips(names: tuple[str, ...], how: Augmentation) -> list[Any]:
-    from monai.transforms import RandFlipd
-
-    return [RandFlipd(names, prob=0.5, spatial_axis=axis) for axis in how.flips]
-
-
-def _changes(side: str, labels: str | None, how: Augmentation) -> list[Any]:
-    from monai.transforms import Rand3DElasticd, RandAdjustContrastd, RandAffined, RandBiasFieldd, RandGaussianNoised
+def _changes(how: Augmentation) -> list[Any]:
+    from monai.transforms import RandAdjustContrast, RandBiasField, RandGaussianNoise
 
     changes: list[Any] = []
-    keys, modes = ([side], ["bilinear"]) if labels is None else ([side, labels], ["bilinear", "nearest"])
-    affine: dict[str, Any] = {
-        "rotate_range": [how.rotate * DEGREE] * 3,
-        "scale_range": [how.scale] * 3,
-        "translate_range": [how.shift] * 3,
-        "mode": modes,
-        "padding_mode": "zeros",
-        "prob": 1.0,
-    }
-    if how.warp:
-        # Uniform noise of magnitude m, smoothed with σ, has a standard deviation of m / √3 · (2√π σ)^(-3/2).
-        changes.append(Rand3DElasticd(keys, sigma_range=(4, 6), magnitude_range=(0, 120 * how.warp), **affine))
-    elif how.moves:
-        changes.append(RandAffined(keys, **affine))
     if how.bias:
-        changes.append(RandBiasFieldd([side], prob=0.5, coeff_range=(-how.bias, how.bias)))
+        changes.append(RandBiasField(prob=0.5, coeff_range=(-how.bias, how.bias)))
     if how.gamma:
-        changes.append(RandAdjustContrastd([side], prob=0.5, gamma=(1 - how.gamma, 1 + how.gamma)))
+        changes.append(RandAdjustContrast(prob=0.5, gamma=(1 - how.gamma, 1 + how.gamma)))
     if how.noise:
-        changes.append(RandGaussianNoised([side], prob=0.5, std=how.noise))
+        changes.append(RandGaussianNoise(prob=0.5, std=how.noise))
     return changes
-
-
-def _plain(pieces: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Without MONAI's tensor subclass and its history."""
-    return {str(name): torch.as_tensor(getattr(t, "as_tensor", lambda t=t: t)()) for name, t in pieces.items()}

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maxca.data.augment import Augmentation, augmented
+from maxca.data.augment import STILL, Augmentation, mirrored, moved, repainted, warped
 from maxca.data.prepared import Prepared, PreparedScan, Voxels
 from maxca.data.synth import Synth, synthetic_pair
+from maxca.geometry.warp import interpolator, transform_coordinates, voxel_coordinates
 
 Sample = dict[str, Tensor | str]
 
@@ -50,22 +51,33 @@ class Pairs(Dataset[Sample]):
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> Sample:
-        """``fixed``, ``moving`` (1, I, J, K), perhaps ``*_labels`` (I, J, K) int16; ``spacing`` (3,) and ``name``."""
-        fixed, moving = self.pairs[number % len(self.pairs)]
-        variation = 0
-        if self.augmentation is not None:
-            random = np.random.default_rng((self.seed, number))
-            fixed, moving = self.pairs[random.integers(len(self.pairs))]
-            variation = int(random.integers(2**32))
-        sides = {"fixed": self._load(fixed), "moving": self._load(moving)}
-        pieces = {name: voxels.image.float() / 255 for name, voxels in sides.items()}
-        pieces |= {f"{name}_labels": v.labels.float() for name, v in sides.items() if v.labels is not None}
-        if self.augmentation is not None:
-            pieces = augmented(pieces, self.augmentation, variation)
+        """``fixed``, ``moving`` (1, I, J, K), perhaps ``*_labels`` (I, J, K) int16; ``spacing`` (3,) and ``name``.
+
+        Each image is sampled once, on the grid of the fixed one, through all that moves it.
+        """
+        how = self.augmentation or STILL
+        random = np.random.default_rng((self.seed, number))
+        pair = number % len(self.pairs) if self.augmentation is None else random.integers(len(self.pairs))
+        fixed, moving = self.pairs[pair]
+        size = self._load(fixed).image.shape
+        i, j, k = (n if wanted is None else wanted for n, wanted in zip(size, self.shape, strict=True))
+        shape = (i, j, k)
+        where = np.eye(4)
+        where[:3, 3] = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
+        where = where @ mirrored(how, shape, random)
+        across = np.array(moving.to_voxel) @ np.linalg.inv(np.array(fixed.to_voxel))
         sample: Sample = {"name": f"{fixed.name} and {moving.name}", "spacing": torch.tensor(fixed.spacing)}
-        for name, tensor in pieces.items():
-            tensor = fitted(tensor, self.shape)
-            sample[name] = tensor.round().short() if name.endswith("_labels") else tensor.unsqueeze(0)
+        for name, scan, matrix in (("fixed", fixed, where), ("moving", moving, across @ where)):
+            voxels = self._load(scan)
+            at = voxel_coordinates(shape)
+            bend = warped(how, shape, random)
+            at = transform_coordinates(
+                matrix @ moved(how, fixed.spacing, shape, random), at if bend is None else at + bend
+            )
+            image = interpolator(voxels.image.unsqueeze(0).float() / 255, "linear")(at)[0]
+            sample[name] = repainted(image, how, int(random.integers(2**32))).unsqueeze(0)
+            if voxels.labels is not None:
+                sample[f"{name}_labels"] = interpolator(voxels.labels.unsqueeze(0), "nearest")(at)[0]
         return sample
 
     def _load(self, scan: PreparedScan) -> Voxels:
@@ -121,22 +133,6 @@ def batches(pairs: Dataset[Sample], numbers: Iterable[int], batch: int, workers:
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
-
-
-def fitted(volume: Tensor, shape: tuple[int | None, int | None, int | None]) -> Tensor:
-    """A volume (I, J, K) cut or filled up with zeros around its middle."""
-    for axis, wanted in enumerate(shape):
-        count = volume.shape[axis]
-        if wanted is None or wanted == count:
-            continue
-        if wanted < count:
-            volume = volume.narrow(axis, (count - wanted) // 2, wanted)
-        else:
-            before = (wanted - count) // 2
-            sizes = [list(volume.shape), list(volume.shape)]
-            sizes[0][axis], sizes[1][axis] = before, wanted - count - before
-            volume = torch.cat([volume.new_zeros(sizes[0]), volume, volume.new_zeros(sizes[1])], dim=axis)
-    return volume
 
 
 def _one_thread(_worker: int) -> None:

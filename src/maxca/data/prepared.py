@@ -1,7 +1,8 @@
 """Scans made ready for training: one safetensors file each and a manifest, read without any medical library.
 
 The folder holds ``manifest.json`` and ``scans/NAME.safetensors`` with ``image`` (I, J, K) uint8, 0 to 255 for
-intensities 0 to 1, and, where there are labels, ``labels`` (I, J, K) int16. Scans of one pair lie on one grid.
+intensities 0 to 1, and, where there are labels, ``labels`` (I, J, K) int16. The manifest says for each scan which of
+its voxels lies where in a world that all have in common, after affines: so any can be brought onto the grid of another.
 """
 
 from __future__ import annotations
@@ -33,13 +34,23 @@ class Voxels(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """One entry of a manifest; ``spacing`` is in mm along i, j, k."""
+    """One entry of a manifest.
+
+    Args:
+        name: of its file.
+        subject: who it is.
+        split: ``"train"`` or ``"val"``.
+        group: what kind of scan.
+        spacing: mm along i, j, k.
+        to_voxel: (4, 4) from the common world, in mm, to voxels, as nested tuples.
+    """
 
     name: str
     subject: str
     split: str
     group: str
     spacing: tuple[float, float, float]
+    to_voxel: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,11 @@ def _prepared(folder: Path, about: Mapping[str, Any], sha256: str) -> Prepared:
 
 def _scan(row: Mapping[str, Any]) -> PreparedScan:
     i, j, k = (float(mm) for mm in row["spacing"])
-    return PreparedScan(_file_name(row["name"]), str(row["subject"]), str(row["split"]), str(row["group"]), (i, j, k))
+    matrix = tuple(tuple(float(x) for x in line) for line in row["to_voxel"])
+    if [len(line) for line in matrix] != [4] * 4:
+        raise ValueError(f"to_voxel is {row['to_voxel']}")
+    name, subject, split, group = (str(row[key]) for key in ("name", "subject", "split", "group"))
+    return PreparedScan(_file_name(name), subject, split, group, (i, j, k), matrix)
 
 
 def _file_name(name: str) -> str:

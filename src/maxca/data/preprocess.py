@@ -16,6 +16,7 @@ from maxca.geometry.transforms import Chain
 Steps = tuple[int, int, int]
 
 BLUR = 0.4  # Gaussian σ before taking every n-th voxel, in units of the new spacing: little aliasing, little loss
+MARGIN = 10.0  # mm around the content of an image that take part
 FAINT = 0.02  # of the intensity range: what lies below is background, for finding the content of an image
 
 

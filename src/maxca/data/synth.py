@@ -66,10 +66,10 @@ def synthetic_pair(how: Synth, seed: int, labels: Tensor | None = None) -> dict[
 def noise_labels(shape: Shape, count: int, random: torch.Generator) -> Tensor:
     """(I, J, K) float: each voxel gets the label whose smooth noise is highest there; 0 is background."""
     sigma = 4.0 + 6.0 * float(torch.rand((), generator=random))
-    noise = torch.stack([_smooth_noise(shape, sigma, random) for _ in range(count)])
+    noise = torch.stack([smooth_noise(shape, sigma, random) for _ in range(count)])
     middle = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")).norm(dim=0)
     labels = noise.argmax(dim=0).float()
-    return labels * (middle + 0.15 * _smooth_noise(shape, sigma, random) < 0.95)
+    return labels * (middle + 0.15 * smooth_noise(shape, sigma, random) < 0.95)
 
 
 def painted(labels: Tensor, how: Synth, random: torch.Generator) -> Tensor:
@@ -84,7 +84,7 @@ def painted(labels: Tensor, how: Synth, random: torch.Generator) -> Tensor:
     sigma = how.blur * float(torch.rand((), generator=random))
     image = _smoothed(image, sigma) if sigma > 0.2 else image
     i, j, k = labels.shape
-    slow = _smooth_noise((i, j, k), min(i, j, k) / 3, random)
+    slow = smooth_noise((i, j, k), min(i, j, k) / 3, random)
     image = image * torch.exp(how.bias * slow / slow.abs().max().clamp(min=1e-6))
     image = image + how.noise * float(torch.rand((), generator=random)) * torch.randn(image.shape, generator=random)
     low, high = torch.quantile(image.flatten()[::7], torch.tensor([0.005, 0.995])).tolist()
@@ -97,14 +97,14 @@ def _bent(labels: Tensor, amount: float, random: torch.Generator) -> Tensor:
     i, j, k = labels.shape
     flow = torch.zeros(3, i, j, k)
     for sigma in (5.0, 10.0):
-        flow += torch.stack([_smooth_noise((i, j, k), sigma, random) for _ in range(3)])
+        flow += torch.stack([smooth_noise((i, j, k), sigma, random) for _ in range(3)])
     flow = flow * (amount * float(torch.rand((), generator=random)) / flow.std().clamp(min=1e-6))
     at = (voxel_coordinates((i, j, k), torch.device("cpu")) + flow).round()
     limits = torch.tensor([i - 1, j - 1, k - 1]).view(1, 3, 1, 1, 1)
     return sample(labels[None, None], at.clamp(min=0).minimum(limits.float()))[0, 0].round()
 
 
-def _smooth_noise(shape: Shape, sigma: float, random: torch.Generator) -> Tensor:
+def smooth_noise(shape: Shape, sigma: float, random: torch.Generator) -> Tensor:
     """Noise of standard deviation 1 that changes over about ``sigma`` voxels, made on a coarse lattice."""
     coarse = [max(2, round(2 * n / sigma)) if n > 1 else 1 for n in shape]
     noise = torch.randn(1, 1, *coarse, generator=random)

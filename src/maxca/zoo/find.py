@@ -1,0 +1,68 @@
+"""Where a model is: among those that come along, on disk, or in a Hugging Face repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from maxca.errors import MaxcaError
+
+HERE = Path(__file__).parent
+WEIGHTS, CARDS = HERE / "weights", HERE / "cards"
+SUFFIX = ".safetensors"
+REMOTE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[\w.-]+\.safetensors))?(?:@(?P<revision>[\w.-]+))?$")
+FILE = "model.safetensors"
+
+
+def shipped() -> list[str]:
+    """Names of the models that come along."""
+    return sorted(path.stem for path in WEIGHTS.glob(f"*{SUFFIX}"))
+
+
+def find_model(name: str | Path) -> Path:
+    """The file of a model.
+
+    Args:
+        name: of a model that comes along, a path, or ``hf://OWNER/NAME[/FILE.safetensors][@REVISION]``.
+
+    Raises:
+        MaxcaError: when there is no such model, or the network that would bring it.
+    """
+    if isinstance(name, str) and name.startswith("hf://"):
+        return _downloaded(name)
+    if str(name) in shipped():
+        return WEIGHTS / f"{name}{SUFFIX}"
+    path = Path(name)
+    if not path.is_file():
+        raise MaxcaError(f"{name}: no such file, and no model of that name comes along; see maxca models list")
+    return path
+
+
+def card(name: str) -> str:
+    """What is to be said about a model that comes along, in Markdown.
+
+    Raises:
+        MaxcaError: for any other name.
+    """
+    path = CARDS / f"{name}.md"
+    if name not in shipped() or not path.is_file():
+        raise MaxcaError(f"no model is called {name}; those that come along: {', '.join(shipped()) or 'none'}")
+    return path.read_text(encoding="utf-8")
+
+
+def _downloaded(address: str) -> Path:
+    """A file of a repository, from the cache where it is there; the hub's library checks its hash."""
+    match = REMOTE.match(address)
+    if match is None:
+        raise MaxcaError(f"{address}: a model is hf://OWNER/NAME[/FILE.safetensors][@REVISION]")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MaxcaError(f"{address}: downloading needs one package more: pip install 'maxca[hub]'") from error
+    try:
+        return Path(hf_hub_download(match["repo"], match["file"] or FILE, revision=match["revision"]))
+    except LocalEntryNotFoundError as error:
+        raise MaxcaError(f"{address}: not in the cache, and the hub cannot be reached; is there a network?") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise MaxcaError(f"{address}: {' '.join(str(error).split())[:200]}") from error
