@@ -45,7 +45,7 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 
 # The tests run the demo too, so they need what it needs.
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[demo,dev,train]'
+	$(INSTALL) -e '.[demo,dev,train,hub]'
 	@touch $@
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt

@@ -36,6 +36,7 @@ from maxca.optimise import LevelRecord, optimise, similarity_of
 from maxca.presets import EFFORTS, EffortName, refining, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
+from maxca.zoo.find import find_model
 from maxca.zoo.models import Model, load_model
 
 TransformName = Literal["deformable", "affine", "rigid"]
@@ -76,8 +77,9 @@ def register(
     Args:
         fixed: the image whose space is kept.
         moving: the image that is warped onto it.
-        model: the file of a trained network, whose flow is then refined on the pair; ``"none"`` optimises the pair from
-            scratch; ``"auto"`` means that too until models are shipped.
+        model: a trained network, whose flow is then refined on the pair: a file, the name of one that comes along, or
+            ``hf://OWNER/NAME`` on Hugging Face; ``"none"`` optimises the pair from scratch; ``"auto"`` means that too
+            until models come along.
         transform: ``"deformable"`` (affine, then a field), ``"affine"`` or ``"rigid"``.
         initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
             or ``"center"`` to start from the headers or from the centres of mass alone.
@@ -109,7 +111,7 @@ def register(
         torch.set_num_threads(threads)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     clock = _Clock()
-    network = None if model in MODELS else load_model(model, where)
+    network = None if model in MODELS else load_model(find_model(model), where)
     with clock.stage("read"):
         progress("reading", 0.0)
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
@@ -196,7 +198,7 @@ def register(
         "inputs": {
             "fixed": file_hashes(fixed_side.sources),
             "moving": file_hashes(moving_side.sources),
-            "model": file_hashes(() if network is None else (Path(model),)),
+            "model": file_hashes(() if network is None else (find_model(model),)),
         },
         "settings": {
             "model": "none" if network is None else str(model),
@@ -317,8 +319,8 @@ def _check_options(
     ):
         if value not in known:
             raise MaxcaError(f"--{option} {value}: choose one of {', '.join(known)}")
-    if model not in MODELS and not Path(model).is_file():
-        raise MaxcaError(f"--model {model}: no such file; give a .safetensors file, or one of {', '.join(MODELS)}")
+    if model not in MODELS:
+        find_model(model)
     if smoothness is not None and not 0 < smoothness < 1000:
         raise MaxcaError(f"--smoothness {smoothness}: give a positive number of millimetres")
     if threads is not None and threads < 1:

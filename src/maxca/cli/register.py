@@ -17,8 +17,10 @@ IMAGES, METHOD, REGIONS, OUTPUT = "Images", "Method", "Masks, labels and points"
 
 
 def _model(name: str) -> str:
-    if name not in MODELS and not Path(name).is_file():
-        raise typer.BadParameter(f"{name}: no such file, and no models are shipped yet; give a file, auto or none")
+    from maxca.zoo.find import shipped
+
+    if name not in MODELS and name not in shipped() and not name.startswith("hf://") and not Path(name).is_file():
+        raise typer.BadParameter(f"{name}: no such file, nor one of {', '.join((*MODELS, *shipped()))}")
     return name
 
 
@@ -50,8 +52,9 @@ def register(
         typer.Option(
             callback=_model,
             rich_help_panel=METHOD,
-            help="A trained network (.safetensors), whose answer is then refined on the pair; none: the pair itself is "
-            "optimised, without a network; auto: the same, until models are shipped.",
+            help="A trained network, whose answer is then refined on the pair: a file (.safetensors), a name that "
+            "maxca models list knows, or hf://OWNER/NAME on Hugging Face; none: the pair itself is optimised; auto: "
+            "the same, until models come along.",
         ),
     ] = "auto",
     transform: Annotated[

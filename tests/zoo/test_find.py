@@ -1,0 +1,58 @@
+"""Models by name, by path and from a hub that cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maxca.errors import MaxcaError
+from maxca.zoo import find
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for folder, name in (("weights", "tiny.safetensors"), ("cards", "tiny.md")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("# tiny\n\nKnows nothing.\n")
+    monkeypatch.setattr(find, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(find, "CARDS", tmp_path / "cards")
+    return tmp_path
+
+
+def test_a_name_a_path_or_nothing(zoo: Path, tmp_path: Path) -> None:
+    assert find.shipped() == ["tiny"]
+    assert find.find_model("tiny") == zoo / "weights" / "tiny.safetensors"
+    mine = tmp_path / "mine.safetensors"
+    mine.touch()
+    assert find.find_model(mine) == mine
+    with pytest.raises(MaxcaError, match="tinny: no such file, and no model of that name"):
+        find.find_model("tinny")
+
+
+def test_cards(zoo: Path) -> None:
+    assert "Knows nothing" in find.card("tiny")
+    with pytest.raises(MaxcaError, match="those that come along: tiny"):
+        find.card("../tiny")
+
+
+@pytest.mark.parametrize("address", ["hf://name", "hf://a/b/c", "hf://a/../x.safetensors", "hf://a/b@v/../x"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(MaxcaError, match=r"hf://\S+: (a model is hf://OWNER/NAME|Repo id)"):
+        find.find_model(address)
+
+
+def test_without_a_network_the_cache_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MaxcaError, match="not in the cache, and the hub cannot be reached"):
+        find.find_model("hf://someone/some-model")
+    revision = "0" * 40
+    snapshot = tmp_path / "models--someone--some-model" / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(revision)
+    found = find.find_model("hf://someone/some-model")
+    assert found.read_bytes() == b"weights"
