@@ -17,6 +17,7 @@ from maxca.data.preprocess import Volume
 from maxca.geometry import Affine, Grid
 from maxca.inference import network_field
 from maxca.networks import NetworkConfig, Prediction
+from maxca.result import Result
 from maxca.zoo.models import Model
 
 CONFIG = NetworkConfig("corrxca_tiny", {})
@@ -104,11 +105,10 @@ def wave(points: np.ndarray) -> np.ndarray:
     return points + 4 * np.stack([np.sin(y / 9 + z / 13), np.cos(x / 10) * np.sin(z / 11), np.sin(x / 9 - y / 12)], -1)
 
 
-@pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
-def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def registered_by(told: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """A registration with a network that knows the answer."""
     path = tmp_path / "model.safetensors"
     Model(CONFIG.build(), CONFIG).save(path)
-    told = Model(Told(1.0 if good else -1.0), CONFIG)
     monkeypatch.setattr("maxca.registration.load_model", lambda path, device: told)
     # The answer is known on the whole grid, and without an affine.
     monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
@@ -116,10 +116,26 @@ def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeyp
         "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())
     )
     where = phantoms.grid()
-    result = maxca.register(phantoms.image(where, wave), phantoms.image(where), model=str(path), effort="fast")
+    return maxca.register(phantoms.image(where, wave), phantoms.image(where), model=str(path), effort="fast")
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
+def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = registered_by(Model(Told(1.0 if good else -1.0), CONFIG), tmp_path, monkeypatch)
     assert result.record["network"]["taken"] == good
     assert len(result.record["levels"]) <= 2 or not good
     assert any("left out" in warning for warning in result.warnings) != good
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_model_says_how_much_its_answer_is_refined(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = registered_by(Model(Told(1.0), CONFIG, refine=steps), tmp_path, monkeypatch)
+    assert sum(level["steps"] for level in result.record["levels"]) == steps
+    points = phantoms.nodes(phantoms.grid((8.0, 8.0, 8.0), extent=24.0)).reshape(-1, 3)
+    missed = np.linalg.norm(result.chain.map_points(points) - wave(points), axis=1)
+    assert missed.max() < (0.6 if steps == 0 else 2.0)
 
 
 def test_a_registration_with_a_model_says_so_and_repeats(tmp_path: Path) -> None:

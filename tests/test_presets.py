@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maxca.geometry import Grid
-from maxca.presets import COARSEST, EFFORT, EFFORTS, EffortName, settings_for
+from maxca.presets import COARSEST, EFFORT, EFFORTS, EffortName, refining, settings_for
 
 GRIDS = {
     "brain": ((160, 192, 150), (1.0, 1.0, 1.0)),
@@ -67,6 +67,14 @@ def test_smoothness_follows_the_spacing_unless_given() -> None:
     assert ours["heart"] / ours["brain"] == pytest.approx(1.5)
     assert ours["slice"] / ours["brain"] == pytest.approx(0.8), "the thickness of a single slice does not count"
     assert settings_for(grid("brain"), "fast", smoothness=7.5).smoothness == 7.5
+
+
+def test_what_is_left_to_do_for_a_network_is_at_the_finest_levels() -> None:
+    settings = settings_for(grid("brain"), "balanced")
+    assert refining(settings).levels == settings.levels[-2:]
+    assert [level.steps for level in refining(settings, 3).levels] == [3]
+    assert refining(settings, 10_000).levels == settings.levels[-1:]
+    assert refining(settings, 0).levels == ()
 
 
 def test_the_similarity_is_passed_on() -> None:

@@ -68,6 +68,14 @@ def settings_for(
     return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)
 
 
-def refining(settings: Settings) -> Settings:
-    """The same without the coarse levels: for a field that a network has found."""
-    return replace(settings, levels=settings.levels[-2:])
+def refining(settings: Settings, steps: int | None = None) -> Settings:
+    """What is left to do for a field that a network has found.
+
+    Args:
+        settings: for a pair without one.
+        steps: at most so many, at the finest level alone; None for the two finest levels as they are.
+    """
+    if steps is None:
+        return replace(settings, levels=settings.levels[-2:])
+    finest = settings.levels[-1]
+    return replace(settings, levels=(replace(finest, steps=min(steps, finest.steps)),) if steps else ())

@@ -143,6 +143,7 @@ def register(
                 progress=lambda stage: progress(stage, 0.06),
             )
         levels: tuple[LevelRecord, ...] = ()
+        plan = settings
         found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
         residual = Residual(0.0, 0.0)
         answer: dict[str, Any] = {}
@@ -152,16 +153,16 @@ def register(
                 with clock.stage("network"):
                     progress(f"asking {network.name}", 0.12)
                     initial_field, answer = _ask(network, fixed_volume, moving_volume, alignment.affine, similarity)
-            if initial_field is not None:
-                settings = refining(settings)
+            if network is not None and initial_field is not None:
+                plan = refining(settings, network.refine)
             with clock.stage("optimise"):
                 field, levels = optimise(
                     fixed_volume,
                     moving_volume,
                     alignment.affine,
-                    settings,
+                    plan,
                     initial=initial_field,
-                    progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / total),
+                    progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / max(total, 1)),
                 )
             with clock.stage("invert"):
                 progress("inverting", 0.85)
@@ -206,7 +207,7 @@ def register(
             "transform": transform,
             "initial_transform": None if initial_transform is None else str(initial_transform),
             "effort": effort,
-            "optimisation": asdict(settings) if transform == "deformable" else None,
+            "optimisation": asdict(plan) if transform == "deformable" else None,
             "seed": seed,
             "threads": torch.get_num_threads(),
             "device": str(where),

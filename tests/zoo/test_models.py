@@ -83,3 +83,18 @@ def test_a_block_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be saved by name"):
         Model(config.build(), config).save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_half_the_size_is_nearly_the_same_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = NetworkConfig("corrxca_tiny", {})
+    model = Model(config.build(), config, (1.5, 1.5, None), refine=0)
+    model.save(tmp_path / "whole.safetensors")
+    model.save(tmp_path / "half.safetensors", half=True)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
+    again = load_model(tmp_path / "half.safetensors")
+    assert (again.spacing, again.refine) == ((1.5, 1.5, None), 0)
+    for ours, theirs in zip(again.network.parameters(), model.network.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)

@@ -28,22 +28,37 @@ class Model:
         config: what builds it.
         spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
         name: what to call it.
+        refine: steps of the optimisation that follow at full resolution; None for what the effort asks. A network that
+            learnt from labels knows more than the similarity of two images, and loses some of it in each step.
     """
 
     network: nn.Module
     config: NetworkConfig
     spacing: Spacing | None = None
     name: str = "model"
+    refine: int | None = None
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
+
+        Args:
+            path: ends in ``.safetensors``.
+            half: store float16, which takes half the place; it is read back as float32.
 
         Raises:
             MaxcaError: when the file cannot be written.
             ValueError: for a block that has no name to save it by.
         """
-        about = {"format": FORMAT, "network": self.config.as_plain(), "spacing": self.spacing}
-        save_checkpoint(path, self.network.state_dict(), about)
+        about = {
+            "format": FORMAT,
+            "network": self.config.as_plain(),
+            "spacing": self.spacing,
+            "refine": self.refine,
+        }
+        state = self.network.state_dict()
+        if half:
+            state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        save_checkpoint(path, state, about)
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -59,12 +74,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     path = Path(path)
     state, about = read_checkpoint(path)
     try:
-        config, spacing = _config(about), _spacing(about)
+        config, spacing, refine = _config(about), _spacing(about), _refine(about)
         network = config.build()
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
@@ -81,6 +96,13 @@ def _spacing(about: Mapping[str, Any]) -> Spacing | None:
     if not all(mm is None or 0 < mm < float("inf") for mm in (i, j, k)):
         raise ValueError(f"its spacing is {about['spacing']}")
     return i, j, k
+
+
+def _refine(about: Mapping[str, Any]) -> int | None:
+    steps = about.get("refine")
+    if steps is not None and not (isinstance(steps, int) and steps >= 0):
+        raise ValueError(f"it asks for {steps!r} steps of refinement")
+    return steps
 
 
 def _one_line(error: Exception) -> str:
