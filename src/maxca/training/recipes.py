@@ -9,6 +9,7 @@ from maxca.data.synth import Synth
 from maxca.networks import NetworkConfig
 from maxca.training.config import Losses, Optimiser, TrainingConfig
 
+# The flow is found at half resolution, where a step takes a third of the time, and is a diffeomorphism by construction.
 HALF = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4, "finest": 1, "velocity": True}
 
 
@@ -32,37 +33,33 @@ def cardiac_cine() -> TrainingConfig:
     """Short-axis cine MR, end-diastole to end-systole and back, with labels; slices stay as thick as they are."""
     return TrainingConfig(
         recipe="cardiac_cine",
-        network=NetworkConfig("corrxca", {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}),
-        losses=Losses(window=343, image=1.0, diffusion=0.5, folding=10.0, overlap=1.0),
-        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
-        augmentation=Augmentation(flips=(0, 1), rotate=0, scale=0.05, shift=1.0, bias=0.2, gamma=0.2, noise=0.02),
+        network=NetworkConfig("corrxca", dict(HALF)),
+        losses=Losses(window=343, image=1.0, diffusion=0.3, overlap=2.0),
+        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
+        augmentation=Augmentation(flips=(0, 1), rotate=5, scale=0.05, shift=1.0, bias=0.2, gamma=0.2, noise=0.02),
         spacing=(1.5, 1.5, None),
-        precision="bf16-mixed",
-        steps=6_000,
+        steps=5_000,
         validate=500,
-        validation_pairs=20,
         save=100,
-        average=0.999,
+        average=0.99,
     )
 
 
 def brain_t1() -> TrainingConfig:
-    """T1-weighted brains at 2 mm, inter-subject, with labels; the flow is found at half resolution."""
+    """T1-weighted brains at 2 mm, inter-subject, with labels; the flow is found at 4 mm."""
     return TrainingConfig(
         recipe="brain_t1",
-        network=NetworkConfig(
-            "corrxca", {"encoder_channels": 8, "decoder_channels": 24, "levels": 4, "finest": 1, "region": 4}
-        ),
-        losses=Losses(window=343, image=1.0, diffusion=1.0, folding=10.0, overlap=0.5, labels=32),
-        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        network=NetworkConfig("corrxca", HALF | {"decoder_channels": 24}),
+        losses=Losses(window=343, image=1.0, diffusion=0.5, overlap=1.0, labels=32),
+        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=3, scale=0.04, shift=1.0, bias=0.2, gamma=0.2, noise=0.02),
         spacing=(2.0, 2.0, 2.0),
         precision="bf16-mixed",
-        steps=6_000,
+        steps=5_000,
         validate=500,
         validation_pairs=8,
         save=100,
-        average=0.999,
+        average=0.99,
     )
 
 
