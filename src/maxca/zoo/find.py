@@ -34,7 +34,7 @@ def find_model(name: str | Path) -> Path:
         return WEIGHTS / f"{name}{SUFFIX}"
     path = Path(name)
     if not path.is_file():
-        raise MaxcaError(f"{name}: no such file, and no model of that name comes along; see maxca models list")
+        raise MaxcaError(f"--model {name}: no such file, and no model of that name comes along; see maxca models list")
     return path
 
 
