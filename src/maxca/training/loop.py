@@ -7,7 +7,6 @@ numbers, and several processes take the shares of a step that one would take.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -211,8 +210,3 @@ def restore(state: State, run: Run, fabric: Fabric) -> None:
     if state.average is not None:
         state.average.load_state_dict(held["average"], strict=True)
     state.step, state.best = int(held["step"]), float(held["best"])
-
-
-def described(config: TrainingConfig) -> str:
-    """The configuration as it is written into a run's folder."""
-    return json.dumps(config.as_plain(), indent=1, sort_keys=True)
