@@ -16,9 +16,10 @@ from maxca.align import align
 from maxca.data.preprocess import Volume
 from maxca.geometry import Affine, Grid
 from maxca.inference import network_field
+from maxca.losses.similarity import SimilarityName
 from maxca.networks import NetworkConfig, Prediction
 from maxca.result import Result
-from maxca.zoo.models import Model
+from maxca.zoo.models import Domain, Model, gain
 
 CONFIG = NetworkConfig("corrxca_tiny", {})
 
@@ -150,3 +151,62 @@ def test_a_registration_with_a_model_says_so_and_repeats(tmp_path: Path) -> None
     assert first.record["network"]["spacing_mm"] == (4.0, 4.0, 4.0)
     assert first.record["metrics"]["folding"]["ndv_percent"] == 0
     np.testing.assert_array_equal(first.warped.data, again.warped.data)
+
+
+BODY = ((40.0, 400.0),) * 3
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
+    """Models that come along, by name: their files are made of them, their networks are those given."""
+    held: dict[str, Model] = {}
+    monkeypatch.setattr("maxca.inference.load_model", lambda path, device: held[path.stem])
+    monkeypatch.setattr("maxca.registration.shipped", lambda: list(held))
+    monkeypatch.setattr("maxca.registration.find_model", lambda name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr("maxca.registration.file_hashes", lambda paths: {str(path): "0" for path in paths})
+    monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
+    monkeypatch.setattr(
+        "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())
+    )
+    return held
+
+
+def chosen(similarity: SimilarityName = "lncc") -> Result:
+    where = phantoms.grid()
+    return maxca.register(phantoms.image(where, wave), phantoms.image(where), similarity=similarity, effort="fast")
+
+
+def test_the_model_is_chosen_that_fits_and_proves_itself(zoo: dict[str, Model]) -> None:
+    zoo["anything"] = Model(Told(1.0), CONFIG, name="anything")
+    zoo["elsewhere"] = Model(Told(1.0), CONFIG, name="elsewhere", domain=Domain(((1, 2),) * 3, "lncc", 0.0))
+    zoo["fails"] = Model(Told(-1.0), CONFIG, name="fails", domain=Domain(BODY, "lncc", 0.05))
+    zoo["weak"] = Model(Constant(0.0, 0.0, 0.0), CONFIG, name="weak", domain=Domain(BODY, "lncc", 0.05))
+    zoo["right"] = Model(Told(1.0), CONFIG, name="right", domain=Domain(BODY, "lncc", 0.05), refine=0)
+    zoo["late"] = Model(Told(1.0), CONFIG, name="late", domain=Domain(BODY, "lncc", 0.05))
+    result = chosen()
+    settings = result.record["settings"]
+    assert settings["model"] == result.record["network"]["name"] == "right"
+    assert result.record["inputs"]["model"]
+    assert result.record["levels"] == []
+    reasons = dict(reason.split(": ", 1) for reason in settings["model_reason"].split("; ") if ": " in reason)
+    assert "nothing about what it is for" in reasons["anything"]
+    assert "its own were 1 to 2" in reasons["elsewhere"]
+    assert list(reasons) == ["anything", "elsewhere", "fails", "weak", "right"]
+
+
+def test_no_model_is_better_than_a_wrong_one(zoo: dict[str, Model]) -> None:
+    zoo["fails"] = Model(Told(-1.0), CONFIG, name="fails", domain=Domain(BODY, "lncc", 0.05))
+    zoo["other"] = Model(Told(1.0), CONFIG, name="other", domain=Domain(BODY, "mi", 0.05))
+    result = chosen()
+    assert result.record["settings"]["model"] == "none"
+    assert "learnt from mi, not lncc" in result.record["settings"]["model_reason"]
+    assert result.record["network"] == {}
+    assert result.record["levels"]
+    assert not any("left out" in warning for warning in result.warnings)
+    assert result.record["inputs"]["model"] == {}
+
+
+def test_gain_is_a_share_of_what_was_missing() -> None:
+    assert gain({"affine": 0.2, "network": 0.6}) == pytest.approx(0.5)
+    assert gain({"affine": 0.9, "network": 0.85}) == pytest.approx(-0.5)
+    assert gain({"affine": 1.0, "network": 1.0}) == 0

@@ -1,11 +1,108 @@
-"""A network's answer for one pair, as a field in the world."""
+"""A network's answer for one pair, as a field in the world, and whether to believe it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
 from maxca.data.preprocess import Volume, resampled
-from maxca.geometry import Affine, Chain, DenseField
+from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
-from maxca.zoo.models import Model
+from maxca.losses.similarity import SimilarityName
+from maxca.optimise import similarity_of
+from maxca.zoo.models import Domain, Model, gain, load_model
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says about a pair.
+
+    Args:
+        model: who says it.
+        field: fixed world → fixed world before the affine.
+        similarity: of the pair under the affine alone, ``"affine"``, and with the field, ``"network"``.
+        taken: whether it is to be believed.
+        reason: why, or why not.
+    """
+
+    model: Model
+    field: DenseField
+    similarity: dict[str, float]
+    taken: bool
+    reason: str
+
+    def as_plain(self) -> dict[str, Any]:
+        """Numbers, names, lists and dicts only."""
+        return {
+            "name": self.model.name,
+            "config": self.model.config.as_plain(),
+            "spacing_mm": self.model.spacing,
+            "similarity": self.similarity,
+            "taken": self.taken,
+            "reason": self.reason,
+        }
+
+
+def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName) -> Answer:
+    """A network's answer, taken if it makes the pair more alike than the affine alone.
+
+    Args:
+        model: whom to ask.
+        fixed: prepared fixed image.
+        moving: prepared moving image.
+        affine: fixed world points → moving world points, applied after the field.
+        similarity: how to compare.
+    """
+    field = network_field(model, fixed, moving, affine)
+    scores = similarity_of(fixed, moving, similarity, {"affine": Chain((affine,)), "network": Chain((field, affine))})
+    taken = scores["network"] > scores["affine"]
+    return Answer(model, field, scores, taken, f"{similarity} went from {_arrow(scores)}")
+
+
+def choose(
+    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName
+) -> tuple[Answer | None, list[str]]:
+    """The first of some models that is made for such a pair and proves it on the pair.
+
+    A model is asked when the extents of both images are like those it was trained on and the similarity is the one it
+    was trained with; it is taken when it removes about as much of the dissimilarity as it did there.
+
+    Args:
+        models: files.
+        fixed: prepared fixed image.
+        moving: prepared moving image.
+        affine: fixed world points → moving world points.
+        similarity: how to compare.
+
+    Returns:
+        The answer, or None when no model fits, and what speaks for or against each model, a line each.
+    """
+    reasons = []
+    for path in models:
+        model = load_model(path, fixed.values.device)
+        against = _mismatch(model.domain, fixed.grid, moving.grid, similarity)
+        if model.domain is None or against:
+            reasons.append(f"{model.name}: {against}")
+            continue
+        answer = ask(model, fixed, moving, affine, similarity)
+        gained = gain(answer.similarity)
+        believed = gained >= model.domain.gain
+        reasons.append(
+            f"{model.name}: {answer.reason}, {gained:.0%} of what was missing; "
+            f"{'at least' if believed else 'less than the'} {model.domain.gain:.0%} that it gains on images of its kind"
+        )
+        if believed:
+            return Answer(model, answer.field, answer.similarity, True, reasons[-1]), reasons
+    return None, reasons
+
+
+def extent(grid: Grid) -> np.ndarray:
+    """(3,) mm that a grid reaches to the right, anterior and superior, its axes taken for the nearest of these."""
+    return np.array(grid.canonical.shape) * grid.canonical.spacing
 
 
 def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -> DenseField:
@@ -27,3 +124,23 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     for axis in grid.thin_axes:
         flow[axis] = 0
     return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid)
+
+
+def _mismatch(domain: Domain | None, fixed: Grid, moving: Grid, similarity: SimilarityName) -> str:
+    """What tells a pair from those that a model was made for; empty where nothing does."""
+    if domain is None:
+        return "says nothing about what it is for"
+    if domain.similarity != similarity:
+        return f"learnt from {domain.similarity}, not {similarity}"
+    for name, grid in (("fixed", fixed), ("moving", moving)):
+        for axis, (mm, (least, most)) in enumerate(zip(extent(grid), domain.extent_mm, strict=True)):
+            if not least <= mm <= most:
+                return f"the {name} image is {mm:.0f} mm {AXES[axis]}, its own were {least:.0f} to {most:.0f}"
+    return ""
+
+
+AXES = ("from left to right", "from back to front", "from bottom to top")
+
+
+def _arrow(scores: dict[str, float]) -> str:
+    return f"{scores['affine']:.3f} to {scores['network']:.3f}"

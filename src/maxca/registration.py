@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import psutil
@@ -23,10 +23,10 @@ from maxca.align import Start, align
 from maxca.assessment import landmark_error, overlap, regularity
 from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, Chain, DenseField, Grid
+from maxca.geometry import Chain, Grid
 from maxca.geometry.repair import invertible
 from maxca.geometry.transforms import Residual
-from maxca.inference import network_field
+from maxca.inference import Answer, ask, choose
 from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
@@ -36,8 +36,8 @@ from maxca.optimise import LevelRecord, optimise, similarity_of
 from maxca.presets import EFFORTS, EffortName, refining, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
-from maxca.zoo.find import find_model
-from maxca.zoo.models import Model, load_model
+from maxca.zoo.find import find_model, shipped
+from maxca.zoo.models import load_model
 
 TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
@@ -78,8 +78,8 @@ def register(
         fixed: the image whose space is kept.
         moving: the image that is warped onto it.
         model: a trained network, whose flow is then refined on the pair: a file, the name of one that comes along, or
-            ``hf://OWNER/NAME`` on Hugging Face; ``"none"`` optimises the pair from scratch; ``"auto"`` means that too
-            until models come along.
+            ``hf://OWNER/NAME`` on Hugging Face; ``"none"`` optimises the pair from scratch; ``"auto"`` asks the
+            models that come along and are made for such images, and takes the first whose answer proves itself.
         transform: ``"deformable"`` (affine, then a field), ``"affine"`` or ``"rigid"``.
         initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
             or ``"center"`` to start from the headers or from the centres of mass alone.
@@ -146,29 +146,35 @@ def register(
         plan = settings
         found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
         residual = Residual(0.0, 0.0)
-        answer: dict[str, Any] = {}
+        answer: Answer | None = None
+        taken, reasons = False, ["as asked" if transform == "deformable" else f"a {transform} transform needs none"]
         if transform == "deformable":
-            initial_field = None
-            if network is not None:
+            if model != "none":
                 with clock.stage("network"):
-                    progress(f"asking {network.name}", 0.12)
-                    initial_field, answer = _ask(network, fixed_volume, moving_volume, alignment.affine, similarity)
-            if network is not None and initial_field is not None:
-                plan = refining(settings, network.refine)
+                    progress(f"asking {'the networks' if network is None else network.name}", 0.12)
+                    pair = fixed_volume, moving_volume, alignment.affine, similarity
+                    if network is None:
+                        answer, reasons = choose(map(find_model, shipped()), *pair)
+                    else:
+                        answer = ask(network, *pair)
+                        reasons = [f"as asked; {answer.reason}"]
+            taken = answer is not None and answer.taken
+            if answer is not None and taken:
+                plan = refining(settings, answer.model.refine)
             with clock.stage("optimise"):
                 field, levels = optimise(
                     fixed_volume,
                     moving_volume,
                     alignment.affine,
                     plan,
-                    initial=initial_field,
+                    initial=answer.field if answer is not None and taken else None,
                     progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / max(total, 1)),
                 )
             with clock.stage("invert"):
                 progress("inverting", 0.85)
-                pair = invertible(field)
-                found, back = found @ Chain((pair.field.rounded(),)), Chain((pair.inverse.rounded(),)) @ back
-                residual = pair.residual
+                both = invertible(field)
+                found, back = found @ Chain((both.field.rounded(),)), Chain((both.inverse.rounded(),)) @ back
+                residual = both.residual
         known_back, left = known.inverse()
         residual = residual | left
         chain = (known @ found).to(torch.device("cpu")).simplified()
@@ -192,6 +198,8 @@ def register(
                 **landmark_error(fixed_side, moving_side, chain),
             }
     progress("done", 1.0)
+    # A name chosen among those that come along, or what the user wrote.
+    used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
     noticed = [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings]
     record = {
         "maxca": __version__,
@@ -199,11 +207,11 @@ def register(
         "inputs": {
             "fixed": file_hashes(fixed_side.sources),
             "moving": file_hashes(moving_side.sources),
-            "model": file_hashes(() if network is None else (find_model(model),)),
+            "model": file_hashes(() if used is None else (find_model(used),)),
         },
         "settings": {
-            "model": "none" if network is None else str(model),
-            "model_reason": _why(model, transform),
+            "model": used or "none",
+            "model_reason": "; ".join(reasons),
             "transform": transform,
             "initial_transform": None if initial_transform is None else str(initial_transform),
             "effort": effort,
@@ -213,35 +221,15 @@ def register(
             "device": str(where),
         },
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
-        "network": answer,
+        "network": {} if answer is None else answer.as_plain(),
         "levels": [asdict(level) for level in levels],
         "metrics": measured,
-        "warnings": [*_advice(alignment.same_contrast, similarity, answer), *noticed],
+        "warnings": [*_advice(alignment.same_contrast, similarity, answer is not None and not taken), *noticed],
         "versions": _versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
     }
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
-
-
-def _ask(
-    model: Model, fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName
-) -> tuple[DenseField | None, dict[str, Any]]:
-    """The network's field, if it aligns the pair better than the affine alone, and a record of the answer."""
-    field = network_field(model, fixed, moving, affine)
-    chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
-    scores = similarity_of(fixed, moving, similarity, chains)
-    taken = scores["network"] > scores["affine"]
-    about = {"config": model.config.as_plain(), "spacing_mm": model.spacing, "similarity": scores, "taken": taken}
-    return field if taken else None, about
-
-
-def _why(model: str, transform: TransformName) -> str:
-    if transform != "deformable":
-        return f"a {transform} transform needs no network"
-    if model == "auto":
-        return "no trained models are shipped yet: the pair itself is optimised"
-    return "as asked"
 
 
 class _Clock:
@@ -301,9 +289,9 @@ def _start(word: str) -> Start:
     return "header" if word == "header" else "center" if word == "center" else "auto"
 
 
-def _advice(same_contrast: bool, similarity: SimilarityName, answer: dict[str, Any]) -> list[str]:
+def _advice(same_contrast: bool, similarity: SimilarityName, left_out: bool) -> list[str]:
     advice = []
-    if answer and not answer["taken"]:
+    if left_out:
         advice.append("the network made the pair no more alike than the affine, so its answer was left out")
     if same_contrast or similarity == "mi":
         return advice

@@ -54,7 +54,7 @@ def register(
             rich_help_panel=METHOD,
             help="A trained network, whose answer is then refined on the pair: a file (.safetensors), a name that "
             "maxca models list knows, or hf://OWNER/NAME on Hugging Face; none: the pair itself is optimised; auto: "
-            "the same, until models come along.",
+            "one that comes along, if it was made for such images and proves itself on the pair.",
         ),
     ] = "auto",
     transform: Annotated[
@@ -169,6 +169,7 @@ def register(
     warn(result.warnings)
     if verbose:
         note(f"affine: {result.record['affine']['reason']}", quiet=quiet)
+        note(f"model: {result.record['settings']['model_reason']}", quiet=quiet)
     report(_summary(out, result.record), quiet=quiet)
 
 
@@ -182,5 +183,7 @@ def _summary(out: Path, record: dict[str, Any]) -> str:
         if before is not None and after is not None:
             parts.append(f"{title} {before:.3g} → {after:.3g}{unit}")
     parts.append(f"folding {metrics['folding']['ndv_percent']:.2g} %")
+    if record["settings"]["model"] != "none":
+        parts.append(f"model {record['network']['name']}{'' if record['network']['taken'] else ' left out'}")
     parts.append(f"{sum(record['seconds'].values()):.1f} s")
     return f"{out}: {', '.join(parts)}"

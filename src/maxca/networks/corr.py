@@ -21,11 +21,12 @@ def corr_network(
     finest: int = 0,
     velocity: bool = False,
     composed: bool = False,
+    symmetric: bool = False,
 ) -> CoarseToFine:
     """A correlation-aware coarse-to-fine network.
 
-    Not symmetric: the fixed image's features stay, the moving one's are warped; swap the arguments for the other
-    direction, which is the inverse only as far as training made it so.
+    Not symmetric by itself: the fixed image's features stay, the moving one's are warped; swap the arguments for the
+    other direction, which is the inverse only as far as training made it so. With ``symmetric`` it is.
 
     Args:
         encoder_channels: e, at full resolution; doubled at each coarser level.
@@ -35,6 +36,10 @@ def corr_network(
         finest: the finest level that is decoded; 1 leaves out full resolution, where most of the work is.
         velocity: integrate the flow as a stationary velocity.
         composed: compose the flows of the levels instead of adding them.
+        symmetric: half the difference of the velocities of both directions.
+
+    Raises:
+        ValueError: when it should be symmetric without ``velocity``.
 
     Source: Meng et al., CVPR 2024.
     """
@@ -48,6 +53,7 @@ def corr_network(
         affine=False,
         velocity=velocity,
         composed=composed,
+        symmetric=symmetric,
     )
 
 
@@ -61,6 +67,7 @@ def corrxca(
     finest: int = 0,
     velocity: bool = False,
     composed: bool = False,
+    symmetric: bool = False,
 ) -> CoarseToFine:
     """The correlation-aware network with MAXCA at every level; 2, 4, 8, 16, … heads from fine to coarse.
 
@@ -68,7 +75,14 @@ def corrxca(
     """
     blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels - finest)]
     return corr_network(
-        encoder_channels, decoder_channels, levels, blocks, finest=finest, velocity=velocity, composed=composed
+        encoder_channels,
+        decoder_channels,
+        levels,
+        blocks,
+        finest=finest,
+        velocity=velocity,
+        composed=composed,
+        symmetric=symmetric,
     )
 
 

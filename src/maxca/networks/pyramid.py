@@ -40,6 +40,7 @@ def coarse_to_fine(
     affine: bool,
     velocity: bool,
     composed: bool,
+    symmetric: bool = False,
 ) -> CoarseToFine:
     """A ``CoarseToFine`` whose channels double from level to level.
 
@@ -53,9 +54,10 @@ def coarse_to_fine(
         affine: see ``CoarseToFine``.
         velocity: likewise.
         composed: likewise.
+        symmetric: likewise.
 
     Raises:
-        ValueError: when no level is left to decode.
+        ValueError: when no level is left to decode, or what is asked for cannot be symmetric.
     """
     decoded = levels - finest
     if finest < 0 or decoded < 1:
@@ -66,7 +68,14 @@ def coarse_to_fine(
         for level, (e, d, one) in enumerate(zip(encoder, decoder, per_level(block, decoded), strict=True))
     ]
     return CoarseToFine(
-        encoder_channels, decoder_channels, stages, finest=finest, affine=affine, velocity=velocity, composed=composed
+        encoder_channels,
+        decoder_channels,
+        stages,
+        finest=finest,
+        affine=affine,
+        velocity=velocity,
+        composed=composed,
+        symmetric=symmetric,
     )
 
 
@@ -83,6 +92,11 @@ class CoarseToFine(nn.Module):
         affine: find an affine at the coarsest level; it enters the flow and is returned too.
         velocity: integrate the flow of the finest level as a stationary velocity.
         composed: compose the flows of the levels, where the published networks add them.
+        symmetric: half the difference of the velocities of the two directions: swapping the images inverts the answer,
+            whatever the weights are, and two opinions are better than one. Only the decoder works twice.
+
+    Raises:
+        ValueError: when a flow that is not a velocity, or an affine, should be symmetric.
     """
 
     def __init__(
@@ -95,12 +109,16 @@ class CoarseToFine(nn.Module):
         affine: bool = False,
         velocity: bool = False,
         composed: bool = False,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
+        if symmetric and (affine or not velocity):
+            raise ValueError("a symmetric network needs velocity=True and finds no affine")
         channels = widths(decoder_channels, len(stages))
         self.finest = finest
         self.velocity = velocity
         self.composed = composed
+        self.symmetric = symmetric
         self.encoder = Encoder(encoder_channels, finest + len(stages))
         self.stages = nn.ModuleList(stages)
         self.upsample = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairwise(channels))
@@ -114,24 +132,34 @@ class CoarseToFine(nn.Module):
         multiple = 2 ** (self.finest + len(self.stages) - 1)
         both = self.encoder(padded(torch.cat([fixed, moving]), multiple))  # as one batch: fewer, larger convolutions
         whole = both[0].shape[2:]
-        fixed_levels, moving_levels = zip(*(level.chunk(2) for level in both[self.finest :]), strict=True)
-        coarsest = len(self.stages) - 1
-        features = self.stages[coarsest](fixed_levels[coarsest], moving_levels[coarsest], None)
-        flow = self.heads[coarsest](features)
-        linear = None if self.affine is None else self.affine(features)
-        for level in reversed(range(coarsest)):
-            f, m = fixed_levels[level], moving_levels[level]
-            flow = upsample_flow(flow, f.shape[2:])
-            warped = warp(m, self._whole(flow, linear))
-            features = self.stages[level](f, warped, self.upsample[level](features))
-            more = self.heads[level](features)
-            flow = compose(more, flow) if self.composed else flow + more
+        levels = both[self.finest :]
+        if self.symmetric:
+            there, back = self._decoded(levels, [torch.cat(level.chunk(2)[::-1]) for level in levels])[0].chunk(2)
+            flow, linear = (there - back) / 2, None
+        else:
+            fixed_levels, moving_levels = zip(*(level.chunk(2) for level in levels), strict=True)
+            flow, linear = self._decoded(fixed_levels, moving_levels)
         if self.velocity:
             flow = integrate(flow)
         for level in reversed(range(self.finest)):
             flow = upsample_flow(flow, tuple(n // 2**level for n in whole))
         matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
         return Prediction(cropped(self._whole(flow, linear), shape), matrix)
+
+    def _decoded(self, fixed: Sequence[Tensor], moving: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Features of each level, finest first → the flow of the finest, and the affine."""
+        coarsest = len(self.stages) - 1
+        features = self.stages[coarsest](fixed[coarsest], moving[coarsest], None)
+        flow = self.heads[coarsest](features)
+        linear = None if self.affine is None else self.affine(features)
+        for level in reversed(range(coarsest)):
+            f, m = fixed[level], moving[level]
+            flow = upsample_flow(flow, f.shape[2:])
+            warped = warp(m, self._whole(flow, linear))
+            features = self.stages[level](f, warped, self.upsample[level](features))
+            more = self.heads[level](features)
+            flow = compose(more, flow) if self.composed else flow + more
+        return flow, linear
 
     def _whole(self, flow: Tensor, linear: Tensor | None) -> Tensor:
         """The deformation, then the affine."""

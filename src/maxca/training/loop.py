@@ -23,7 +23,7 @@ from maxca.errors import MaxcaError
 from maxca.training.config import TrainingConfig
 from maxca.training.objective import objective
 from maxca.training.run import Run
-from maxca.training.validation import validated
+from maxca.training.validation import domain, validated
 
 Report = Callable[[dict[str, float]], None]
 LOGGED_EVERY = 10
@@ -121,11 +121,12 @@ def train(
             judged = state.average or network
             if fabric.is_global_zero:
                 row |= {"step": state.step, **validated(judged, config, data, fabric)}
-                run.save_model("last", judged, config)
+                known = domain(config, data, row["gain"]) if "gain" in row else None
+                run.save_model("last", judged, config, known)
                 score = row.get("score", state.step)  # with nothing to validate on, the last is the best
                 if score > state.best:
                     state.best = score
-                    run.save_model("best", judged, config)
+                    run.save_model("best", judged, config, known)
             fabric.barrier()
         if row and events is not None:
             run.log(row)

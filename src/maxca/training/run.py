@@ -17,7 +17,7 @@ from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.training.config import TrainingConfig, config_from_plain
-from maxca.zoo.models import Model
+from maxca.zoo.models import Domain, Model
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,9 +50,9 @@ class Run:
         except Exception as error:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
-    def save_model(self, name: str, network: nn.Module, config: TrainingConfig) -> None:
+    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, domain: Domain | None) -> None:
         """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
-        Model(network, config.network, config.spacing, name).save(self.folder / f"{name}.safetensors")
+        Model(network, config.network, config.spacing, name, domain=domain).save(self.folder / f"{name}.safetensors")
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the log; a new column makes the file be written anew."""

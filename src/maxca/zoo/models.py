@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,26 @@ from torch import nn
 
 from maxca.errors import MaxcaError
 from maxca.io.checkpoint import read_checkpoint, save_checkpoint
+from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.networks import NetworkConfig
 
 FORMAT = 1
 Spacing = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a model was made for, as far as a pair of images can tell.
+
+    Args:
+        extent_mm: least and most that the content of an image reaches to the right, anterior and superior.
+        similarity: that it learnt from.
+        gain: the share of the similarity missing to 1 after an affine that it should add at least.
+    """
+
+    extent_mm: tuple[tuple[float, float], ...]
+    similarity: SimilarityName
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,7 @@ class Model:
         name: what to call it.
         refine: steps of the optimisation that follow at full resolution; None for what the effort asks. A network that
             learnt from labels knows more than the similarity of two images, and loses some of it in each step.
+        domain: what it is for; None for a model that is only taken when asked for.
     """
 
     network: nn.Module
@@ -37,6 +54,7 @@ class Model:
     spacing: Spacing | None = None
     name: str = "model"
     refine: int | None = None
+    domain: Domain | None = None
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -54,11 +72,22 @@ class Model:
             "network": self.config.as_plain(),
             "spacing": self.spacing,
             "refine": self.refine,
+            "domain": None if self.domain is None else asdict(self.domain),
         }
         state = self.network.state_dict()
         if half:
             state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         save_checkpoint(path, state, about)
+
+
+def gain(similarity: Mapping[str, float]) -> float:
+    """The share of the similarity missing to 1 that a network adds to an affine's.
+
+    Args:
+        similarity: under ``"affine"`` and under ``"network"``.
+    """
+    before, after = similarity["affine"], similarity["network"]
+    return (after - before) / max(1 - before, 1e-6)
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -74,12 +103,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     path = Path(path)
     state, about = read_checkpoint(path)
     try:
-        config, spacing, refine = _config(about), _spacing(about), _refine(about)
+        config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
         network = config.build()
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem, refine)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
@@ -103,6 +132,16 @@ def _refine(about: Mapping[str, Any]) -> int | None:
     if steps is not None and not (isinstance(steps, int) and steps >= 0):
         raise ValueError(f"it asks for {steps!r} steps of refinement")
     return steps
+
+
+def _domain(about: Mapping[str, Any]) -> Domain | None:
+    held = about.get("domain")
+    if held is None:
+        return None
+    extents = tuple((float(least), float(most)) for least, most in held["extent_mm"])
+    if len(extents) != 3 or held["similarity"] not in SIMILARITIES:
+        raise ValueError(f"it says that it is for {held}")
+    return Domain(extents, held["similarity"], float(held["gain"]))
 
 
 def _one_line(error: Exception) -> str:
