@@ -14,7 +14,13 @@ EXAMPLE = "Example:  maxca train hippocampus --data hippocampus-ready -o run"
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="What to train: hippocampus.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: hippocampus, cardiac_cine, brain_t1, synth, paper_brain or paper_cardiac.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The folder of the run.", show_default=False)],
     data: Annotated[
         Path | None, typer.Option("--data", help="The folder that maxca prepare made.", show_default=False)
@@ -28,6 +34,14 @@ def train(
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Instead of the seed of the recipe.", show_default=False)
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", min=1, help="Pairs in a step, instead of those of the recipe.", show_default=False),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option("--accumulate", min=1, help="Parts a batch is done in, to save memory.", show_default=False),
     ] = None,
     precision: Annotated[
         Literal["32-true", "bf16-mixed", "16-mixed"] | None,
@@ -63,6 +77,8 @@ def train(
             init=init,
             steps=steps,
             seed=seed,
+            batch=batch,
+            accumulate=accumulate,
             precision=precision,
             device=device,
             devices=devices,

@@ -6,10 +6,11 @@ several processes share the samples of a step as one would take them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +19,7 @@ from maxca.data.prepared import Prepared, PreparedScan, Voxels
 from maxca.data.synth import Synth, synthetic_pair
 from maxca.geometry.warp import interpolator, transform_coordinates, voxel_coordinates
 
-Sample = dict[str, Tensor | str]
+Sample = dict[str, Tensor | str | list[str]]
 
 
 class Pairs(Dataset[Sample]):
@@ -121,18 +122,34 @@ class MadeUp(Dataset[Sample]):
 
 
 def batches(pairs: Dataset[Sample], numbers: Iterable[int], batch: int, workers: int, pin: bool) -> Iterator[Sample]:
-    """Batches of the samples with these numbers, in this order."""
+    """Batches of the samples with these numbers, in this order; see ``stacked``."""
     loader: DataLoader[Sample] = DataLoader(
         pairs,
         batch_size=batch,
         sampler=list(numbers),
         num_workers=workers,
+        collate_fn=stacked,
         pin_memory=pin,
         persistent_workers=False,
         worker_init_fn=_one_thread if workers else None,
         multiprocessing_context="spawn" if workers else None,
     )
     return iter(loader)
+
+
+def stacked(samples: Sequence[Sample]) -> Sample:
+    """One batch; images of several sizes get background at the end of each axis, up to the largest."""
+    batch: Sample = {"name": [str(sample["name"]) for sample in samples]}
+    common = [set(sample) for sample in samples]
+    for key in sorted(set.intersection(*common) - {"name"}):
+        tensors = [tensor for sample in samples if isinstance(tensor := sample[key], Tensor)]
+        batch[key] = torch.stack([_widened(t, tensors) for t in tensors]) if key != "spacing" else torch.stack(tensors)
+    return batch
+
+
+def _widened(tensor: Tensor, others: Sequence[Tensor]) -> Tensor:
+    i, j, k = (max(other.shape[axis] for other in others) - tensor.shape[axis] for axis in (-3, -2, -1))
+    return F.pad(tensor, (0, k, 0, j, 0, i))
 
 
 def _one_thread(_worker: int) -> None:

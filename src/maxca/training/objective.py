@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,27 +26,27 @@ from maxca.training.config import Losses
 def objective(network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, chosen: int = 0) -> dict[str, Tensor]:
     """The terms of the loss, each with its weight, and their sum under ``"loss"``.
 
+    Each is the mean of what the pairs of the batch would have alone, so a batch may be shared out.
+
     Args:
         network: ``network(fixed, moving)`` → ``Prediction``.
-        batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3), the same for all; perhaps ``fixed_labels``
-            and ``moving_labels`` (N, I, J, K).
+        batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3); perhaps ``fixed_labels`` and
+            ``moving_labels`` (N, I, J, K).
         losses: the weights.
         chosen: decides which labels take part.
     """
     flow = network(batch["fixed"], batch["moving"]).flow
-    spacing = batch["spacing"][0].tolist()
-    relative = [mm / min(spacing) for mm in spacing]  # so that weights mean the same at every resolution
     terms: dict[str, Tensor] = {}
     if losses.image:
         terms["image"] = -losses.image * alikeness(batch, flow, losses)
     if losses.diffusion:
-        terms["diffusion"] = losses.diffusion * diffusion(flow, relative)
+        terms["diffusion"] = losses.diffusion * _roughness(diffusion, flow, batch["spacing"])
     if losses.bending:
-        terms["bending"] = losses.bending * bending(flow, relative)
+        terms["bending"] = losses.bending * _roughness(bending, flow, batch["spacing"])
     if losses.folding:
         terms["folding"] = losses.folding * folding(flow)
     if losses.overlap and "fixed_labels" in batch and "moving_labels" in batch:
-        terms["overlap"] = losses.overlap * (1 - _overlap(batch, flow, losses.labels, chosen))
+        terms["overlap"] = losses.overlap * (1 - _overlaps(batch, flow, losses.labels, chosen))
     if losses.consistency:
         back = network(batch["moving"], batch["fixed"]).flow
         terms["consistency"] = losses.consistency * compose(flow, back).square().sum(dim=1).mean()
@@ -68,8 +68,18 @@ def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similar
     return MutualInformation(fixed) if losses.similarity == "mi" else MeanSquares(fixed)
 
 
-def _overlap(batch: Mapping[str, Tensor], flow: Tensor, most: int, chosen: int) -> Tensor:
-    fixed, moving = batch["fixed_labels"], batch["moving_labels"]
+def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, spacings: Tensor) -> Tensor:
+    """Mean over the batch, in units of the smallest spacing: a weight means the same at every resolution."""
+    relative = (spacings / spacings.amin(dim=1, keepdim=True)).tolist()
+    return torch.stack([measure(one[None], mm) for one, mm in zip(flow, relative, strict=True)]).mean()
+
+
+def _overlaps(batch: Mapping[str, Tensor], flow: Tensor, most: int, chosen: int) -> Tensor:
+    each = zip(batch["fixed_labels"], batch["moving_labels"], flow, strict=True)
+    return torch.stack([_overlap(f[None], m[None], one[None], most, chosen) for f, m, one in each]).mean()
+
+
+def _overlap(fixed: Tensor, moving: Tensor, flow: Tensor, most: int, chosen: int) -> Tensor:
     names = sorted((set(fixed.unique().tolist()) & set(moving.unique().tolist())) - {0})
     if len(names) > most:
         names = np.random.default_rng(chosen).choice(names, most, replace=False).tolist()

@@ -18,11 +18,11 @@ def hippocampus() -> TrainingConfig:
     return TrainingConfig(
         recipe="hippocampus",
         network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(window=343, image=1.0, diffusion=0.3, overlap=2.0),
+        losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=8, scale=0.08, shift=1.5, bias=0.2, gamma=0.2, noise=0.03),
         spacing=(1.0, 1.0, 1.0),
-        steps=6_000,
+        steps=5_000,
         validate=500,
         save=100,
         average=0.99,

@@ -27,6 +27,8 @@ def train_in(
     init: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    batch: int | None = None,
+    accumulate: int | None = None,
     precision: Precision | None = None,
     device: str = "auto",
     devices: int = 1,
@@ -44,6 +46,8 @@ def train_in(
         init: a model to start from.
         steps: in place of those of the recipe.
         seed: likewise.
+        batch: likewise; pairs in a step, over all processes.
+        accumulate: likewise; the parts in which a process does its share.
         precision: likewise.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         devices: GPUs, or processes on a CPU.
@@ -60,12 +64,14 @@ def train_in(
     if recipe not in RECIPES:
         raise MaxcaError(f"no recipe is called {recipe!r}; choose one of {', '.join(RECIPES)}")
     config = RECIPES[recipe]()
-    config = replace(
-        config,
-        steps=config.steps if steps is None else steps,
-        seed=config.seed if seed is None else seed,
-        precision=precision or config.precision,
-    )
+    asked: dict[str, Any] = {
+        "steps": steps,
+        "seed": seed,
+        "batch": batch,
+        "accumulate": accumulate,
+        "precision": precision,
+    }
+    config = replace(config, **{name: value for name, value in asked.items() if value is not None})
     if resume:
         config = config_from_plain(read_about(folder)["config"])
     if data is None and config.synth is None:
