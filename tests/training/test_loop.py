@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
+import multiprocessing
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,42 +73,50 @@ def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.05
 
 
+LONG = replace(SMALL, steps=24, validate=12)
+
+
+def long_run(data: Path, folder: Path, resume: bool) -> None:
+    """In a process of its own, which may be killed."""
+    recipes.RECIPES["small"] = lambda: LONG
+    train_in("small", data, folder, device="cpu", threads=1, resume=resume)
+
+
 @pytest.mark.slow
-def test_a_killed_run_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
-    whole = train_in("small", data, tmp_path / "whole", device="cpu", threads=2)
-    expected = load_file(whole / "last.safetensors")
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_loop as t; from maxca.training import recipes;"
-        "recipes.RECIPES['small'] = lambda: t.SMALL; from maxca.training.start import train_in;"
-        "train_in('small', sys.argv[2], sys.argv[3], device='cpu', threads=2, resume=len(sys.argv) > 4)"
-    )
-    run = tmp_path / "killed"
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
+    # Processes that are forked from one that has imported everything are up at once.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["maxca.training.start", "maxca.training.loop"])
+
+    def started(folder: Path) -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=long_run, args=(data, folder, (folder / "run.json").is_file()))
+        process.start()
+        return process
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begin = time.monotonic()
+    process = started(whole)
+    process.join()
+    seconds = time.monotonic() - begin
+    assert process.exitcode == 0
     chance = random.Random(0)
     kills = 0
-    for attempt in range(30):
-        resume = ["resume"] if (run / "run.json").is_file() else []
-        command = [sys.executable, "-c", script, str(Path(__file__).parent), str(data), str(run), *resume]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
-        before = (run / "checkpoint.pt").stat().st_mtime_ns if (run / "checkpoint.pt").is_file() else 0
-        deadline = time.monotonic() + 60
-        if attempt < 3:  # kill it at some moment after it has got a little further
-            while time.monotonic() < deadline and process.poll() is None:
-                now = (run / "checkpoint.pt").stat().st_mtime_ns if (run / "checkpoint.pt").is_file() else 0
-                if now > before:
-                    break
-                time.sleep(0.01)
-            time.sleep(chance.random() * 0.2)
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        elif process.wait() == 0:
-            break
-        else:
-            pytest.fail(process.stderr.read().decode())
-    assert kills >= 1
-    ended = load_file(run / "last.safetensors")
+    while kills < 10:
+        process = started(killed)
+        process.join(timeout=chance.uniform(0, seconds / 3))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:  # done before it was killed: once more from the start
+            shutil.rmtree(killed)
+    process = started(killed)
+    process.join()
+    assert process.exitcode == 0
+    expected, ended = (load_file(run / "last.safetensors") for run in (whole, killed))
     assert all(torch.equal(ended[name], tensor) for name, tensor in expected.items())
-    steps = [int(float(row["step"])) for row in rows(run)]
+    steps = [int(float(row["step"])) for row in rows(killed)]
     assert steps == sorted(set(steps))
+    assert [row["loss"] for row in rows(killed)] == [row["loss"] for row in rows(whole)]
 
 
 def test_a_run_is_not_mixed_with_another(data: Path, tmp_path: Path) -> None:
