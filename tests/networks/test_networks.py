@@ -174,3 +174,28 @@ def test_images_that_are_no_pair_are_refused(shapes: tuple[tuple[int, ...], ...]
     network = maxca.build_network("voxelmorph_tiny")
     with pytest.raises(ValueError, match="two volumes"):
         network(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_swapping_the_images_negates_a_symmetric_velocity(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = awake(maxca.build_network("corrxca_tiny", finest=1, velocity=True, symmetric=True)).eval()
+    monkeypatch.setattr("maxca.networks.pyramid.integrate", lambda velocity: velocity)
+    with torch.no_grad():
+        there, back = network(*pair()).flow, network(*reversed(pair())).flow
+    assert there.abs().mean() > 1e-3
+    torch.testing.assert_close(there, -back, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="symmetric network needs velocity"):
+        maxca.build_network("corrxca_tiny", symmetric=True)
+
+
+def test_flat_halvings_leave_slices_alone() -> None:
+    network = awake(maxca.build_network("corrxca_tiny", flat=1, finest=1)).eval()
+    features = network.encoder(torch.rand(1, 1, 16, 24, 6))
+    assert [tuple(level.shape[2:]) for level in features] == [(16, 24, 6), (8, 12, 6), (4, 6, 3)]
+    for shape in (SHAPE, (20, 16, 5), (16, 16, 1)):
+        flow = network(*pair(shape)).flow
+        assert flow.shape == (1, 3, *shape)
+        flow.sum().backward()
+    for flat in (-1, 3):
+        with pytest.raises(ValueError, match="flat halvings of 2"):
+            maxca.build_network("corrxca_tiny", flat=flat)

@@ -22,6 +22,7 @@ def corr_network(
     velocity: bool = False,
     composed: bool = False,
     symmetric: bool = False,
+    flat: int = 0,
 ) -> CoarseToFine:
     """A correlation-aware coarse-to-fine network.
 
@@ -37,9 +38,10 @@ def corr_network(
         velocity: integrate the flow as a stationary velocity.
         composed: compose the flows of the levels instead of adding them.
         symmetric: half the difference of the velocities of both directions.
+        flat: so many of the finest halvings leave the third axis as it is: for stacks of a few thick slices.
 
     Raises:
-        ValueError: when it should be symmetric without ``velocity``.
+        ValueError: when it should be symmetric without ``velocity``, or have more flat halvings than levels to halve.
 
     Source: Meng et al., CVPR 2024.
     """
@@ -54,6 +56,7 @@ def corr_network(
         velocity=velocity,
         composed=composed,
         symmetric=symmetric,
+        flat=flat,
     )
 
 
@@ -68,6 +71,7 @@ def corrxca(
     velocity: bool = False,
     composed: bool = False,
     symmetric: bool = False,
+    flat: int = 0,
 ) -> CoarseToFine:
     """The correlation-aware network with MAXCA at every level; 2, 4, 8, 16, … heads from fine to coarse.
 
@@ -83,6 +87,7 @@ def corrxca(
         velocity=velocity,
         composed=composed,
         symmetric=symmetric,
+        flat=flat,
     )
 
 

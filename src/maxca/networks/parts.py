@@ -7,6 +7,7 @@ image the value of a fixed voxel is found.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from maxca.blocks.layers import Conv3d
 from maxca.geometry.warp import Padding, sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
 
 Shape = torch.Size | tuple[int, int, int]
+Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to the next, else 1
 
 
 class Prediction(NamedTuple):
@@ -80,13 +82,16 @@ def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 7) -> Float[Ten
 
 
 def upsample_flow(flow: Float[Tensor, "n 3 i j k"], shape: Shape) -> Tensor:
-    """The same motion on a grid twice as fine, in its voxels; corners stay on corners."""
-    return 2 * F.interpolate(flow, size=tuple(shape), mode="trilinear", align_corners=True)
+    """The same motion on a grid so many times as fine along each axis, in its voxels; corners stay on corners."""
+    finer = [fine // coarse for fine, coarse in zip(shape, flow.shape[2:], strict=True)]
+    fine = F.interpolate(flow, size=tuple(shape), mode="trilinear", align_corners=True)
+    return fine * fine.new_tensor(finer).view(3, 1, 1, 1)
 
 
-def padded(volume: Float[Tensor, "n c i j k"], multiple: int) -> Float[Tensor, "n c a b d"]:
-    """The volume with zeros at the end of each axis, up to a ``multiple``."""
-    i, j, k = (-n % multiple for n in volume.shape[2:])
+def padded(volume: Float[Tensor, "n c i j k"], multiple: int | Factors) -> Float[Tensor, "n c a b d"]:
+    """The volume with zeros at the end of each axis, up to a ``multiple``, one for all axes or one each."""
+    multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
+    i, j, k = (-n % m for n, m in zip(volume.shape[2:], multiples, strict=True))
     return F.pad(volume, (0, k, 0, j, 0, i)) if i or j or k else volume
 
 
@@ -122,12 +127,16 @@ def instance_norm(x: Float[Tensor, "n c i j k"]) -> Float[Tensor, "n c i j k"]:
     return torch.group_norm(x, x.shape[1])
 
 
-def halved(x: Float[Tensor, "n c i j k"]) -> Tensor:
-    """Means of 2x2x2 voxels, of a volume of even size: what ``avg_pool3d`` gives, in any precision and layout."""
-    for axis in (2, 3, 4):
-        first, second = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
-        x = first + second
-    return x / 8
+def halved(x: Float[Tensor, "n c i j k"], factors: Factors = (2, 2, 2)) -> Tensor:
+    """Means of 2x2x2 voxels, of a volume of even size: what ``avg_pool3d`` gives, in any precision and layout.
+
+    An axis whose factor is 1 stays as it is.
+    """
+    for axis, factor in enumerate(factors):
+        if factor == 2:
+            first, second = x.unflatten(2 + axis, (-1, 2)).unbind(3 + axis)
+            x = first + second
+    return x / prod(factors)
 
 
 class ConvLayer(nn.Module):
@@ -143,11 +152,17 @@ class ConvLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A pyramid of features of one image: channels c, 2c, 4c, … at full, half, quarter, … resolution."""
+    """A pyramid of features of one image: channels c, 2c, 4c, … at full, half, quarter, … resolution.
 
-    def __init__(self, channels: int, levels: int) -> None:
+    Args:
+        channels: c.
+        factors: what becomes one voxel from each level to the next.
+    """
+
+    def __init__(self, channels: int, factors: Sequence[Factors]) -> None:
         super().__init__()
-        outs = widths(channels, levels)
+        outs = widths(channels, 1 + len(factors))
+        self.factors = factors
         self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *outs[:-1]], outs, strict=True))
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -155,7 +170,7 @@ class Encoder(nn.Module):
         features = []
         x = channels_last(image)
         for number, level in enumerate(self.levels):
-            x = level(halved(x) if number else x)
+            x = level(halved(x, self.factors[number - 1]) if number else x)
             features.append(x)
         return features
 
@@ -176,11 +191,11 @@ class EncoderLevel(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution: transposed convolution, then layer norm over the channels."""
+    """Twice the resolution, or as ``factors`` say: transposed convolution, then layer norm over the channels."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, factors: Factors = (2, 2, 2)) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose3d(channels_in, channels_out, 2, stride=2)
+        self.conv = nn.ConvTranspose3d(channels_in, channels_out, factors, stride=factors)
         self.norm = nn.LayerNorm(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from maxca.blocks import Block
 from maxca.geometry.warp import voxel_coordinates
 from maxca.networks.parts import (
     Encoder,
+    Factors,
     FlowHead,
     Prediction,
     Upsample,
@@ -41,6 +43,7 @@ def coarse_to_fine(
     velocity: bool,
     composed: bool,
     symmetric: bool = False,
+    flat: int = 0,
 ) -> CoarseToFine:
     """A ``CoarseToFine`` whose channels double from level to level.
 
@@ -55,6 +58,7 @@ def coarse_to_fine(
         velocity: likewise.
         composed: likewise.
         symmetric: likewise.
+        flat: likewise.
 
     Raises:
         ValueError: when no level is left to decode, or what is asked for cannot be symmetric.
@@ -76,6 +80,7 @@ def coarse_to_fine(
         velocity=velocity,
         composed=composed,
         symmetric=symmetric,
+        flat=flat,
     )
 
 
@@ -94,9 +99,11 @@ class CoarseToFine(nn.Module):
         composed: compose the flows of the levels, where the published networks add them.
         symmetric: half the difference of the velocities of the two directions: swapping the images inverts the answer,
             whatever the weights are, and two opinions are better than one. Only the decoder works twice.
+        flat: so many of the finest halvings leave the third axis as it is: for stacks of a few thick slices.
 
     Raises:
-        ValueError: when a flow that is not a velocity, or an affine, should be symmetric.
+        ValueError: when a flow that is not a velocity, or an affine, should be symmetric; when there are fewer halvings
+            than ``flat`` ones, or an affine is to be found across them.
     """
 
     def __init__(
@@ -110,18 +117,26 @@ class CoarseToFine(nn.Module):
         velocity: bool = False,
         composed: bool = False,
         symmetric: bool = False,
+        flat: int = 0,
     ) -> None:
         super().__init__()
         if symmetric and (affine or not velocity):
             raise ValueError("a symmetric network needs velocity=True and finds no affine")
         channels = widths(decoder_channels, len(stages))
+        halvings = finest + len(stages) - 1
+        if not 0 <= flat <= halvings or (flat and affine):
+            raise ValueError(f"{flat} flat halvings of {halvings}; and none may be where an affine is found")
+        self.factors: list[Factors] = [(2, 2, 1)] * flat + [(2, 2, 2)] * (halvings - flat)
         self.finest = finest
         self.velocity = velocity
         self.composed = composed
         self.symmetric = symmetric
-        self.encoder = Encoder(encoder_channels, finest + len(stages))
+        self.encoder = Encoder(encoder_channels, self.factors)
         self.stages = nn.ModuleList(stages)
-        self.upsample = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairwise(channels))
+        self.upsample = nn.ModuleList(
+            Upsample(coarse, fine, factors)
+            for (fine, coarse), factors in zip(pairwise(channels), self.factors[finest:], strict=True)
+        )
         self.heads = nn.ModuleList(FlowHead(c) for c in channels)
         self.affine = AffineHead(channels[-1]) if affine else None
 
@@ -129,9 +144,8 @@ class CoarseToFine(nn.Module):
         """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
         check_pair(fixed, moving)
         shape = fixed.shape[2:]
-        multiple = 2 ** (self.finest + len(self.stages) - 1)
-        both = self.encoder(padded(torch.cat([fixed, moving]), multiple))  # as one batch: fewer, larger convolutions
-        whole = both[0].shape[2:]
+        i, j, k = (prod(factors) for factors in zip((1, 1, 1), *self.factors, strict=True))
+        both = self.encoder(padded(torch.cat([fixed, moving]), (i, j, k)))  # as one batch: fewer, larger convolutions
         levels = both[self.finest :]
         if self.symmetric:
             there, back = self._decoded(levels, [torch.cat(level.chunk(2)[::-1]) for level in levels])[0].chunk(2)
@@ -142,7 +156,7 @@ class CoarseToFine(nn.Module):
         if self.velocity:
             flow = integrate(flow)
         for level in reversed(range(self.finest)):
-            flow = upsample_flow(flow, tuple(n // 2**level for n in whole))
+            flow = upsample_flow(flow, both[level].shape[2:])
         matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
         return Prediction(cropped(self._whole(flow, linear), shape), matrix)
 
