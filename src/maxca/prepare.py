@@ -65,7 +65,7 @@ class Plan:
 
 DATASETS: dict[str, Plan] = {
     "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0)),
-    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None), (128, 128, None)),
+    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None)),
     "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32)),
     "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0)),
     **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},

@@ -25,7 +25,7 @@ class Augmentation:
         flips: axes along which a pair may be mirrored.
         rotate: degrees around each axis.
         scale: share by which each axis may be longer or shorter.
-        shift: voxels along each axis.
+        shift: mm along each axis.
         warp: voxels that a smooth warp moves points, greatest standard deviation.
         bias: coefficient of a slow change of intensity across the image.
         gamma: greatest share by which the exponent of the intensities may change.
@@ -61,7 +61,7 @@ def moved(how: Augmentation, spacing: Sequence[float], shape: Sequence[int], ran
     matrix = np.eye(4)
     matrix[:3, :3] = np.diag(1 / size) @ turn @ np.diag(size * (1 + random.uniform(-how.scale, how.scale, 3)))
     middle = (np.asarray(shape) - 1) / 2
-    matrix[:3, 3] = middle - matrix[:3, :3] @ middle + random.uniform(-how.shift, how.shift, 3)
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle + random.uniform(-how.shift, how.shift, 3) / size
     return matrix
 
 

@@ -22,6 +22,9 @@ from maxca.geometry.warp import interpolator, transform_coordinates, voxel_coord
 Sample = dict[str, Tensor | str | list[str]]
 
 
+ASIDE = 1 / 8  # of a crop: so far its middle may be from that of the labels
+
+
 class Pairs(Dataset[Sample]):
     """Samples by number.
 
@@ -30,7 +33,8 @@ class Pairs(Dataset[Sample]):
         split: whose pairs.
         augmentation: how they vary, or None: sample n is then the n-th pair as it is.
         seed: decides order and variation.
-        shape: cut or widen images around their middle to this; None keeps an axis.
+        shape: cut or widen images to this, with the middle of their labels near its own where there are labels and
+            they are cut; None keeps an axis.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Pairs(Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.shape = shape
+        self._middles: dict[str, list[float]] = {}  # of labels, in voxels
         self._kept: dict[str, Voxels] = {}  # a scan takes part in many pairs; as bytes, a data set fits in memory
 
     def __len__(self) -> int:
@@ -64,7 +69,7 @@ class Pairs(Dataset[Sample]):
         i, j, k = (n if wanted is None else wanted for n, wanted in zip(size, self.shape, strict=True))
         shape = (i, j, k)
         where = np.eye(4)
-        where[:3, 3] = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
+        where[:3, 3] = self._corner(fixed, shape, random)
         where = where @ mirrored(how, shape, random)
         across = np.array(moving.to_voxel) @ np.linalg.inv(np.array(fixed.to_voxel))
         sample: Sample = {"name": f"{fixed.name} and {moving.name}", "spacing": torch.tensor(fixed.spacing)}
@@ -80,6 +85,22 @@ class Pairs(Dataset[Sample]):
             if voxels.labels is not None:
                 sample[f"{name}_labels"] = interpolator(voxels.labels.unsqueeze(0), "nearest")(at)[0]
         return sample
+
+    def _corner(self, scan: PreparedScan, shape: tuple[int, int, int], random: np.random.Generator) -> list[int]:
+        """The voxel of a scan where a crop of this shape begins."""
+        voxels = self._load(scan)
+        size = voxels.image.shape
+        corner = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
+        if voxels.labels is None or all(n <= m for n, m in zip(size, shape, strict=True)):
+            return corner
+        if scan.name not in self._middles:
+            found = torch.nonzero(voxels.labels).double()
+            self._middles[scan.name] = found.mean(dim=0).tolist() if len(found) else [n / 2 for n in size]
+        for axis, (n, m, middle) in enumerate(zip(size, shape, self._middles[scan.name], strict=True)):
+            if n > m:
+                off = 0.0 if self.augmentation is None else random.uniform(-ASIDE, ASIDE) * m
+                corner[axis] = int(np.clip(round(middle - m / 2 + off), 0, n - m))
+        return corner
 
     def _load(self, scan: PreparedScan) -> Voxels:
         if scan.name not in self._kept:

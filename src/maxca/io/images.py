@@ -14,7 +14,7 @@ from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.dicom import read_series
 from maxca.io.itk import from_sitk, quiet_itk, to_sitk
-from maxca.io.nifti import NIFTI_SUFFIXES, image_of, open_nifti, save_nifti
+from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, image_of, open_nifti, save_nifti
 from maxca.io.voxels import DEFLATE_LIMIT, cast, check_kind, check_size, plain
 
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -61,8 +61,8 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
     """Read an image.
 
     Args:
-        source: a NIfTI, MHA or NRRD file; a folder that holds one DICOM series; or an image of nibabel, SimpleITK or
-            this package.
+        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; or an image of
+            nibabel, SimpleITK or this package.
 
     Returns:
         The image. Integers keep their stored type unless the file scales them; all else is float32. Voxels that are
@@ -84,13 +84,13 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
         raise MaxcaError(f"{path}: no such file; check the path")
     if path.is_dir():
         return _finished(*read_series(path), path)
-    if suffix in NIFTI_SUFFIXES:
+    if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
     if suffix in ITK_SUFFIXES:
         return _read_itk(path)
     if suffix in (".dcm", ".ima"):
         raise MaxcaError(f"{path}: a single DICOM file; pass the folder that holds its series: {path.parent}")
-    known = ", ".join(NIFTI_SUFFIXES + ITK_SUFFIXES)
+    known = ", ".join(NIFTI_SUFFIXES + MGH_SUFFIXES + ITK_SUFFIXES)
     raise MaxcaError(f"{path}: unknown kind of image; give one of {known}, or a folder with a DICOM series")
 
 

@@ -1,4 +1,4 @@
-"""NIfTI files: where an image lies, its voxels as they are stored, and nothing believed that the file cannot hold."""
+"""NIfTI and FreeSurfer's MGH files: where an image lies and its voxels; nothing is believed that a file cannot hold."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from maxca.io.atomic import atomic_path
 from maxca.io.voxels import DEFLATE_LIMIT, check_size, plain
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+MGH_SUFFIXES = (".mgz", ".mgh")
+COMPRESSED = (".gz", ".bz2", ".mgz")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 SHEAR_TOLERANCE = 1e-4
 READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
@@ -45,22 +47,27 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
 
 
 def open_nifti(path: Path) -> Any:
-    """Read the header of a NIfTI file and hold it against the size of the file; the voxels are not read yet.
+    """Read the header of a NIfTI or MGH file and hold it against the size of the file; the voxels are not read yet.
 
     Raises:
-        MaxcaError: for a file that is no NIfTI, or smaller than its header claims.
+        MaxcaError: for a file that is neither, or smaller than its header claims.
     """
     try:
         with LoggingOutputSuppressor():
             nifti: Any = nib.load(path, mmap=False)
             spacing = _stored_spacing(nifti)
+            placed = _says_where(nifti)
     except READ_ERRORS as error:
-        raise MaxcaError(f"{path}: not a NIfTI image, or damaged; copy or convert it again") from error
+        raise MaxcaError(f"{path}: not a {_kind(path)} image, or damaged; copy or convert it again") from error
+    if not placed:
+        raise MaxcaError(
+            f"{path}: the header does not say where the image lies (goodRASFlag is not 1); convert it again"
+        )
     if 0 in spacing:
         raise MaxcaError(f"{path}: a voxel size of 0 mm: {spacing}; repair the header or convert the image again")
     stored = Path(nifti.file_map["image"].filename or path)
     claimed = int(np.prod([int(n) for n in nifti.shape], dtype=object)) * nifti.get_data_dtype().itemsize
-    growth = DEFLATE_LIMIT if stored.suffix.lower() in (".gz", ".bz2") else 1
+    growth = DEFLATE_LIMIT if stored.suffix.lower() in COMPRESSED else 1
     check_size(path, claimed, stored.stat().st_size, growth)
     return nifti
 
@@ -143,6 +150,18 @@ def _stored_spacing(nifti: Any) -> list[float]:
     with holder.get_prepare_fileobj("rb") as file:
         raw = type(nifti.header).from_fileobj(file, check=False)
     return [float(size) for size in raw["pixdim"][1 : 1 + min(3, len(nifti.shape))]]
+
+
+def _kind(path: Path) -> str:
+    return "FreeSurfer" if path.suffix.lower() in MGH_SUFFIXES else "NIfTI"
+
+
+def _says_where(nifti: Any) -> bool:
+    """Whether an MGH file holds its place: where it does not, nibabel makes one up."""
+    if not isinstance(nifti, nib.MGHImage):
+        return True
+    with nifti.file_map["image"].get_prepare_fileobj("rb") as file:
+        return int.from_bytes(file.read(30)[28:], "big") == 1
 
 
 def _type_name(nifti: SpatialImage) -> str:
