@@ -13,10 +13,7 @@ import torch
 from prepared_data import make
 from safetensors.torch import load_file
 
-from maxca.data.loader import Pairs, batches, stacked
-from maxca.data.prepared import read_prepared
-from maxca.training.objective import objective
-from maxca.training.recipes import RECIPES
+from maxca.data.loader import stacked
 
 SHAPE = (16, 20, 16)
 
@@ -54,18 +51,6 @@ def test_the_loss_curve_is_the_same(
     weights, others = (load_file(folder / "run" / "last.safetensors") for folder in (shared, tmp_path))
     for name, tensor in weights.items():
         torch.testing.assert_close(others[name], tensor, rtol=1e-2, atol=1e-4)
-
-
-def test_each_pair_of_a_batch_counts_as_if_alone(tmp_path: Path) -> None:
-    config = RECIPES["hippocampus"]()
-    pairs = Pairs(read_prepared(make(tmp_path / "data", shape=SHAPE)), "train")
-    network = config.network.build().eval()
-    torch.nn.init.normal_(network.heads[0].conv.weight, std=0.02)
-    with torch.no_grad():
-        both = objective(network, next(batches(pairs, [0, 1], 2, 0, pin=False)), config.losses)
-        alone = [objective(network, next(batches(pairs, [n], 1, 0, pin=False)), config.losses) for n in (0, 1)]
-    for name, value in both.items():
-        assert float(value) == pytest.approx(sum(float(terms[name]) for terms in alone) / 2, rel=1e-4)
 
 
 def test_images_of_several_sizes_make_a_batch() -> None:

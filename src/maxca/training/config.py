@@ -28,6 +28,7 @@ class Losses:
         folding: of the share of the volume that is turned inside out.
         overlap: of 1 minus the Dice of the labels. Labels are used in training alone.
         labels: at most so many labels take part in a step, drawn at random.
+        lattice: overlap is measured at every so-manieth voxel along each axis, others from step to step.
         consistency: of the mean squared distance, in voxels, by which the way there and back misses.
     """
 
@@ -39,6 +40,7 @@ class Losses:
     folding: float = 0.0
     overlap: float = 0.0
     labels: int = 24
+    lattice: int = 1
     consistency: float = 0.0
 
 

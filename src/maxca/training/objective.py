@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maxca.geometry.grid import Grid
+from maxca.geometry.warp import sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
 from maxca.losses.overlap import one_hot, soft_dice
 from maxca.losses.regularity import bending, diffusion, folding
 from maxca.losses.similarity import (
@@ -46,7 +47,7 @@ def objective(network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, c
     if losses.folding:
         terms["folding"] = losses.folding * folding(flow)
     if losses.overlap and "fixed_labels" in batch and "moving_labels" in batch:
-        terms["overlap"] = losses.overlap * (1 - _overlaps(batch, flow, losses.labels, chosen))
+        terms["overlap"] = losses.overlap * (1 - _overlaps(batch, flow, losses, chosen))
     if losses.consistency:
         back = network(batch["moving"], batch["fixed"]).flow
         terms["consistency"] = losses.consistency * compose(flow, back).square().sum(dim=1).mean()
@@ -74,15 +75,20 @@ def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, s
     return torch.stack([measure(one[None], mm) for one, mm in zip(flow, relative, strict=True)]).mean()
 
 
-def _overlaps(batch: Mapping[str, Tensor], flow: Tensor, most: int, chosen: int) -> Tensor:
+def _overlaps(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses, chosen: int) -> Tensor:
     each = zip(batch["fixed_labels"], batch["moving_labels"], flow, strict=True)
-    return torch.stack([_overlap(f[None], m[None], one[None], most, chosen) for f, m, one in each]).mean()
+    return torch.stack([_overlap(f[None], m[None], one[None], losses, chosen) for f, m, one in each]).mean()
 
 
-def _overlap(fixed: Tensor, moving: Tensor, flow: Tensor, most: int, chosen: int) -> Tensor:
+def _overlap(fixed: Tensor, moving: Tensor, flow: Tensor, losses: Losses, chosen: int) -> Tensor:
+    random = np.random.default_rng(chosen)
     names = sorted((set(fixed.unique().tolist()) & set(moving.unique().tolist())) - {0})
-    if len(names) > most:
-        names = np.random.default_rng(chosen).choice(names, most, replace=False).tolist()
+    if len(names) > losses.labels:
+        names = random.choice(names, losses.labels, replace=False).tolist()
     if not names:
         return flow.sum() * 0 + 1
-    return soft_dice(one_hot(fixed, names), warp(one_hot(moving, names), flow))
+    shape = fixed.shape[1:]
+    i, j, k = (slice(int(random.integers(min(losses.lattice, n))), None, losses.lattice) for n in shape)
+    moved = (voxel_coordinates(shape, flow.device) + flow)[..., i, j, k]
+    seen = sample_unit(one_hot(moving, names), transform_coordinates(unit_matrix(shape), moved), padding="zeros")
+    return soft_dice(one_hot(fixed[:, i, j, k], names), seen)

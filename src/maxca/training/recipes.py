@@ -51,8 +51,8 @@ def brain_t1() -> TrainingConfig:
     """T1-weighted brains at 2 mm, inter-subject, with labels; the flow is found at 4 mm."""
     return TrainingConfig(
         recipe="brain_t1",
-        network=NetworkConfig("corrxca", HALF | {"decoder_channels": 24}),
-        losses=Losses(window=343, image=1.0, diffusion=0.5, overlap=1.0, labels=32),
+        network=NetworkConfig("corrxca", dict(HALF)),
+        losses=Losses(window=343, image=0.3, diffusion=0.05, overlap=2.0, labels=64, lattice=2),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=3, scale=0.04, shift=2.0, bias=0.2, gamma=0.2, noise=0.02),
         spacing=(2.0, 2.0, 2.0),
