@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA := $(or $(MAXCA_DATA),../shared/data)
-METHODS ?= maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
+METHODS ?= maxca-balanced-auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
 THREADS ?= 2
 RESULTS := benchmarks/results
 

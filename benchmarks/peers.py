@@ -9,7 +9,8 @@ Settings, the same for every pair of a set:
   it starts again with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
 - syn: ``ants.registration(type_of_transform="SyN")`` with its defaults; one level where it refuses those (``cardiac``).
 - elastix: its default parameter maps, affine and then B-spline.
-- maxca: ``maxca register --effort fast|balanced|accurate`` on every set, with no other option.
+- maxca-EFFORT: ``maxca register --effort EFFORT --model none`` on every set, with no other option;
+  maxca-EFFORT-MODEL: the same with ``--model MODEL``, as in ``maxca-balanced-auto``.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ LABELS, FIELD = "labels.nii.gz", "field.nii.gz"
 def register_command(method: str, pair: Pair, threads: int) -> list[str]:
     """The command line that registers one pair from its raw files."""
     if method.startswith("maxca-"):
-        effort = method.removeprefix("maxca-")
-        options = ["--effort", effort, "--threads", str(threads), "-q", "--overwrite"]
+        effort, _, model = method.removeprefix("maxca-").partition("-")
+        options = ["--effort", effort, "--model", model or "none", "--threads", str(threads), "-q", "--overwrite"]
         files = ["-f", str(pair.fixed), "-m", str(pair.moving), "-o", str(pair.folder)]
         return [sys.executable, "-m", "maxca", "register", *files, *options]
     return [sys.executable, __file__, "register", method, *map(str, pair), str(threads)]
@@ -192,7 +193,16 @@ REGISTER: dict[str, Callable[[Pair, int], None]] = {
     "elastix": elastix_register,
 }
 WARP: dict[str, Callable[[Pair, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
-METHODS = ("maxca-fast", "maxca-balanced", "maxca-accurate", *REGISTER)
+EFFORTS = ("fast", "balanced", "accurate")
+METHODS = (*(f"maxca-{effort}" for effort in EFFORTS), *REGISTER)
+
+
+def known(method: str) -> bool:
+    """Whether this is a method: one of ``METHODS``, or one of ours with a model behind it."""
+    ours, effort, model = (*method.split("-", 2), "", "")[:3]
+    return method in METHODS or (ours == "maxca" and effort in EFFORTS and bool(model))
+
+
 PACKAGES = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}
 
 

@@ -93,8 +93,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def method_names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := [name for name in names if name not in peers.METHODS]:
-        raise argparse.ArgumentTypeError(f"unknown method {unknown[0]}; choose of {', '.join(peers.METHODS)}")
+    if unknown := [name for name in names if not peers.known(name)]:
+        raise argparse.ArgumentTypeError(
+            f"unknown method {unknown[0]}; choose of {', '.join(peers.METHODS)} and maxca-EFFORT-MODEL"
+        )
     return names
 
 

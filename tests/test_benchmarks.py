@@ -39,6 +39,7 @@ def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_method_is_refused() -> None:
     assert versus_peers.method_names("maxca-fast,greedy") == ["maxca-fast", "greedy"]
+    assert versus_peers.method_names("maxca-fast-auto,maxca-balanced-cardiac-cine")[1] == "maxca-balanced-cardiac-cine"
     with pytest.raises(argparse.ArgumentTypeError, match="unknown method demons; choose of maxca-fast"):
         versus_peers.method_names("greedy,demons")
 
@@ -97,8 +98,9 @@ def test_a_failed_process_gives_its_last_line() -> None:
 def test_ours_is_timed_through_the_command_line_and_all_get_the_same_threads() -> None:
     pair = peers.Pair("brain", Path("f.nii.gz"), Path("m.nii.gz"), Path("out"))
     command = peers.register_command("maxca-balanced", pair, 2)
-    files, options = ["-f", "f.nii.gz", "-m", "m.nii.gz", "-o", "out"], ["--effort", "balanced", "--threads", "2"]
-    assert command[1:] == ["-m", "maxca", "register", *files, *options, "-q", "--overwrite"]
+    files, options = ["-f", "f.nii.gz", "-m", "m.nii.gz", "-o", "out"], ["--effort", "balanced", "--model", "none"]
+    assert command[1:] == ["-m", "maxca", "register", *files, *options, "--threads", "2", "-q", "--overwrite"]
+    assert "cardiac-cine" in peers.register_command("maxca-balanced-cardiac-cine", pair, 2)
     assert peers.register_command("greedy", pair, 2)[2:] == ["register", "greedy", *map(str, pair), "2"]
     limits = peers.environment(2)
     assert limits["OMP_NUM_THREADS"] == limits["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "2"

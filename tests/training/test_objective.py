@@ -40,8 +40,9 @@ def test_overlap_on_a_lattice_is_nearly_that_of_all_voxels(tmp_path: Path) -> No
         return Prediction(flow)
 
     whole = objective(network, batch, losses)["overlap"]
-    some = [objective(network, batch, replace(losses, lattice=2), chosen)["overlap"] for chosen in range(20)]
+    some = [objective(network, batch, replace(losses, lattice=2), chosen)["overlap"] for chosen in range(60)]
     assert len({float(one.detach()) for one in some}) > 4, "other voxels from step to step"
     assert float(torch.stack(some).mean().detach()) == pytest.approx(float(whole.detach()), rel=0.05)
-    torch.stack(some).sum().backward()
-    assert (flow.grad.abs().sum(dim=1)[batch["fixed_labels"] == 1] > 0).float().mean() > 0.3
+    reached = [torch.autograd.grad(term, flow)[0].abs().sum(dim=1) > 0 for term in (whole, torch.stack(some).sum())]
+    assert reached[0].sum() > 1000
+    assert (reached[0] & reached[1]).sum() > 0.99 * reached[0].sum(), "in the end every voxel has its say"
