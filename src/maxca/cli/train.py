@@ -27,7 +27,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     init: Annotated[
-        Path | None, typer.Option("--init", help="Start from this model instead of random weights.", show_default=False)
+        str | None,
+        typer.Option(
+            "--init",
+            help="Start from a model, a file or one that maxca models list knows, instead of random weights.",
+            show_default=False,
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Instead of the steps of the recipe.", show_default=False)

@@ -15,6 +15,7 @@ from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
 from maxca.training.run import Run, read_about, start_run
+from maxca.zoo.find import find_model
 from maxca.zoo.models import load_model
 
 
@@ -43,7 +44,7 @@ def train_in(
         data: a folder that ``maxca prepare`` made; a recipe that makes images up needs none.
         folder: of the run.
         resume: go on with the run that is there; what it was started with holds, whatever the recipe says today.
-        init: a model to start from.
+        init: a model to start from: a file, or the name of one that comes along.
         steps: in place of those of the recipe.
         seed: likewise.
         batch: likewise; pairs in a step, over all processes.
@@ -117,7 +118,7 @@ def check_spacing(config: TrainingConfig, data: Prepared) -> None:
 
 
 def _weights(init: str | Path, config: TrainingConfig) -> dict[str, Tensor]:
-    model = load_model(init)
+    model = load_model(find_model(init))
     theirs: dict[str, Any] = model.config.as_plain()
     if theirs != config.network.as_plain():
         raise MaxcaError(f"{init}: is a {theirs}, and the recipe {config.recipe} trains a {config.network.as_plain()}")
