@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA := $(or $(MAXCA_DATA),../shared/data)
-METHODS ?= maxca-balanced-auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
+METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
 THREADS ?= 2
-RESULTS := benchmarks/results
 
 .PHONY: demo test lint bench clean
 
@@ -22,13 +21,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench
-	mkdir -p $(RESULTS)
-	$(BIN)/python benchmarks/versus_peers.py --set brain --group inter --pairs $(DATA)/oasis/pairs_val.csv \
-		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/brain.csv --figure $(RESULTS)/brain.png
-	$(BIN)/python benchmarks/versus_peers.py --set cardiac --pairs $(DATA)/acdc/pairs_val.csv \
-		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/cardiac.csv --figure $(RESULTS)/cardiac.png
-	$(BIN)/python benchmarks/versus_peers.py --set hippocampus --pairs $(DATA)/hippocampus/pairs_val.csv \
-		--methods $(METHODS) --threads $(THREADS) -o $(RESULTS)/hippocampus.csv --figure $(RESULTS)/hippocampus.png
+	$(BIN)/python benchmarks/versus_peers.py $(DATA) --methods $(METHODS) --threads $(THREADS)
 
 clean:
 	rm -rf $(VENV) demo-output

@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from maxca.geometry import Affine, Chain, DenseField, Grid
-from maxca.metrics import dice, folding, hd95, inverse_consistency, surface_distances, tre
+from maxca.metrics import dice, folding, hd95, inverse_consistency, mean_surface_distance, surface_distances, tre
 
 SPACING = (1.0, 1.5, 2.5)
 
@@ -93,6 +93,8 @@ def test_hd95_of_a_shifted_box_is_the_shift_in_mm() -> None:
     assert hd95(a, a, SPACING) == {3: 0.0}
     assert hd95(a, b, SPACING) == {3: 5.0}
     assert hd95(a, np.zeros_like(a), SPACING) == {}
+    assert mean_surface_distance(a, a, SPACING) == {3: 0.0}
+    assert 0 < mean_surface_distance(a, b, SPACING)[3] < 5.0
 
 
 def test_the_surface_of_a_two_dimensional_region_is_its_outline() -> None:
@@ -142,7 +144,7 @@ def test_a_reflection_is_all_folded_and_a_translation_is_not(shape: tuple[int, i
     assert mirror.nonpositive_percent == 100
     shift = np.eye(4)
     shift[:3, 3] = (20, -3, 5)
-    assert folding(Chain((Affine(shift),)), where) == (0, 0, 0)
+    assert folding(Chain((Affine(shift),)), where) == (0, 0, 0, 0)
 
 
 def test_folding_of_one_row_that_jumps_over_the_next() -> None:
@@ -156,6 +158,8 @@ def test_folding_of_one_row_that_jumps_over_the_next() -> None:
     assert got.nonpositive_percent == 0
     expected = np.std(np.log([0.25, 1.75] + [1] * 10))
     assert got.sd_log_jacobian == pytest.approx(expected, rel=1e-4)
+    learn2reg = np.std(np.log(np.array([0.25, 1.75] + [1] * 10) + 3))
+    assert got.sd_log_jacobian_plus_3 == pytest.approx(learn2reg, rel=1e-4)
 
 
 def test_only_the_mask_counts() -> None:
@@ -165,7 +169,7 @@ def test_only_the_mask_counts() -> None:
     chain = Chain((DenseField(displacement, where),))
     mask = np.zeros(where.shape, np.uint8)
     mask[8:] = 1
-    assert folding(chain, where, mask) == (0, 0, 0)
+    assert folding(chain, where, mask) == (0, 0, 0, 0)
     mask[4:6] = 1
     assert folding(chain, where, mask).ndv_percent == pytest.approx(100 * 0.5 / 6, rel=1e-4)
     for bad in (np.zeros(where.shape), np.ones((2, 2, 2))):

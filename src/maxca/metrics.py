@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from maxca.geometry import Chain, Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
@@ -22,6 +23,7 @@ class Folding(NamedTuple):
     ndv_percent: float
     nonpositive_percent: float
     sd_log_jacobian: float
+    sd_log_jacobian_plus_3: float
 
 
 def dice(a: np.ndarray, b: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
@@ -71,6 +73,23 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) ->
         ValueError: as for ``dice``.
     """
     return {label: float(np.percentile(d, 95)) for label, d in surface_distances(a, b, spacing).items()}
+
+
+def mean_surface_distance(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, float]:
+    """Mean symmetric surface distance of each label present in both maps, in mm; both directions together.
+
+    Args:
+        a: (I, J, K) whole numbers, 0 is background.
+        b: the same shape.
+        spacing: (3,) mm per voxel along i, j, k.
+
+    Returns:
+        Label → mm.
+
+    Raises:
+        ValueError: as for ``dice``.
+    """
+    return {label: float(d.mean()) for label, d in surface_distances(a, b, spacing).items()}
 
 
 def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, np.ndarray]:
@@ -144,8 +163,8 @@ def folding(chain: Chain, grid: Grid, mask: np.ndarray | None = None) -> Folding
       IJCV 2024.
     - ``nonpositive_percent``: voxels of the mask whose determinant, by central differences, is ≤ 0. It overlooks folds;
       it is here because papers report it.
-    - ``sd_log_jacobian``: standard deviation over the mask of ln(max(determinant, 1e-9)). Not the Learn2Reg variant,
-      which adds 3 to the determinant first and is several times smaller.
+    - ``sd_log_jacobian``: standard deviation over the mask of ln(max(determinant, 1e-9)).
+    - ``sd_log_jacobian_plus_3``: the Learn2Reg variant, of ln(max(determinant + 3, 1e-9)): several times smaller.
 
     Args:
         chain: fixed world points to moving world points; a single field is ``Chain((field,))``.
@@ -153,7 +172,7 @@ def folding(chain: Chain, grid: Grid, mask: np.ndarray | None = None) -> Folding
         mask: (I, J, K) on ``grid``; everything by default.
 
     Returns:
-        The three numbers.
+        The four numbers.
 
     Raises:
         ValueError: when the mask has another shape or is empty.
@@ -170,8 +189,13 @@ def folding(chain: Chain, grid: Grid, mask: np.ndarray | None = None) -> Folding
     return Folding(
         ndv_percent=100 * float(mirrored.mean()),
         nonpositive_percent=100 * float((determinant <= 0).double().mean()),
-        sd_log_jacobian=float(determinant.clamp(min=SMALLEST_DETERMINANT).log().std(correction=0)),
+        sd_log_jacobian=_sd_log(determinant),
+        sd_log_jacobian_plus_3=_sd_log(determinant + 3),
     )
+
+
+def _sd_log(determinant: Tensor) -> float:
+    return float(determinant.clamp(min=SMALLEST_DETERMINANT).log().std(correction=0))
 
 
 def _label_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

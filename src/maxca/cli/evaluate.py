@@ -1,0 +1,149 @@
+"""``maxca evaluate``: a list of pairs in, a table of scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maxca.cli.options import MACHINE, Quiet
+from maxca.cli.terminal import progress_bar, report
+
+EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
+WHICH = "What is compared"
+
+
+def evaluate(
+    pairs: Annotated[
+        Path,
+        typer.Option(
+            "--pairs",
+            help="CSV or JSON list with the columns fixed, moving and, for scores, fixed_labels, moving_labels, "
+            "fixed_points, moving_points, fixed_mask, group.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="CSV, a row for each pair and method; what is there is kept.", show_default=False
+        ),
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=WHICH,
+            help="Of maxca-fast, maxca-balanced, maxca-accurate, greedy, syn, elastix and unmoved, with commas; "
+            "maxca-balanced+auto asks a model, greedy@2 smooths by 2 mm.",
+        ),
+    ] = "maxca-balanced",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            rich_help_panel=WHICH,
+            help="Ours also with this model, as for register; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    smoothness: Annotated[
+        str | None,
+        typer.Option(
+            "--smoothness",
+            rich_help_panel=WHICH,
+            help="Each method at each of these mm: 1,2,4.",
+            show_default=False,
+        ),
+    ] = None,
+    transforms: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--transforms",
+            rich_help_panel=WHICH,
+            help="Also the transforms in this folder, named by the number of the pair from 0 (7.h5) or by its images "
+            "(FIXED_MOVING.nii.gz): ITK's, ANTs', greedy's, or voxel displacements as in Learn2Reg; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="The method the others are compared with; by default the first.", show_default=False),
+    ] = None,
+    figure: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--figure",
+            help="PNG or SVG; its name says what of: …labels, …folding, or else Dice against time; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of this set of pairs, for the table.", show_default=False)] = None,
+    group: Annotated[str | None, typer.Option(help="Only pairs of this group.", show_default=False)] = None,
+    pair: Annotated[
+        list[int] | None, typer.Option("--pair", min=0, help="Only this pair, from 0; repeatable.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs.", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(min=1, rich_help_panel=MACHINE, help="Of each registration.")] = 2,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=1, rich_help_panel=MACHINE, help="Registrations at once; above 1, times say little."
+        ),
+    ] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Judge registrations on a list of pairs: Dice, surface distances, landmarks, folding, time and memory.
+
+    Beside results.csv stand results-labels.csv, a row for each label, and results.md, the summary: mean, deviation and
+    95 % interval, and paired tests against one method. Interrupted, the same command goes on where it was.
+    """
+    from maxca.evaluate.methods import GIVEN, Method, crossed, parse
+    from maxca.evaluate.rows import LABEL_COLUMNS, label_file, read_rows
+    from maxca.evaluate.run import evaluate as run
+
+    plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
+    chosen = crossed(plain, model or [], _numbers(smoothness))
+    chosen += [Method(GIVEN, folder=folder) for folder in transforms or []]
+    for path in figure or []:
+        if path.suffix.lower() not in (".png", ".svg"):
+            raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
+    with progress_bar(quiet=quiet) as progress:
+        added = run(
+            pairs,
+            out,
+            chosen,
+            name=name,
+            group=group,
+            only=tuple(pair or ()),
+            limit=limit,
+            threads=threads,
+            jobs=jobs,
+            progress=progress,
+        )
+    # Only now, when no process is left to start, is anything large imported.
+    from maxca.evaluate import figures
+    from maxca.evaluate.summary import markdown
+    from maxca.io.atomic import atomic_path
+
+    rows = read_rows(out)
+    table = markdown(rows, against)
+    with atomic_path(out.with_suffix(".md")) as unfinished:
+        unfinished.write_text(table, encoding="utf-8")
+    for path in figure or []:
+        if path.stem.endswith("labels"):
+            figures.by_label(read_rows(label_file(out), LABEL_COLUMNS), path)
+        elif path.stem.endswith("folding"):
+            figures.against_folding(rows, path)
+        else:
+            figures.against_time(rows, path)
+    report(table, quiet=quiet)
+    failed = sum(bool(row["error"]) for row in rows)
+    report(f"{out}: {added} rows added, {len(rows)} in all" + (f", {failed} failed" if failed else ""), quiet=quiet)
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(word) for word in (text or "").split(",") if word.strip()]
+    except ValueError as error:
+        raise typer.BadParameter(f"--smoothness {text}: give millimetres with commas between, such as 1,2,4") from error

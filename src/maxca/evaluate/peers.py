@@ -1,0 +1,200 @@
+"""The registration tools beside ours, each as it is commonly run, in a process of its own.
+
+    python -m maxca.evaluate.peers TOOL FIXED MOVING FOLDER THREADS [SMOOTHNESS]    # raw pair to transform files
+
+Settings depend on the fixed image alone, see ``kind_of``:
+
+- greedy: ``-a`` with NCC, then the deformable stage. Where it refuses a pyramid on a stack of few slices, it starts
+  again with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
+- syn: ``ants.registration(type_of_transform="SyN")`` with its defaults; one level where it refuses those (few slices).
+- elastix: its default parameter maps, affine and then B-spline.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+THICK = 3.0  # times the smallest spacing: slices this thick are a stack, not a volume
+SMALL = 250_000  # voxels
+
+
+class Pair(NamedTuple):
+    """What a tool gets."""
+
+    fixed: Path
+    moving: Path
+    folder: Path
+    smoothness: float | None = None
+
+
+class Greedy(NamedTuple):
+    """Options of its two stages; the sigma of the update comes between them."""
+
+    affine: str
+    deformable: str
+    sigma: float
+    last: str
+
+
+# In the order in which they are tried.
+GREEDY = {
+    "volume": [Greedy("-m NCC 4x4x4 -n 100x50x10", "-m NCC 4x4x4 -n 100x50x20", 1.6, "0.5mm -e 0.5")],
+    "stack": [
+        Greedy("-m NCC 4x4x1 -n 100x50", "-m NCC 4x4x1 -n 100x50", 4.0, "1.5mm"),
+        Greedy("-m NCC 4x4x1 -n 100", "-m NCC 4x4x1 -n 100", 4.0, "1.5mm"),
+    ],
+    "small": [Greedy("-m NCC 2x2x2 -n 100x60", "-m NCC 2x2x2 -n 100x60", 1.6, "0.5mm")],
+}
+ANTS_ONE_LEVEL: dict[str, tuple[int, ...]] = {
+    "aff_iterations": (2100,),
+    "aff_shrink_factors": (1,),
+    "aff_smoothing_sigmas": (0,),
+    "reg_iterations": (40,),
+}
+LABELS, FIELD = "labels.nii.gz", "field.nii.gz"
+
+
+def kind_of(fixed: Path) -> str:
+    """``"stack"`` of thick slices, ``"small"``, or ``"volume"``."""
+    from maxca.io.images import read
+
+    grid = read(fixed).grid
+    if grid.spacing.max() > THICK * grid.spacing.min():
+        return "stack"
+    i, j, k = grid.shape
+    return "small" if i * j * k < SMALL else "volume"
+
+
+def greedy_register(pair: Pair, threads: int) -> None:
+    """Leave ``aff.mat`` and ``warp.nii.gz``."""
+    images = f"-i {pair.fixed} {pair.moving}"
+
+    def attempt(how: Greedy) -> None:
+        sigma = how.sigma if pair.smoothness is None else pair.smoothness
+        greedy(f"-d 3 -threads {threads} -a {images} {how.affine} -ia-image-centers -o {pair.folder}/aff.mat")
+        deformable = f"{how.deformable} -s {sigma:g}mm {how.last}"
+        greedy(f"-d 3 -threads {threads} {images} -it {pair.folder}/aff.mat {deformable} -o {pair.folder}/warp.nii.gz")
+
+    first_that_runs([partial(attempt, how) for how in GREEDY[kind_of(pair.fixed)]])
+
+
+def greedy_warp(pair: Pair, labels: Path) -> None:
+    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    transforms = f"-r {pair.folder}/warp.nii.gz {pair.folder}/aff.mat"
+    greedy(f"-d 3 -rf {pair.fixed} -ri NN -rm {labels} {pair.folder / LABELS} {transforms}")
+
+
+def greedy(command: str) -> None:
+    """Run greedy in this process."""
+    from picsl_greedy import Greedy3D
+
+    Greedy3D().execute(command)
+
+
+def syn_register(pair: Pair, threads: int) -> None:
+    """Leave ``syn_1Warp.nii.gz`` and ``syn_0GenericAffine.mat``."""
+    import ants
+
+    fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(pair.moving))
+    smooth = {} if pair.smoothness is None else {"flow_sigma": pair.smoothness}
+
+    def attempt(options: dict[str, tuple[int, ...]]) -> None:
+        prefix = str(pair.folder / "syn_")
+        ants.registration(fixed, moving, type_of_transform="SyN", outprefix=prefix, **smooth, **options)
+        if not (pair.folder / "syn_1Warp.nii.gz").is_file():
+            raise RuntimeError("antsRegistration wrote no warp")
+
+    settings = [{}, ANTS_ONE_LEVEL] if kind_of(pair.fixed) == "stack" else [{}]
+    first_that_runs([partial(attempt, options) for options in settings])
+
+
+def syn_warp(pair: Pair, labels: Path) -> None:
+    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    import ants
+
+    transforms = [str(pair.folder / name) for name in ("syn_1Warp.nii.gz", "syn_0GenericAffine.mat")]
+    fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(labels))
+    ants.image_write(
+        ants.apply_transforms(fixed, moving, transforms, interpolator="nearestNeighbor"), str(pair.folder / LABELS)
+    )
+
+
+def elastix_register(pair: Pair, threads: int) -> None:
+    """Leave ``elastix.0.txt`` and ``elastix.1.txt``."""
+    import itk
+
+    parameters = itk.ParameterObject.New()
+    for stage in ("affine", "bspline"):
+        settings = parameters.GetDefaultParameterMap(stage)
+        if stage == "bspline" and pair.smoothness is not None:
+            settings["FinalGridSpacingInPhysicalUnits"] = (f"{pair.smoothness:g}",)
+        parameters.AddParameterMap(settings)
+    fixed, moving = read_itk(pair.fixed), read_itk(pair.moving)
+    # The environment sets the number of threads: asked for here, itk-elastix 0.25.4 crashes in the B-spline stage.
+    _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
+    for number in range(found.GetNumberOfParameterMaps()):
+        # A static method: called on the object itself it gets an argument too many.
+        type(found).WriteParameterFile(found.GetParameterMap(number), str(pair.folder / f"elastix.{number}.txt"))
+
+
+def elastix_warp(pair: Pair, labels: Path) -> None:
+    """Leave the moving labels on the fixed grid in ``LABELS``, and the whole map in ``FIELD``."""
+    import itk
+
+    parameters = itk.ParameterObject.New()
+    for file in sorted(pair.folder.glob("elastix.?.txt")):
+        parameters.AddParameterFile(str(file))
+    for number in range(parameters.GetNumberOfParameterMaps()):
+        parameters.SetParameter(number, "FinalBSplineInterpolationOrder", "0")
+    transformix = itk.TransformixFilter.New(read_itk(labels), transform_parameter_object=parameters)
+    transformix.SetComputeDeformationField(True)
+    transformix.SetOutputDirectory(str(pair.folder))  # else it leaves files in the working directory
+    transformix.UpdateLargestPossibleRegion()
+    itk.imwrite(transformix.GetOutput(), str(pair.folder / LABELS))
+    itk.imwrite(transformix.GetOutputDeformationField(), str(pair.folder / FIELD))
+
+
+def first_that_runs(attempts: Sequence[Callable[[], None]]) -> None:
+    """Run the first, or the next when the tool refuses; the time of a refusal counts."""
+    for attempt in attempts[:-1]:
+        try:
+            return attempt()
+        except RuntimeError as refusal:
+            print(refusal, file=sys.stderr)
+    attempts[-1]()
+
+
+def read_itk(path: Path) -> Any:
+    """An image as elastix takes it."""
+    import itk
+
+    return itk.imread(str(path), itk.F)
+
+
+REGISTER: dict[str, Callable[[Pair, int], None]] = {
+    "greedy": greedy_register,
+    "syn": syn_register,
+    "elastix": elastix_register,
+}
+WARP: dict[str, Callable[[Pair, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
+# Which files hold the map, the first of which meets the fixed point first.
+PARTS = {
+    "greedy": ("warp.nii.gz", "aff.mat"),
+    "syn": ("syn_1Warp.nii.gz", "syn_0GenericAffine.mat"),
+    "elastix": (FIELD,),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Register one pair; see the head of this file."""
+    tool, fixed, moving, folder, threads, *smoothness = arguments
+    pair = Pair(Path(fixed), Path(moving), Path(folder), float(smoothness[0]) if smoothness else None)
+    REGISTER[tool](pair, int(threads))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

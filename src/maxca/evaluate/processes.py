@@ -1,0 +1,49 @@
+"""What a process took, by the kernel's own books."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Usage(NamedTuple):
+    """What a process took and left.
+
+    Args:
+        seconds: from its start to its end, start-up of Python included.
+        peak_mb: most memory it held.
+        output: what it printed.
+        error: its last line on stderr if it failed, else empty.
+    """
+
+    seconds: float
+    peak_mb: float
+    output: str
+    error: str
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
+    """Run a process to its end; it ends with this one."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=dict(environment))
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        error = _last_line(err.read()) or f"exit status {process.returncode}" if process.returncode else ""
+        return Usage(seconds, used.ru_maxrss / 1024, out.read(), error)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,87 @@
+"""The rows of an evaluation: one for each pair and method, and one for each label of these; written as they come."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maxca.errors import MaxcaError
+from maxca.io.atomic import atomic_path
+
+Row = dict[str, str]
+SCORES = (
+    *("dice", "dice_before", "hd95_mm", "msd_mm", "tre_mm", "tre_before_mm"),
+    *("ndv_percent", "nonpositive_percent", "sdlogj", "sdlogj_learn2reg", "deformation_mm", "inverse_error_mm"),
+)
+KEY = ("set", "pair", "method")
+COLUMNS = (*KEY, "fixed", "moving", "group", *SCORES, "seconds", "peak_mb", "threads", "versions", "error")
+LABEL_COLUMNS = (*KEY, "label", "dice", "hd95_mm", "msd_mm")
+
+
+def label_file(path: Path) -> Path:
+    """Where the rows of single labels go: beside the others."""
+    return path.with_name(f"{path.stem}-labels.csv")
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells a row from others."""
+    return tuple(str(row[name]) for name in KEY)
+
+
+def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
+    """The rows that are there; a line that was cut off is left out.
+
+    Raises:
+        MaxcaError: for a file of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MaxcaError(f"{path}: not a CSV file: {error}") from error
+    if rows and not set(columns) <= set(rows[0]):
+        missing = ", ".join(sorted(set(columns) - set(rows[0])))
+        raise MaxcaError(f"{path}: is no table of maxca evaluate, it lacks {missing}; name another file")
+    return [row for row in rows if None not in row and None not in row.values()]
+
+
+def append(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
+    """Add rows to a file, after a line that was cut off if there is one."""
+    torn = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    is_new = not path.is_file() or not path.stat().st_size
+    with path.open("a", newline="", encoding="utf-8") as file:
+        if torn:
+            file.write("\n")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _rounded(row.get(name, "")) for name in columns})
+
+
+def keep_labels(path: Path, done: Collection[tuple[str, ...]]) -> None:
+    """Forget the labels of rows that were not finished: they will come again."""
+    rows = read_rows(label_file(path), LABEL_COLUMNS)
+    kept = [row for row in rows if key(row) in done]
+    if len(kept) < len(rows):
+        with atomic_path(label_file(path)) as unfinished:
+            append(unfinished, kept, LABEL_COLUMNS)
+
+
+def numbers(rows: Iterable[Row], column: str) -> list[float]:
+    """The numbers of a column, in rows that have one."""
+    return [float(row[column]) for row in rows if row[column] not in ("", "nan")]
+
+
+def names(rows: Iterable[Row], column: str) -> list[str]:
+    """The different entries of a column, in order."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _rounded(value: object) -> object:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

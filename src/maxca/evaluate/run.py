@@ -1,0 +1,153 @@
+"""Runs what is missing of an evaluation: every method on every pair, a row at a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from maxca.errors import MaxcaError
+from maxca.evaluate import methods as ways
+from maxca.evaluate.methods import Job, Method
+from maxca.evaluate.processes import run
+from maxca.evaluate.rows import LABEL_COLUMNS, append, keep_labels, key, label_file, read_rows
+from maxca.io.pairs import Pair, read_pairs
+
+Progress = Callable[[str, float], None]
+
+
+def evaluate(
+    pairs: str | Path,
+    out: str | Path,
+    methods: Sequence[Method],
+    *,
+    name: str | None = None,
+    group: str | None = None,
+    only: Sequence[int] = (),
+    limit: int | None = None,
+    threads: int = 2,
+    jobs: int = 1,
+    progress: Progress = lambda _stage, _share: None,
+) -> int:
+    """Judge methods on pairs; rows that are there are not done again.
+
+    Methods take turns pair by pair, so that a slow hour of the machine hits them all. A registration starts from the
+    raw pair in a fresh process, whose wall time (start-up, reading, affine and writing included) and peak memory are
+    counted; warping labels and scoring come after, outside the timing.
+
+    Args:
+        pairs: the list, see ``io.pairs``.
+        out: a CSV file; the rows of single labels go beside it, into ``…-labels.csv``.
+        methods: what to judge.
+        name: of the set of pairs, for the rows; by default that of the folder of the list.
+        group: only pairs of this group.
+        only: only the pairs with these numbers, from 0.
+        limit: at most so many pairs.
+        threads: of each process.
+        jobs: pairs at once; above 1, times say nothing about a single registration.
+        progress: called with what was done and the share of the work.
+
+    Returns:
+        How many rows were added.
+
+    Raises:
+        MaxcaError: for lists, files or methods that cannot be used. A registration that fails is a row.
+    """
+    source, out = Path(pairs), Path(out)
+    chosen = [
+        (number, pair)
+        for number, pair in enumerate(read_pairs(source))
+        if (group is None or pair.group == group) and (not only or number in only)
+    ][:limit]
+    if not chosen:
+        raise MaxcaError(f"{source}: no pair is left to evaluate; check --group and --pair")
+    if not out.parent.is_dir():
+        raise MaxcaError(f"{out.parent}: no such folder")
+    name = name or source.resolve().parent.name
+    for method in methods:
+        if method.folder is not None:
+            for number, pair in chosen:
+                ways.given_transform(method.folder, number, pair.fixed, pair.moving)
+    done = {key(row) for row in read_rows(out)}
+    keep_labels(out, done)
+    wanted = [
+        (method, number, pair)
+        for number, pair in chosen
+        for method in methods
+        if (name, str(number), method.name) not in done
+    ]
+    lock, finished = threading.Lock(), 0
+
+    def measured(method: Method, number: int, pair: Pair) -> None:
+        nonlocal finished
+        row, labels = measure(method, number, pair, name, source, threads)
+        with lock:
+            append(label_file(out), labels, LABEL_COLUMNS)
+            append(out, [row])
+            finished += 1
+            outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
+            progress(f"{name} {number} {method.name}: {outcome}", finished / len(wanted))
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        futures = [pool.submit(measured, *task) for task in wanted]
+        try:
+            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in ended:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return finished
+
+
+def measure(
+    method: Method, number: int, pair: Pair, name: str, source: Path, threads: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Register and score one pair by one method: its row, and those of its labels. A failure is a row too."""
+    root = source.resolve().parent
+    row: dict[str, Any] = {
+        "set": name,
+        "pair": number,
+        "method": method.name,
+        "fixed": _below(pair.fixed, root),
+        "moving": _below(pair.moving, root),
+        "group": pair.group,
+        "threads": threads,
+        "versions": method.versions,
+        "error": "",
+    }
+    environment = ways.environment(threads)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "out"
+        folder.mkdir()
+        command = ways.command(method, Job(number, pair.fixed, pair.moving, folder, threads))
+        if command:
+            usage = run(command, environment)
+            row |= {"seconds": usage.seconds, "peak_mb": usage.peak_mb}
+            if usage.error:
+                return row | {"error": usage.error}, []
+        files = {f.name: str(path) for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
+        task: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
+        if method.folder is not None:
+            task["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
+        judged = run([sys.executable, "-m", "maxca.evaluate.scores", json.dumps(task)], environment)
+    if judged.error:
+        return row | {"error": judged.error}, []
+    scores = json.loads(judged.output.splitlines()[-1])
+    labels = [
+        {"set": name, "pair": number, "method": method.name, "label": label}
+        | dict(zip(LABEL_COLUMNS[4:], values, strict=True))
+        for label, values in scores.pop("labels", {}).items()
+    ]
+    return row | scores, labels
+
+
+def _below(path: Path, root: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

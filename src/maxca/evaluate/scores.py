@@ -1,0 +1,150 @@
+"""Scores one registration, in a process of its own: what was left in a folder, judged like every other.
+
+    python -m maxca.evaluate.scores '{"tool": …, "folder": …, "transform": …, "pair": {…}}'    # prints JSON
+
+Dice and surface distances from labels warped by nearest neighbour, for the other tools by themselves; the folding of
+the *total* map, deformable and affine part together, on the fixed grid, where the mask is, or else where the fixed
+image is brighter than its background.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maxca import metrics
+from maxca.data.preprocess import FAINT, normalise
+from maxca.evaluate.peers import LABELS, PARTS, WARP, Pair
+from maxca.geometry import Chain, Grid
+from maxca.inputs import Side, read_side
+from maxca.io.itk import read_transform
+from maxca.io.learn2reg import read_voxel_displacement
+from maxca.metrics import mean_surface_distance
+from maxca.resampling import resample
+
+POINTS = 100_000  # at which a map and its inverse are compared
+
+
+def score(task: dict[str, Any]) -> dict[str, Any]:
+    """The scores of one registration.
+
+    Args:
+        task: ``tool``; ``folder`` it left its files in; ``transform``, a file, for those that were given; ``pair``: the
+            files of the pair by column.
+
+    Returns:
+        One number for each score that the pair's files allow, and ``labels``: label → Dice, HD95 and mean surface
+        distance in mm.
+    """
+    files = {name: Path(path) for name, path in task["pair"].items()}
+    sides = {
+        which: read_side(
+            which,
+            files[which],
+            files.get(f"{which}_mask"),
+            files.get(f"{which}_labels"),
+            files.get(f"{which}_points"),
+        )
+        for which in ("fixed", "moving")
+    }
+    fixed, moving = sides["fixed"], sides["moving"]
+    grid = fixed.image.grid
+    chain, inverse = maps(task["tool"], Path(task["folder"]), task.get("transform"), grid, moving.image.grid)
+    inside = content(fixed)
+    folds = metrics.folding(chain, grid, inside)
+    scores: dict[str, Any] = {
+        "ndv_percent": folds.ndv_percent,
+        "nonpositive_percent": folds.nonpositive_percent,
+        "sdlogj": folds.sd_log_jacobian,
+        "sdlogj_learn2reg": folds.sd_log_jacobian_plus_3,
+        "deformation_mm": deformation(chain, grid, inside),
+    }
+    if inverse is not None:
+        voxels = np.argwhere(inside)
+        points = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
+        scores["inverse_error_mm"] = float(metrics.inverse_consistency(chain, inverse, points).mean())
+    if fixed.labels is not None and moving.labels is not None:
+        warped = warped_labels(task, files, moving, chain, grid)
+        before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest").data
+        dice, hd95 = metrics.dice(fixed.labels, warped), metrics.hd95(fixed.labels, warped, grid.spacing)
+        msd = mean_surface_distance(fixed.labels, warped, grid.spacing)
+        scores |= {
+            "dice": mean(dice),
+            "dice_before": mean(metrics.dice(fixed.labels, before)),
+            "hd95_mm": mean(hd95),
+            "msd_mm": mean(msd),
+            "labels": {name: [dice[name], hd95[name], msd[name]] for name in dice},
+        }
+    if fixed.points is not None and moving.points is not None:
+        pair = fixed.points.coordinates, moving.points.coordinates
+        scores["tre_mm"] = float(metrics.tre(*pair, chain).mean())
+        scores["tre_before_mm"] = float(metrics.tre(*pair, Chain()).mean())
+    return scores
+
+
+def maps(tool: str, folder: Path, given: str | None, fixed: Grid, moving: Grid) -> tuple[Chain, Chain | None]:
+    """Fixed world points → moving world points, as a tool left it, and back where it left that too."""
+    if given is not None:
+        return read_given(Path(given), fixed, moving), None
+    if tool in PARTS:
+        return Chain(tuple(step for name in PARTS[tool] for step in read_transform(folder / name).steps)), None
+    if tool.startswith("maxca-"):
+        return read_transform(folder / "transform.h5"), read_transform(folder / "inverse_transform.h5")
+    return Chain(), Chain()
+
+
+def read_given(path: Path, fixed: Grid, moving: Grid) -> Chain:
+    """A transform that somebody made: what ITK, ANTs and greedy write, or displacements in voxels as in Learn2Reg."""
+    voxels = read_voxel_displacement(path, fixed, moving)
+    return read_transform(path) if voxels is None else Chain((voxels,))
+
+
+def warped_labels(task: dict[str, Any], files: dict[str, Path], moving: Side, chain: Chain, grid: Grid) -> np.ndarray:
+    """The moving labels on the fixed grid, by nearest neighbour."""
+    assert moving.labels is not None
+    if task["tool"] in WARP and task.get("transform") is None:
+        from maxca.io.images import read
+
+        folder = Path(task["folder"])
+        WARP[task["tool"]](Pair(files["fixed"], files["moving"], folder), files["moving_labels"])
+        return np.rint(read(folder / LABELS).data).astype(np.int32)
+    return resample(replace(moving.image, data=moving.labels), grid, chain, "nearest").data
+
+
+def content(fixed: Side) -> np.ndarray:
+    """(I, J, K) bool: the mask, or what is brighter than the background."""
+    if fixed.mask is not None:
+        return np.asarray(fixed.mask) > 0
+    inside = normalise(torch.as_tensor(fixed.image.data.astype(np.float32))).numpy() > FAINT
+    return inside if inside.any() else np.ones_like(inside)
+
+
+def deformation(chain: Chain, grid: Grid, inside: np.ndarray) -> float:
+    """How far the map is from the affine that fits it best: mean distance in mm."""
+    voxels = np.argwhere(inside)
+    start = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
+    moved = chain.map_points(start)
+    known = np.column_stack([start, np.ones(len(start))])
+    affine = np.linalg.lstsq(known, moved, rcond=None)[0]
+    return float(np.linalg.norm(moved - known @ affine, axis=1).mean())
+
+
+def mean(values: dict[int, float]) -> float | None:
+    """The mean over labels, None where there are none."""
+    return float(np.mean(list(values.values()))) if values else None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the scores of one registration."""
+    print(json.dumps(score(json.loads(arguments[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

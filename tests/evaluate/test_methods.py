@@ -1,0 +1,76 @@
+"""Names of methods, their command lines, and the transforms that others made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maxca.errors import MaxcaError
+from maxca.evaluate import peers
+from maxca.evaluate.methods import GIVEN, Job, Method, command, crossed, environment, given_transform, parse
+
+JOB = Job(3, Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"]
+)
+def test_a_name_is_read_as_it_is_written(name: str) -> None:
+    assert parse(name).name == name
+
+
+@pytest.mark.parametrize("name", ["demons", "maxca", "greedy+auto", "maxca-fast@0", "syn@x", "", "given:folder"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(MaxcaError, match=r"no method is called|smoothness is a positive"):
+        parse(name)
+
+
+def test_models_and_smoothnesses_are_crossed() -> None:
+    methods = crossed([parse("maxca-fast"), parse("greedy")], ["folder/mine.safetensors"], [1.0, 2.0])
+    assert [method.name for method in methods] == [
+        *("maxca-fast@1", "maxca-fast@2", "greedy@1", "greedy@2", "maxca-fast+mine@1", "maxca-fast+mine@2")
+    ]
+    assert methods[4].model == "folder/mine.safetensors"
+    assert [method.name for method in crossed([parse("greedy")], ["mine"], [])] == ["greedy"]
+
+
+def test_ours_goes_through_the_command_line_and_all_get_the_same_threads() -> None:
+    files, effort = ["-f", "f.nii.gz", "-m", "m.nii.gz", "-o", "out"], ["--effort", "balanced"]
+    plain = command(parse("maxca-balanced"), JOB)
+    assert plain[1:] == [
+        *("-m", "maxca", "register", *files, *effort, "--model", "none", "--threads", "2", "-q", "--overwrite")
+    ]
+    asked = command(parse("maxca-balanced+auto@2"), JOB)
+    assert asked[asked.index("--model") + 1] == "auto"
+    assert asked[asked.index("--smoothness") + 1] == "2"
+    assert command(parse("greedy@2"), JOB)[2:] == [
+        *("maxca.evaluate.peers", "greedy", "f.nii.gz", "m.nii.gz", "out", "2", "2")
+    ]
+    assert command(parse("unmoved"), JOB) == command(Method(GIVEN, folder=Path("there")), JOB) == []
+    limits = environment(2)
+    assert limits["OMP_NUM_THREADS"] == limits["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "2"
+
+
+@pytest.mark.parametrize("name", ["3.h5", "0003.nii.gz", "disp_a_b.npz", "a_b.tfm"])
+def test_a_given_transform_is_found_by_number_or_images(name: str, tmp_path: Path) -> None:
+    for other in ("30.h5", "a.h5", "b_a.nii.gz", "notes.txt", "3.csv", name):
+        (tmp_path / other).touch()
+    assert given_transform(tmp_path, 3, Path("x/a.nii.gz"), Path("x/b.nii")).name == name
+    (tmp_path / "03.tfm").touch()
+    if name != "03.tfm":
+        with pytest.raises(MaxcaError, match=r"one transform for pair 3 \(a_b\) is needed, there is .*03.tfm"):
+            given_transform(tmp_path, 3, Path("a.nii.gz"), Path("b.nii.gz"))
+
+
+def test_a_tool_that_refuses_gets_its_next_settings() -> None:
+    tried = []
+
+    def refuse() -> None:
+        tried.append("pyramid")
+        raise RuntimeError("image too small")
+
+    peers.first_that_runs([refuse, lambda: tried.append("one level")])
+    assert tried == ["pyramid", "one level"]
+    with pytest.raises(RuntimeError, match="too small"):
+        peers.first_that_runs([refuse])

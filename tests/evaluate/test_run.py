@@ -1,0 +1,142 @@
+"""An evaluation from pair list to table: precomputed transforms against a hand-made table, killed and resumed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from maxca.errors import MaxcaError
+from maxca.evaluate.methods import GIVEN, Method, parse
+from maxca.evaluate.processes import run as run_process
+from maxca.evaluate.rows import LABEL_COLUMNS, append, label_file, read_rows
+from maxca.evaluate.run import evaluate
+
+SHAPE, SPACING = (20, 18, 16), np.array([2.0, 1.5, 3.0])
+AFFINE = np.diag([*SPACING, 1.0])
+AFFINE[:3, 3] = (-10, 5, 7)
+SHIFT = np.array([3, -2, 1])  # voxels by which the moving image lies further on
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three times the same pair: two boxes, and the same further on, so that a shift makes all right."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[5:12, 6:12, 4:9], labels[12:15, 6:12, 4:9] = 1, 2
+    moving = np.roll(labels, SHIFT, axis=(0, 1, 2))
+    for name, data in (("fixed", labels), ("moving", moving)):
+        nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / f"{name}_seg.nii.gz")
+        nib.save(nib.Nifti1Image(data.astype(np.float32) * 50, AFFINE), tmp_path / f"{name}.nii.gz")
+    line = "fixed.nii.gz,moving.nii.gz,fixed_seg.nii.gz,moving_seg.nii.gz,box\n"
+    (tmp_path / "pairs.csv").write_text("fixed,moving,fixed_labels,moving_labels,group\n" + 3 * line)
+    return tmp_path / "pairs.csv"
+
+
+@pytest.fixture
+def transforms(tmp_path: Path) -> Path:
+    """The shift in three formats: as ITK's transform, as ANTs' field in mm, and in voxels as in Learn2Reg."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    mm = SHIFT * SPACING
+    sitk.WriteTransform(sitk.TranslationTransform(3, (mm * (-1, -1, 1)).tolist()), str(folder / "0.tfm"))
+    field = np.broadcast_to(mm * (-1, -1, 1), (*SHAPE, 1, 3)).astype(np.float32)
+    image = nib.Nifti1Image(field, AFFINE)
+    image.header.set_intent("vector")
+    nib.save(image, folder / "0001.nii.gz")
+    np.savez(folder / "2.npz", np.broadcast_to(SHIFT[:, None, None, None], (3, *SHAPE)).astype(np.float16))
+    return folder
+
+
+def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    added = evaluate(pairs, out, [Method(GIVEN, folder=transforms), parse("unmoved")], name="boxes", threads=1)
+    assert added == 6
+    rows = read_rows(out)
+    # 7 of the fixed box's voxels meet the moved one's along i, and so on: 4 * 4 * 4 of 7 * 6 * 5 for the first label.
+    before = np.mean([4 * 4 * 4 / (7 * 6 * 5), 0.0])
+    by_hand = {"given:theirs": (1.0, 0.0), "unmoved": (before, None)}
+    for row in rows:
+        dice, hd95 = by_hand[row["method"]]
+        assert (row["set"], row["group"], row["fixed"]) == ("boxes", "box", "fixed.nii.gz")
+        assert row["error"] == ""
+        assert float(row["dice"]) == pytest.approx(dice, abs=1e-6)
+        assert float(row["dice_before"]) == pytest.approx(before, abs=1e-6)
+        assert hd95 is None or float(row["hd95_mm"]) == hd95
+        assert float(row["ndv_percent"]) == 0
+        assert float(row["deformation_mm"]) == pytest.approx(0, abs=1e-3)
+    assert sorted((row["pair"], row["method"]) for row in rows) == sorted(
+        (str(n), method) for n in range(3) for method in by_hand
+    )
+    labels = read_rows(label_file(out), LABEL_COLUMNS)
+    assert len(labels) == 12
+    assert {float(row["dice"]) for row in labels if row["method"] == "given:theirs"} == {1.0}
+
+
+def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, transforms: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(pairs), "-o", str(out), "--threads", "1"]
+    command += ["--methods", "unmoved", "--transforms", str(transforms), "--quiet"]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(read_rows(out)) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = out.read_text()
+    assert 2 <= len(read_rows(out)) < 6
+    # As if the end of a line, and labels of a row that was not finished, had come in between.
+    with out.open("a") as file:
+        file.write("data,2,given:th")
+    append(label_file(out), [{"set": tmp_path.name, "pair": 2, "method": "given:theirs", "label": 1}], LABEL_COLUMNS)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    rows = read_rows(out)
+    keys = [(row["pair"], row["method"]) for row in rows]
+    assert len(keys) == len(set(keys)) == 6
+    assert out.read_text().startswith(first)
+    labels = [(row["pair"], row["method"], row["label"]) for row in read_rows(label_file(out), LABEL_COLUMNS)]
+    assert len(labels) == len(set(labels)) == 12
+    assert "| given:theirs | 3 |" in out.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "moving.nii.gz").write_bytes(b"nothing")
+    evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], only=(1,), threads=1)
+    (row,) = read_rows(tmp_path / "out.csv")
+    assert row["pair"] == "1"
+    assert "moving.nii.gz" in row["error"]
+    assert row["dice"] == ""
+
+
+def test_what_cannot_be_evaluated_is_refused(pairs: Path, transforms: Path, tmp_path: Path) -> None:
+    with pytest.raises(MaxcaError, match="no pair is left"):
+        evaluate(pairs, tmp_path / "out.csv", [parse("unmoved")], group="none")
+    (transforms / "2.npz").unlink()
+    with pytest.raises(MaxcaError, match="one transform for pair 2"):
+        evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=transforms)])
+    assert not (tmp_path / "out.csv").exists()
+    with (tmp_path / "other.csv").open("w") as file:
+        csv.writer(file).writerows([["a", "b"], [1, 2]])
+    with pytest.raises(MaxcaError, match="no table of maxca evaluate"):
+        evaluate(pairs, tmp_path / "other.csv", [parse("unmoved")])
+
+
+def test_a_process_is_measured_by_itself() -> None:
+    usage = run_process([sys.executable, "-c", "x = bytearray(150 << 20); print(len(x))"], os.environ)
+    assert usage.output == "157286400\n"
+    assert usage.error == ""
+    assert usage.peak_mb > 150
+    assert 0 < usage.seconds < 30
+    assert run_process([sys.executable, "-c", "raise ValueError('no such image')"], os.environ).error == (
+        "ValueError: no such image"
+    )
+    assert run_process([sys.executable, "-c", "raise SystemExit(3)"], os.environ).error == "exit status 3"
