@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maxca.errors import MaxcaError
-from maxca.evaluate import peers
+from maxca.evaluate import methods, peers
 from maxca.evaluate.methods import GIVEN, Job, Method, command, crossed, environment, given_transform, parse
 
 JOB = Job(3, Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2)
@@ -27,11 +27,11 @@ def test_other_names_are_refused(name: str) -> None:
 
 
 def test_models_and_smoothnesses_are_crossed() -> None:
-    methods = crossed([parse("maxca-fast"), parse("greedy")], ["folder/mine.safetensors"], [1.0, 2.0])
-    assert [method.name for method in methods] == [
+    found = crossed([parse("maxca-fast"), parse("greedy")], ["folder/mine.safetensors"], [1.0, 2.0])
+    assert [method.name for method in found] == [
         *("maxca-fast@1", "maxca-fast@2", "greedy@1", "greedy@2", "maxca-fast+mine@1", "maxca-fast+mine@2")
     ]
-    assert methods[4].model == "folder/mine.safetensors"
+    assert found[4].model == "folder/mine.safetensors"
     assert [method.name for method in crossed([parse("greedy")], ["mine"], [])] == ["greedy"]
 
 
@@ -74,3 +74,10 @@ def test_a_tool_that_refuses_gets_its_next_settings() -> None:
     assert tried == ["pyramid", "one level"]
     with pytest.raises(RuntimeError, match="too small"):
         peers.first_that_runs([refuse])
+
+
+def test_a_tool_that_is_not_there_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(methods.PEERS, "greedy", "no-such-package")
+    with pytest.raises(MaxcaError, match=r"greedy needs another package: pip install 'maxca\[bench\]'"):
+        parse("greedy").check()
+    parse("maxca-fast").check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -108,6 +109,8 @@ def evaluate(
     for path in figure or []:
         if path.suffix.lower() not in (".png", ".svg"):
             raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
+    if figure and find_spec("matplotlib") is None:
+        raise typer.BadParameter("figures need one package more: pip install 'maxca[bench]'")
     with progress_bar(quiet=quiet) as progress:
         added = run(
             pairs,

@@ -53,10 +53,18 @@ class Method:
         if self.tool in (GIVEN, UNMOVED):
             return ""
         package = PEERS.get(self.tool, "maxca")
+        return f"{package} {metadata.version(package)}"
+
+    def check(self) -> None:
+        """Refuse a method that cannot run here.
+
+        Raises:
+            MaxcaError: when the package that does the work is not installed.
+        """
         try:
-            return f"{package} {metadata.version(package)}"
-        except metadata.PackageNotFoundError:
-            return f"{package} from source"
+            self.versions  # noqa: B018
+        except metadata.PackageNotFoundError as error:
+            raise MaxcaError(f"{self.tool} needs another package: pip install 'maxca[bench]'") from error
 
 
 @dataclass(frozen=True)

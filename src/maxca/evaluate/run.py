@@ -71,6 +71,7 @@ def evaluate(
         raise MaxcaError(f"{out.parent}: no such folder")
     name = name or source.resolve().parent.name
     for method in methods:
+        method.check()
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
