@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from maxca.cli.options import Overwrite, Quiet
 from maxca.cli.terminal import report
 
 app = typer.Typer(no_args_is_help=True, help="Trained networks: which come along, and what is known about them.")
@@ -30,3 +32,33 @@ def show(name: Annotated[str, typer.Argument(help="As in the list.", show_defaul
     from maxca.zoo.find import card
 
     report(card(name))
+
+
+@app.command("pack")
+def pack(
+    source: Annotated[Path, typer.Argument(help="A model of maxca train, such as run/best.safetensors.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: NAME.safetensors.")],
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            "--refine",
+            min=0,
+            help="Steps of optimisation that register takes after the network; 0 where it learnt from labels and knows "
+            "better. By default what the effort asks.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model ready to be given away: half the size, and with what register is to do after it."""
+    from dataclasses import replace
+
+    from maxca.io.atomic import check_new_file
+    from maxca.zoo.find import SUFFIX
+    from maxca.zoo.models import load_model
+
+    check_new_file(out, (SUFFIX,), overwrite)
+    model = load_model(source)
+    replace(model, refine=model.refine if refine is None else refine).save(out, half=True)
+    report(f"{out}: {out.stat().st_size / 1e6:.1f} MB", quiet=quiet)

@@ -1,0 +1,73 @@
+"""The commands of those who train and compare: what they print, and how they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import run
+
+from maxca.networks import NetworkConfig
+from maxca.zoo import find
+from maxca.zoo.models import Domain, Model, load_model
+
+CONFIG = NetworkConfig("corrxca_tiny", {})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "best.safetensors"
+    Model(CONFIG.build(), CONFIG, (1.0, 1.0, 1.0), domain=Domain(((1, 2),) * 3, "lncc", 0.1)).save(path)
+    return path
+
+
+def test_every_model_that_comes_along_has_a_card() -> None:
+    listed = run("models", "list")
+    assert listed.code == 0
+    for name in find.shipped():
+        assert name in listed.out
+        shown = run("models", "show", name)
+        assert shown.code == 0
+        for word in ("## What for", "## Data and licence", "## Training", "## Figures", "## What it fails on"):
+            assert word in shown.out, name
+        assert find.find_model(name).stat().st_size < 20e6
+        load_model(find.find_model(name))
+    assert sorted(path.stem for path in find.CARDS.glob("*.md")) == find.shipped()
+
+
+def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.safetensors"
+    assert run("models", "pack", model, "-o", out, "--refine", "3").code == 0
+    assert out.stat().st_size < 0.6 * model.stat().st_size
+    packed = load_model(out)
+    assert (packed.refine, packed.spacing, packed.domain) == (3, (1.0, 1.0, 1.0), load_model(model).domain)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("models", "show", "nobody"), "no model is called nobody"),
+        (("models", "pack", "none.safetensors", "-o", "out.safetensors"), "none.safetensors: no such model file"),
+        (("models", "pack", "none.safetensors", "-o", "out.pt"), "this output ends in one of .safetensors"),
+        (("train", "nothing", "-o", "run"), "no recipe is called 'nothing'; choose one of hippocampus"),
+        (("train", "hippocampus", "-o", "run"), "needs --data, a folder that maxca prepare made"),
+        (("train", "hippocampus", "--data", "nowhere", "-o", "run"), "nowhere: no manifest.json"),
+        (("train", "synth", "--init", "nobody", "-o", "run"), "nobody: no such file, and no model of that name"),
+        (("train", "hippocampus", "--resume", "-o", "nowhere"), "nowhere/run.json: not the record of a run"),
+        (("prepare", "nothing", "here", "-o", "there"), "no data set is called 'nothing'"),
+        (("prepare", "hippocampus", "nowhere", "-o", "there"), "nowhere: no such folder"),
+        (("evaluate", "--pairs", "none.csv", "-o", "out.csv"), "none.csv: no such list of pairs"),
+        (("evaluate", "--pairs", "p.csv", "-o", "out.csv", "--methods", "demons"), "no method is called demons"),
+        (("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--smoothness", "a"), "--smoothness a: give millimetres"),
+        (("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--figure", "a.gif"), "a.gif: a figure ends in .png or .svg"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run(*words)
+    assert outcome.code in (1, 2)
+    assert message in " ".join(outcome.err.split())
+    assert outcome.code == 2 or len(outcome.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
