@@ -70,7 +70,7 @@ def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"
     return first + warp(second, first, "border")
 
 
-def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 7) -> Float[Tensor, "n 3 i j k"]:
+def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 5) -> Float[Tensor, "n 3 i j k"]:
     """The flow after unit time of a stationary velocity, by scaling and squaring; minus the velocity gives its inverse.
 
     Source: Arsigny et al., MICCAI 2006.

@@ -95,7 +95,7 @@ class CoarseToFine(nn.Module):
         finest: the level of the encoder, 0 the finest, that the finest stage works on; its flow is made as fine as the
             images by interpolation.
         affine: find an affine at the coarsest level; it enters the flow and is returned too.
-        velocity: integrate the flow of the finest level as a stationary velocity.
+        velocity: integrate the flow, at full resolution, as a stationary velocity.
         composed: compose the flows of the levels, where the published networks add them.
         symmetric: half the difference of the velocities of the two directions: swapping the images inverts the answer,
             whatever the weights are, and two opinions are better than one. Only the decoder works twice.
@@ -153,10 +153,10 @@ class CoarseToFine(nn.Module):
         else:
             fixed_levels, moving_levels = zip(*(level.chunk(2) for level in levels), strict=True)
             flow, linear = self._decoded(fixed_levels, moving_levels)
-        if self.velocity:
-            flow = integrate(flow)
         for level in reversed(range(self.finest)):
             flow = upsample_flow(flow, both[level].shape[2:])
+        if self.velocity:
+            flow = integrate(flow)
         matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
         return Prediction(cropped(self._whole(flow, linear), shape), matrix)
 
