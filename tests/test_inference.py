@@ -86,6 +86,26 @@ def test_the_network_sees_every_scan_the_same_way_round() -> None:
         torch.testing.assert_close(inner, torch.tensor([2.5, 0.0, 0.0]).view(3, 1, 1, 1).expand_as(inner))
 
 
+class Rightwards(nn.Module):
+    """Says in voxels how bright each voxel is, along the first axis: no mirror image agrees with it."""
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
+        return Prediction(torch.cat([fixed + 1, fixed, 2 * moving], dim=1))
+
+
+def test_mirror_images_are_turned_back() -> None:
+    image = volume(phantoms.grid((2.5, 2.0, 3.0)))
+    plain, mirrored, both = (
+        network_field(Model(Rightwards(), CONFIG, mirror=axes), image, image, Affine.identity()).displacement
+        for axes in ((), (0,), (0, 2))
+    )
+    # Along x the answers of the mirror images cancel; along y and z they agree.
+    torch.testing.assert_close(mirrored[0], torch.zeros_like(plain[0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mirrored[1:], plain[1:])
+    torch.testing.assert_close(both[1], plain[1])
+    assert both[2].abs().max() < 1e-5
+
+
 class Told(nn.Module):
     """Knows the true map, or its opposite."""
 

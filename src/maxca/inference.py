@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from maxca.data.preprocess import Volume, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
@@ -120,10 +123,21 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
     fixed_on_grid = resampled(fixed, grid, Chain())
     moving_on_grid = resampled(moving, grid, Chain((affine,)))
-    flow = model.network(fixed_on_grid[None, None], moving_on_grid[None, None]).flow[0]
+    flow = _asked(model, fixed_on_grid[None, None], moving_on_grid[None, None])
     for axis in grid.thin_axes:
         flow[axis] = 0
     return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid)
+
+
+def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:
+    """(3, I, J, K): the network's flow for a pair (1, 1, I, J, K), the mean over its mirror images."""
+    flows = []
+    for count in range(len(model.mirror) + 1):
+        for axes in combinations(model.mirror, count):
+            dims = [2 + axis for axis in axes]
+            flow = model.network(fixed.flip(dims), moving.flip(dims)).flow.flip(dims)[0]
+            flows.append(torch.stack([-part if axis in axes else part for axis, part in enumerate(flow)]))
+    return torch.stack(flows).mean(dim=0)
 
 
 def _mismatch(domain: Domain | None, fixed: Grid, moving: Grid, similarity: SimilarityName) -> str:

@@ -112,7 +112,8 @@ def optimise(
         moving: prepared moving image; where its mask is 0 it pulls nothing.
         affine: fixed world points → moving world points, applied after the field.
         settings: levels and regularisation.
-        initial: a field to start from, fixed world points.
+        initial: a field to start from, fixed world points; regularisation pulls back to it, as it pulls to no motion
+            where there is none.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
@@ -126,7 +127,7 @@ def optimise(
     for level in settings.levels:
         stage = f"deform at {level.factor * fixed.grid.spacing.min():.3g} mm"
         problem = _Problem(fixed, moving, affine, level, settings)
-        state = problem.start(field)
+        state = problem.start(field, initial)
         values: list[float] = []
         converged = False
         for step in range(level.steps):
@@ -172,10 +173,14 @@ def _stalled(values: list[float], settings: Settings) -> bool:
 
 @dataclass
 class _State:
-    """Displacement and velocity at the nodes, (3, A, B, D), in mm along the axes of the fixed grid."""
+    """Displacement and velocity at the nodes, (1, 3, A, B, D), in mm along the axes of the fixed grid.
+
+    ``known`` is the displacement that was given: what is smoothed is the difference from it.
+    """
 
     displacement: Tensor
     velocity: Tensor
+    known: Tensor
 
 
 class _Problem:
@@ -211,15 +216,16 @@ class _Problem:
         self.to_nodes = to_nodes[:3, :3] / self.node_grid.spacing
         self.partial = self.moving.mask is not None or _touches_border(self.moving.values)
 
-    def start(self, field: DenseField | None) -> _State:
-        """The state that stands for ``field``, or for no motion."""
-        shape = (1, 3, *self.node_grid.shape)
+    def start(self, field: DenseField | None, known: DenseField | None) -> _State:
+        """The state that stands for ``field``, or for no motion, when ``known`` was given."""
+        displacement = self._at_nodes(field)
+        return _State(displacement, torch.zeros_like(displacement), self._at_nodes(known))
+
+    def _at_nodes(self, field: DenseField | None) -> Tensor:
         if field is None:
-            zeros = torch.zeros(shape, device=self.moving.values.device)
-            return _State(zeros, torch.zeros_like(zeros))
+            return torch.zeros(1, 3, *self.node_grid.shape, device=self.moving.values.device)
         there = Chain((field,)).field_on(self.node_grid, device=self.moving.values.device)
-        displacement = transform_vectors(self.node_grid.direction.T, there.displacement.unsqueeze(0))
-        return _State(displacement, torch.zeros_like(displacement))
+        return transform_vectors(self.node_grid.direction.T, there.displacement.unsqueeze(0))
 
     def advance(self, state: _State) -> float:
         """Take one step and return the similarity before it."""
@@ -234,7 +240,8 @@ class _Problem:
         state.velocity = self.collect(force).add_(state.velocity, alpha=self.momentum)
         largest = state.velocity.norm(dim=1).max()
         update = state.velocity * (self.stride / largest.clamp(min=1e-12))
-        state.displacement = self.relax(self._compose(state.displacement, update))
+        moved = self._compose(state.displacement, update)
+        state.displacement = state.known + self.relax(moved - state.known)
         return float(value)
 
     def finish(self, state: _State, *, on_nodes: bool) -> DenseField:

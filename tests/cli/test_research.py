@@ -37,9 +37,10 @@ def test_every_model_that_comes_along_has_a_card() -> None:
 
 def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.safetensors"
-    assert run("models", "pack", model, "-o", out, "--refine", "3").code == 0
+    assert run("models", "pack", model, "-o", out, "--refine", "3", "--mirror", "zx").code == 0
     assert out.stat().st_size < 0.6 * model.stat().st_size
     packed = load_model(out)
+    assert packed.mirror == (0, 2)
     assert (packed.refine, packed.spacing, packed.domain) == (3, (1.0, 1.0, 1.0), load_model(model).domain)
 
 

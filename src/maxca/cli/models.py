@@ -48,6 +48,15 @@ def pack(
             show_default=False,
         ),
     ] = None,
+    mirror: Annotated[
+        str,
+        typer.Option(
+            "--mirror",
+            help="Axes along which the pair is shown to it mirrored too, for the mean of the answers: x for left and "
+            "right, xy for front and back besides.",
+            show_default=False,
+        ),
+    ] = "",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,6 +68,9 @@ def pack(
     from maxca.zoo.models import load_model
 
     check_new_file(out, (SUFFIX,), overwrite)
+    if not set(mirror) <= set("xyz"):
+        raise typer.BadParameter(f"--mirror {mirror}: give some of x, y and z")
     model = load_model(source)
-    replace(model, refine=model.refine if refine is None else refine).save(out, half=True)
+    axes = tuple(sorted("xyz".index(letter) for letter in set(mirror))) or model.mirror
+    replace(model, refine=model.refine if refine is None else refine, mirror=axes).save(out, half=True)
     report(f"{out}: {out.stat().st_size / 1e6:.1f} MB", quiet=quiet)

@@ -47,6 +47,7 @@ class Model:
         refine: steps of the optimisation that follow at full resolution; None for what the effort asks. A network that
             learnt from labels knows more than the similarity of two images, and loses some of it in each step.
         domain: what it is for; None for a model that is only taken when asked for.
+        mirror: axes of its grid along which the pair is shown mirrored too; the answer is the mean of all.
     """
 
     network: nn.Module
@@ -55,6 +56,7 @@ class Model:
     name: str = "model"
     refine: int | None = None
     domain: Domain | None = None
+    mirror: tuple[int, ...] = ()
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -73,6 +75,7 @@ class Model:
             "spacing": self.spacing,
             "refine": self.refine,
             "domain": None if self.domain is None else asdict(self.domain),
+            "mirror": self.mirror,
         }
         state = self.network.state_dict()
         if half:
@@ -104,11 +107,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     state, about = read_checkpoint(path)
     try:
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
+        mirror = _mirror(about)
         network = config.build()
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
@@ -142,6 +146,13 @@ def _domain(about: Mapping[str, Any]) -> Domain | None:
     if len(extents) != 3 or held["similarity"] not in SIMILARITIES:
         raise ValueError(f"it says that it is for {held}")
     return Domain(extents, held["similarity"], float(held["gain"]))
+
+
+def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
+    axes = tuple(about.get("mirror", ()))
+    if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+        raise ValueError(f"it asks for mirror images along {axes}")
+    return axes
 
 
 def _one_line(error: Exception) -> str:
