@@ -6,6 +6,7 @@ that ``build_network(…, block=…)`` takes.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Literal
 
 from torch import nn
 
@@ -17,6 +18,21 @@ from .published import load_published
 from .window import SelfAttention, Window
 from .xca import XCA
 
+
+def conv_as(
+    channels: int, to: str = "maxca", by: Literal["parameters", "multiply_adds"] = "parameters", **arguments: Any
+) -> nn.Module:
+    """A convolution block as large as another is; see ``matched``.
+
+    Args:
+        channels: C, in and out.
+        to: the other's name in ``BLOCKS``.
+        by: what to make equal.
+        arguments: of the other.
+    """
+    return matched(partial(BLOCKS[to], **arguments), by)(channels)
+
+
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "maxca": MAXCA,
     "regional": partial(MAXCA, axes=("regional",)),
@@ -25,6 +41,7 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "window": Window,
     "self_attention": SelfAttention,
     "conv": ConvBlock,
+    "conv_as": conv_as,
     "gmlp": GatedMLP,
     "identity": Identity,
 }
@@ -40,6 +57,7 @@ __all__ = [
     "Identity",
     "SelfAttention",
     "Window",
+    "conv_as",
     "cost",
     "load_published",
     "matched",

@@ -1,0 +1,174 @@
+"""Trainings to compare: the same data in the same order, the same steps, several seeds; a row as each is done.
+
+A trial is a network with its block, a recipe's losses and optimiser, and a seed. Trials that have a row are not done
+again, so an experiment that was stopped goes on with the same command. Each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+SCORES = ("dice", "hd95", "ndv", "alike")
+KEY = ("experiment", "set", "network", "block", "steps", "seed")
+COLUMNS = (*KEY, *SCORES, "pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Args:
+        experiment: which table it is for.
+        set: a key of ``SETS``.
+        network: a name and arguments, as ``NetworkConfig`` takes them.
+        label: of the block, for the table.
+        steps: of training.
+        seed: decides weights and the order of the data.
+    """
+
+    experiment: str
+    set: str
+    network: dict[str, Any]
+    label: str
+    steps: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells its row from others."""
+        return self.experiment, self.set, str(self.network["name"]), self.label, str(self.steps), str(self.seed)
+
+
+# The recipe whose augmentation and grid each set uses, and the folder of its prepared scans below that of the data.
+SETS = {
+    "hippocampus": ("hippocampus", "hippocampus"),
+    "cardiac": ("cardiac_cine", "cardiac"),
+    "brain": ("brain_t1", "brain"),
+}
+
+
+def config(trial: Trial) -> Any:
+    """What is trained: the paper's losses, without labels, so that blocks are judged by what they find themselves."""
+    from maxca.networks import NetworkConfig
+    from maxca.training.config import Losses, Optimiser
+    from maxca.training.recipes import RECIPES
+
+    recipe = RECIPES[SETS[trial.set][0]]()
+    return replace(
+        recipe,
+        recipe=trial.experiment,
+        network=NetworkConfig(trial.network["name"], trial.network["arguments"]),
+        losses=Losses(window=343, image=1.0, diffusion=0.5),
+        optimiser=Optimiser(rate=4e-4, warmup=50, cosine=True, clip=1.0),
+        steps=trial.steps,
+        seed=trial.seed,
+        validate=trial.steps,
+        validation_pairs=40,
+        save=10**9,
+        average=0.0,
+        precision="32-true",
+    )
+
+
+def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
+    """Train and judge, in this process."""
+    import torch
+    from lightning_fabric import Fabric
+
+    from maxca.blocks import cost
+    from maxca.data.prepared import read_prepared
+    from maxca.training.loop import train
+    from maxca.training.run import read_log, start_run
+
+    torch.set_num_threads(threads)
+    settings = config(trial)
+    prepared = read_prepared(data / SETS[trial.set][1])
+    probe = torch.zeros(1, 1, 48, 48, 48)
+    spent = cost(settings.network.build(), probe, probe)
+    with tempfile.TemporaryDirectory() as folder:
+        fabric = Fabric(accelerator="cpu" if not torch.cuda.is_available() else "auto", devices=1)
+        fabric.launch()
+        here = start_run(Path(folder) / "run", settings, prepared, resume=False)
+        begin = time.perf_counter()
+        train(settings, prepared, here, fabric)
+        seconds = (time.perf_counter() - begin) / trial.steps
+        last = read_log(here.folder / "log.csv")[-1]
+    return {
+        **dict(zip(KEY, trial.key, strict=True)),
+        **{name: last[name] for name in SCORES if name in last},
+        "pairs": settings.validation_pairs,
+        "parameters": spent.parameters,
+        "multiply_adds_per_voxel": round(spent.multiply_adds_per_voxel),
+        "seconds_per_step": f"{seconds:.4f}",
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+
+
+def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
+    """Each in a process of its own; those with a row are done already."""
+    out = options.output
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for trial in trials:
+        if trial.key in {tuple(row[name] for name in KEY) for row in read(out)}:
+            continue
+        task = {"trial": vars(trial), "data": str(options.data), "threads": options.threads}
+        done = subprocess.run([sys.executable, __file__, json.dumps(task)], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(trial.key)} failed:\n{done.stderr}")
+        row = json.loads(done.stdout.splitlines()[-1])
+        write(out, row)
+        print(f"{' '.join(trial.key)}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows that are there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, row: dict[str, Any]) -> None:
+    """Add a row."""
+    is_new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main(title: str, trials: Callable[[argparse.Namespace], list[Trial]], results: Path) -> None:
+    """The command line of an experiment."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("data", type=Path, help="a folder with hippocampus, cardiac and brain, made by maxca prepare")
+    parser.add_argument("-o", "--output", type=Path, default=results, help=f"CSV, by default {results.name}")
+    parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="two steps of the first two trials, to see that it runs")
+    parser.add_argument("--only", help="only trials whose key, words with spaces between, holds this text")
+    options = parser.parse_args()
+    chosen = trials(options)
+    if options.only:
+        chosen = [trial for trial in chosen if options.only in " ".join(trial.key)]
+    if options.quick:
+        chosen = [replace(trial, steps=2) for trial in chosen[:2]]
+    run_all(chosen, options)
+
+
+if __name__ == "__main__":
+    work = json.loads(sys.argv[1])
+    print(json.dumps(run(Trial(**work["trial"]), Path(work["data"]), work["threads"])))
