@@ -1,0 +1,43 @@
+"""At which resolution does MAXCA pay? MAXCA at some levels of a network, equally expensive convolutions elsewhere.
+
+python experiments/resolution.py ready    # ready: see block_swap.py
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import trials
+from block_swap import BLOCKS, NETWORKS, STEPS
+from trials import Trial
+
+ATTENTION, CONVOLUTION = BLOCKS["maxca"], BLOCKS["conv=multiply-adds"]
+# Finest first: full, half and quarter resolution.
+WHERE = {
+    "nowhere": [CONVOLUTION] * 3,
+    "quarter": [CONVOLUTION, CONVOLUTION, ATTENTION],
+    "half and quarter": [CONVOLUTION, ATTENTION, ATTENTION],
+    "everywhere": [ATTENTION] * 3,
+    "full": [ATTENTION, CONVOLUTION, CONVOLUTION],
+}
+
+
+def listed(options: argparse.Namespace) -> list[Trial]:
+    """CorrXCA on hippocampi, or on the sets asked for."""
+    return [
+        Trial(
+            "resolution",
+            name,
+            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], "block": blocks}},
+            label,
+            STEPS[name],
+            seed,
+        )
+        for seed in range(options.seeds)
+        for name in options.set or ("hippocampus",)
+        for label, blocks in WHERE.items()
+    ]
+
+
+if __name__ == "__main__":
+    trials.main(__doc__.splitlines()[0], listed, trials.RESULTS / "resolution.csv")

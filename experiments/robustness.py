@@ -1,0 +1,205 @@
+"""What bad images do: each corruption of the moving image at growing severity, for every method alike.
+
+    python experiments/robustness.py PAIRS.csv --name hippocampus    # hours; goes on where it was
+    python experiments/robustness.py PAIRS.csv --name hippocampus --only "noise 2"
+
+The moving image is spoiled, its labels are not (where the field of view is cut they are cut with it), so Dice says what
+the method made of it. Artefacts are TorchIO's; the rest is written here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+RESULTS = Path(__file__).with_name("results")
+METHODS = "maxca-balanced+auto,maxca-balanced,greedy"
+SEVERITIES = (1, 2, 3)
+Scan = tuple[np.ndarray, np.ndarray, np.ndarray]  # voxels, labels, affine
+Corruption = Callable[[Scan, int, np.random.Generator], Scan]
+
+
+def noise(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """Gaussian noise, σ 5, 10 and 20 % of the brightest percent."""
+    data, labels, affine = scan
+    sigma = (0.05, 0.1, 0.2)[severity - 1] * np.percentile(data, 99)
+    return data + random.normal(0, sigma, data.shape), labels, affine
+
+
+def bias(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """A smooth field that multiplies intensities by up to e^0.3, e^0.6, e^0.9, or divides them."""
+    data, labels, affine = scan
+    field = ndimage.zoom(random.normal(size=(3, 3, 3)), np.array(data.shape) / 3, order=3, mode="nearest")
+    return data * np.exp(0.3 * severity * field / np.abs(field).max()), labels, affine
+
+
+def blur(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """Gaussian, σ 1, 2 and 3 mm."""
+    data, labels, affine = scan
+    return ndimage.gaussian_filter(data, severity / np.linalg.norm(affine[:3, :3], axis=0)), labels, affine
+
+
+def slices(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """Along the third axis every second, third or fifth slice only, a mean of those it stands for."""
+    data, labels, affine = scan
+    every = (2, 3, 5)[severity - 1]
+    count = data.shape[2] // every
+    thick = data[:, :, : count * every].reshape(*data.shape[:2], count, every).mean(axis=-1)
+    thicker = affine.copy()
+    thicker[:3, 2] *= every
+    thicker[:3, 3] += affine[:3, 2] * (every - 1) / 2
+    return thick, labels[:, :, every // 2 : count * every : every], thicker
+
+
+def slab(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """One slab is missing: a tenth, a fifth or two fifths of the third axis, somewhere within."""
+    data, labels, affine = scan
+    width = max(1, round((0.1, 0.2, 0.4)[severity - 1] * data.shape[2]))
+    start = int(random.integers(data.shape[2] - width + 1))
+    kept = data.copy()
+    kept[:, :, start : start + width] = 0
+    return kept, labels, affine
+
+
+def inversion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """Contrast turned round by a third, two thirds, and wholly."""
+    data, labels, affine = scan
+    top = np.percentile(data, 99.5)
+    return np.where(data > 0, data + severity / 3 * (np.clip(top - data, 0, None) - data), 0), labels, affine
+
+
+def field_of_view(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """A tenth, a fifth, or three tenths cut off one side of each axis."""
+    data, labels, affine = scan
+    cut = [round(0.1 * severity * n) if n > 8 else 0 for n in data.shape]
+    low = [int(c * random.integers(2)) for c in cut]
+    box = tuple(slice(a, n - (c - a)) for a, c, n in zip(low, cut, data.shape, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ low
+    return data[box], labels[box], moved
+
+
+def misalignment(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """The header turns the image by 10, 20 and 30 degrees and moves it by 13, 27 and 40 mm."""
+    data, labels, affine = scan
+    axis = random.normal(size=3)
+    turn = Rotation.from_rotvec(np.radians(10 * severity) * axis / np.linalg.norm(axis)).as_matrix()
+    way = random.normal(size=3)
+    middle = affine @ [*(np.array(data.shape) / 2), 1]
+    moved = np.eye(4)
+    moved[:3, :3] = turn
+    moved[:3, 3] = middle[:3] - turn @ middle[:3] + 40 / 3 * severity * way / np.linalg.norm(way)
+    return data, labels, moved @ affine
+
+
+def lesion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    """A ball darkened to a third: radius 5, 10 and 15 % of the longest side, within the image's content."""
+    data, labels, affine = scan
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    radius = 0.05 * severity * (np.array(data.shape) * spacing).max()
+    content = np.argwhere(data > np.percentile(data, 50))
+    middle = content[random.integers(len(content))]
+    at = np.stack(np.meshgrid(*(np.arange(n) for n in data.shape), indexing="ij"), axis=-1)
+    inside = np.linalg.norm((at - middle) * spacing, axis=-1) < radius
+    return np.where(inside, data / 3, data), labels, affine
+
+
+def torchio_artefact(name: str) -> Corruption:
+    """One of TorchIO's, its strength growing with severity."""
+
+    def spoil(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+        import torch
+        import torchio
+
+        data, labels, affine = scan
+        how = {
+            "motion": lambda: torchio.RandomMotion(5.0 * severity, 2.0 * severity, num_transforms=2 * severity),
+            "ghosting": lambda: torchio.RandomGhosting(intensity=(0.3 * severity, 0.3 * severity)),
+            "spikes": lambda: torchio.RandomSpike(num_spikes=severity, intensity=(0.3 * severity, 0.3 * severity)),
+        }[name]()
+        torch.manual_seed(int(random.integers(2**31)))
+        image = torchio.ScalarImage(tensor=torch.as_tensor(data[None].astype(np.float32)), affine=affine)
+        return how(image).data[0].numpy(), labels, affine
+
+    spoil.__doc__ = f"TorchIO's {name}, three strengths."
+    return spoil
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "noise": noise,
+    "bias": bias,
+    "blur": blur,
+    "slices": slices,
+    "slab": slab,
+    "inversion": inversion,
+    "field-of-view": field_of_view,
+    "misalignment": misalignment,
+    "lesion": lesion,
+    **{name: torchio_artefact(name) for name in ("motion", "ghosting", "spikes")},
+}
+
+
+def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: int, folder: Path) -> Path:
+    """A list of the same pairs, their moving images spoiled; each pair by its own seed."""
+    rows = []
+    for number, pair in enumerate(pairs):
+        image, labels = (nib.load(root / pair[column]) for column in ("moving", "moving_labels"))
+        scan = np.asarray(image.dataobj, dtype=np.float64), np.asarray(labels.dataobj), image.affine
+        random = np.random.default_rng((number, severity, sorted(CORRUPTIONS).index(name)))
+        data, names, affine = CORRUPTIONS[name](scan, severity, random) if severity else scan
+        row = {column: str(root / pair[column]) for column in ("fixed", "fixed_labels")}
+        for column, voxels in (("moving", data.astype(np.float32)), ("moving_labels", names.astype(np.int16))):
+            path = folder / f"{number}-{column}.nii.gz"
+            nib.save(nib.Nifti1Image(voxels, affine), path)
+            row[column] = str(path)
+        rows.append(row)
+    out = folder / "pairs.csv"
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["fixed", "moving", "fixed_labels", "moving_labels"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
+def main() -> None:
+    """Every corruption, severity by severity."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--name", required=True, help="of the set, for the rows")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--count", type=int, default=8, help="pairs, evenly spaced in the list")
+    parser.add_argument("--only", help="one corruption and severity, such as 'noise 2'")
+    parser.add_argument("--quick", action="store_true", help="one pair, one corruption, one method")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "robustness.csv")
+    options = parser.parse_args()
+    with options.pairs.open(newline="") as file:
+        pairs = list(csv.DictReader(file))
+    step = max(1, len(pairs) // options.count)
+    pairs = pairs[::step][: 1 if options.quick else options.count]
+    methods = "maxca-fast" if options.quick else options.methods
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    todo = [("none", 0), *((name, severity) for severity in SEVERITIES for name in CORRUPTIONS)]
+    for name, severity in todo[1:2] if options.quick else todo:
+        if options.only and options.only != f"{name} {severity}":
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            known = name if severity else next(iter(CORRUPTIONS))
+            made = spoiled_pairs(pairs, options.pairs.parent, known, severity, Path(folder))
+            command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", methods]
+            command += ["--name", f"{options.name} {name} {severity}", "-o", str(options.output), "--quiet"]
+            subprocess.run(command, check=True)
+        print(f"{options.name} {name} {severity}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
