@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from maxca.errors import MaxcaError
@@ -30,7 +30,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], about: Mappin
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_path(path) as unfinished:
-        save_file(tensors, unfinished, metadata={ENTRY: json.dumps(about, sort_keys=True)})
+        # Not save_file: it makes a file that nobody else may read.
+        unfinished.write_bytes(save(tensors, metadata={ENTRY: json.dumps(about, sort_keys=True)}))
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
