@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,3 +231,22 @@ def test_gain_is_a_share_of_what_was_missing() -> None:
     assert gain({"affine": 0.2, "network": 0.6}) == pytest.approx(0.5)
     assert gain({"affine": 0.9, "network": 0.85}) == pytest.approx(-0.5)
     assert gain({"affine": 1.0, "network": 1.0}) == 0
+
+
+def test_auto_on_real_hippocampi_and_on_something_as_small(data_folder: Callable[[str], Path]) -> None:
+    images = data_folder("hippocampus") / "imagesTr"
+    fixed, moving = images / "hippocampus_185.nii.gz", images / "hippocampus_361.nii.gz"
+    known = maxca.register(fixed, moving, effort="fast", threads=2)
+    assert known.record["settings"]["model"] == "hippocampus"
+    # Pieces as large, out of the front of two brains.
+    brains = sorted((data_folder("oasis")).glob("sub-*/anat/*T1w.nii.gz"))[:2]
+    pieces = []
+    for path in brains:
+        brain = maxca.read_image(path)
+        low = [n // 2 - m // 2 + shift for n, m, shift in zip(brain.grid.shape, (36, 50, 36), (0, 40, 0), strict=True)]
+        high = [a + m for a, m in zip(low, (36, 50, 36), strict=True)]
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        pieces.append(replace(brain, data=brain.data[box], grid=brain.grid.box(low, high), path=None))
+    other = maxca.register(*pieces, effort="fast", initial_transform="center", threads=2)
+    assert other.record["settings"]["model"] == "none"
+    assert "looks unlike its training images" in other.record["settings"]["model_reason"]

@@ -17,7 +17,8 @@ from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
 from maxca.losses.similarity import SimilarityName
 from maxca.optimise import similarity_of
-from maxca.zoo.models import Domain, Model, gain, load_model
+from maxca.zoo.likeness import describe
+from maxca.zoo.models import Model, gain, load_model
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def choose(
 ) -> tuple[Answer | None, list[str]]:
     """The first of some models that is made for such a pair and proves it on the pair.
 
-    A model is asked when the extents of both images are like those it was trained on and the similarity is the one it
-    was trained with; it is taken when it removes about as much of the dissimilarity as it did there.
+    A model is asked when both images are as large as those it was trained on and look like them to its own encoder, and
+    the similarity is the one it was trained with; it is taken when it removes about as much of the dissimilarity as it
+    did there.
 
     Args:
         models: files.
@@ -87,7 +89,7 @@ def choose(
     reasons = []
     for path in models:
         model = load_model(path, fixed.values.device)
-        against = _mismatch(model.domain, fixed.grid, moving.grid, similarity)
+        against = _mismatch(model, fixed, moving, similarity)
         if model.domain is None or against:
             reasons.append(f"{model.name}: {against}")
             continue
@@ -140,16 +142,26 @@ def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:
     return torch.stack(flows).mean(dim=0)
 
 
-def _mismatch(domain: Domain | None, fixed: Grid, moving: Grid, similarity: SimilarityName) -> str:
+def _mismatch(model: Model, fixed: Volume, moving: Volume, similarity: SimilarityName) -> str:
     """What tells a pair from those that a model was made for; empty where nothing does."""
+    domain = model.domain
     if domain is None:
         return "says nothing about what it is for"
     if domain.similarity != similarity:
         return f"learnt from {domain.similarity}, not {similarity}"
-    for name, grid in (("fixed", fixed), ("moving", moving)):
-        for axis, (mm, (least, most)) in enumerate(zip(extent(grid), domain.extent_mm, strict=True)):
+    sides = (("fixed", fixed), ("moving", moving))
+    for name, volume in sides:
+        for axis, (mm, (least, most)) in enumerate(zip(extent(volume.grid), domain.extent_mm, strict=True)):
             if not least <= mm <= most:
                 return f"the {name} image is {mm:.0f} mm {AXES[axis]}, its own were {least:.0f} to {most:.0f}"
+    for name, volume in sides:
+        if model.likeness is None:
+            break
+        grid = volume.grid.canonical.at_spacing(model.spacing or (None, None, None))
+        descriptor = describe(model.network, resampled(volume, grid, Chain()))
+        if descriptor is not None and (apart := model.likeness.distance(descriptor)) > model.likeness.limit:
+            limit = model.likeness.limit
+            return f"the {name} image looks unlike its training images (distance {apart:.2f}, at most {limit:.2f})"
     return ""
 
 

@@ -23,7 +23,7 @@ from maxca.errors import MaxcaError
 from maxca.training.config import TrainingConfig
 from maxca.training.objective import objective
 from maxca.training.run import Run
-from maxca.training.validation import domain, validated
+from maxca.training.validation import domain, likeness, validated
 
 Report = Callable[[dict[str, float]], None]
 LOGGED_EVERY = 10
@@ -121,7 +121,7 @@ def train(
             judged = state.average or network
             if fabric.is_global_zero:
                 row |= {"step": state.step, **validated(judged, config, data, fabric)}
-                known = domain(config, data, row["gain"]) if "gain" in row else None
+                known = (domain(config, data, row["gain"]), likeness(judged, data)) if "gain" in row else (None, None)
                 run.save_model("last", judged, config, known)
                 score = row.get("score", state.step)  # with nothing to validate on, the last is the best
                 if score > state.best:

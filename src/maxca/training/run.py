@@ -17,11 +17,13 @@ from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.training.config import TrainingConfig, config_from_plain
+from maxca.zoo.likeness import Likeness
 from maxca.zoo.models import Domain, Model
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+Known = tuple[Domain | None, Likeness | None]  # what a network is for, and what its training images look like
 ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
 
 
@@ -50,9 +52,12 @@ class Run:
         except Exception as error:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
-    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, domain: Domain | None) -> None:
+    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, known: Known) -> None:
         """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
-        Model(network, config.network, config.spacing, name, domain=domain).save(self.folder / f"{name}.safetensors")
+        domain, likeness = known
+        Model(network, config.network, config.spacing, name, domain=domain, likeness=likeness).save(
+            self.folder / f"{name}.safetensors"
+        )
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the log; a new column makes the file be written anew."""

@@ -21,10 +21,12 @@ from maxca.metrics import dice, hd95
 from maxca.optimise import similarity_of
 from maxca.training.config import TrainingConfig
 from maxca.training.objective import alikeness
+from maxca.zoo.likeness import Likeness, describe, learn_likeness
 from maxca.zoo.models import Domain, gain
 
 SPLIT = "val"
 SPARE = 1 / 6
+DESCRIBED = 200  # training scans at most that a model remembers the looks of
 
 
 @torch.no_grad()
@@ -79,6 +81,16 @@ def domain(config: TrainingConfig, data: Prepared, gained: float) -> Domain:
     least, most = extents.min(axis=0) / (1 + SPARE), extents.max(axis=0) * (1 + SPARE)
     bounds = tuple((float(a), float(b)) for a, b in np.column_stack([least, most]).round(1))
     return Domain(bounds, config.losses.similarity, round(gained / 2, 4))
+
+
+def likeness(network: nn.Module, data: Prepared) -> Likeness | None:
+    """What the training scans look like to a network; None where it has no encoder to see with."""
+    device = next(network.parameters()).device
+    scans = [scan for scan in data.scans if scan.split == "train"]
+    chosen = scans[:: max(1, len(scans) // DESCRIBED)]
+    found = [describe(network, data.load(scan).image.to(device).float() / 255) for scan in chosen]
+    descriptors = [one for one in found if one is not None]
+    return learn_likeness(descriptors) if descriptors else None
 
 
 def _similarity(tensors: Mapping[str, Tensor], flow: DenseField, config: TrainingConfig) -> dict[str, float]:

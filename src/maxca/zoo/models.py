@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from maxca.errors import MaxcaError
 from maxca.io.checkpoint import read_checkpoint, save_checkpoint
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.networks import NetworkConfig
+from maxca.zoo.likeness import Likeness
 
 FORMAT = 1
+LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
 Spacing = tuple[float | None, float | None, float | None]
 
 
@@ -48,6 +50,7 @@ class Model:
             learnt from labels knows more than the similarity of two images, and loses some of it in each step.
         domain: what it is for; None for a model that is only taken when asked for.
         mirror: axes of its grid along which the pair is shown mirrored too; the answer is the mean of all.
+        likeness: what its training images look like.
     """
 
     network: nn.Module
@@ -57,6 +60,7 @@ class Model:
     refine: int | None = None
     domain: Domain | None = None
     mirror: tuple[int, ...] = ()
+    likeness: Likeness | None = None
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -76,8 +80,11 @@ class Model:
             "refine": self.refine,
             "domain": None if self.domain is None else asdict(self.domain),
             "mirror": self.mirror,
+            "likeness": None if self.likeness is None else self.likeness.limit,
         }
         state = self.network.state_dict()
+        if self.likeness is not None:
+            state |= {f"{LIKENESS}.descriptors": self.likeness.descriptors, f"{LIKENESS}.scale": self.likeness.scale}
         if half:
             state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         save_checkpoint(path, state, about)
@@ -107,12 +114,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     state, about = read_checkpoint(path)
     try:
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
-        mirror = _mirror(about)
+        mirror, likeness = _mirror(about), _likeness(about, state)
         network = config.build()
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
@@ -153,6 +160,16 @@ def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
     if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
         raise ValueError(f"it asks for mirror images along {axes}")
     return axes
+
+
+def _likeness(about: Mapping[str, Any], state: dict[str, Tensor]) -> Likeness | None:
+    """Taken out of ``state``, which then holds the network alone."""
+    if about.get("likeness") is None:
+        return None
+    descriptors, scale = (state.pop(f"{LIKENESS}.{name}").float() for name in ("descriptors", "scale"))
+    if descriptors.ndim != 2 or scale.shape != descriptors.shape[1:]:
+        raise ValueError(f"its training images are described by {tuple(descriptors.shape)}, {tuple(scale.shape)}")
+    return Likeness(descriptors, scale, float(about["likeness"]))
 
 
 def _one_line(error: Exception) -> str:
