@@ -90,18 +90,21 @@ def test_the_greatest_warp_moves_as_far_as_it_says() -> None:
     assert 1.5 < max(sizes) < 2.2
 
 
-def test_pairs_are_cut_or_widened_around_their_middle(data: Prepared) -> None:
+def test_pairs_are_cut_around_their_labels_and_widened_around_their_middle(data: Prepared) -> None:
     sample = Pairs(data, "val", shape=(8, 20, None))[0]
-    held = data.load(data.scans[3]).image.float() / 255
+    voxels = data.load(data.scans[3])
+    held = voxels.image.float() / 255
+    start = round(float(torch.nonzero(voxels.labels)[:, 0].double().mean()) - 4)
+    assert start != 2, "the middle of the labels is not that of the image"
     assert sample["fixed"].shape == (1, 8, 20, 10)
-    torch.testing.assert_close(sample["fixed"][0, :, 3:17], held[2:10])
+    torch.testing.assert_close(sample["fixed"][0, :, 3:17], held[start : start + 8])
     assert sample["fixed"][0, :, :2].abs().max() == sample["fixed"][0, :, 18:].abs().max() == 0
 
 
 @pytest.mark.parametrize("real", [False, True])
 def test_made_up_pairs(real: bool) -> None:
     how = Synth(shape=(24, 20, 16), labels=6)
-    labels = ball() if real else None
+    labels = (ball(), ball()) if real else None
     once, again, other = (synthetic_pair(how, seed, labels) for seed in (1, 1, 2))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["fixed"], other["fixed"])
@@ -123,3 +126,13 @@ def test_samples_are_functions_of_their_number(data: Prepared) -> None:
         assert first.keys() == again.keys()
         assert all(torch.equal(a, again[k]) for k, a in first.items() if isinstance(a, torch.Tensor))
     assert "made up" in MadeUp(NOTHING, Synth(shape=(8, 8, 8), labels=3))[0]["name"]
+
+
+def test_a_training_crop_holds_most_of_the_labels(data: Prepared) -> None:
+    pairs = Pairs(data, "train", Augmentation(), shape=(8, 8, 8))
+    middles = []
+    for number in range(20):
+        found = torch.nonzero(pairs[number]["fixed_labels"])
+        assert len(found) > 50
+        middles.append(tuple(found.double().mean(dim=0).round().tolist()))
+    assert len(set(middles)) > 5, "not always in the same place"

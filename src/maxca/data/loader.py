@@ -121,7 +121,7 @@ class MadeUp(Dataset[Sample]):
         self.data = data
         self.how = how
         self.seed = seed
-        self.scans = [scan for scan in data.scans if scan.split == "train"]
+        self.pairs = Pairs(data, "train", seed=seed)
 
     def __len__(self) -> int:
         return 2**31
@@ -129,14 +129,16 @@ class MadeUp(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """As in ``Pairs``, always with labels."""
         random = np.random.default_rng((self.seed, number))
-        labels, name, spacing = None, f"made up {number}", (1.0, 1.0, 1.0)
-        if self.scans and random.random() < self.how.real:
-            scan = self.scans[random.integers(len(self.scans))]
-            held = self.data.load(scan).labels
-            if held is not None:
-                labels, name, spacing = held.float(), f"{name} from {scan.name}", scan.spacing
+        labels, name, spacing = None, f"made up {number}", torch.ones(3)
+        if len(self.pairs) and random.random() < self.how.real:
+            real = self.pairs[int(random.integers(len(self.pairs)))]
+            fixed, moving = real.get("fixed_labels"), real.get("moving_labels")
+            if isinstance(fixed, Tensor) and isinstance(moving, Tensor) and isinstance(real["spacing"], Tensor):
+                # As the people differ, or one person's map twice: then all that moves is known to have moved.
+                both = (fixed.float(), (moving if random.random() < 0.5 else fixed).float())
+                labels, name, spacing = both, f"{name} from {real['name']}", real["spacing"]
         pieces = synthetic_pair(self.how, int(random.integers(2**32)), labels)
-        sample: Sample = {"name": name, "spacing": torch.tensor(spacing)}
+        sample: Sample = {"name": name, "spacing": spacing}
         for key, tensor in pieces.items():
             sample[key] = tensor.round().short() if key.endswith("_labels") else tensor.unsqueeze(0)
         return sample

@@ -41,23 +41,23 @@ class Synth:
     noise: float = 0.05
 
 
-def synthetic_pair(how: Synth, seed: int, labels: Tensor | None = None) -> dict[str, Tensor]:
-    """Two images of one made-up thing, each bent and painted by itself.
+def synthetic_pair(how: Synth, seed: int, labels: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+    """Two images of one made-up thing, or of two real ones, each bent and painted by itself.
 
     Args:
         how: the recipe.
         seed: the same seed gives the same pair.
-        labels: (I, J, K) whole numbers, a real label map to start from; one is made from noise unless given.
+        labels: (I, J, K) whole numbers twice, real label maps on one grid; one map is made from noise unless given.
 
     Returns:
         ``fixed`` and ``moving`` (I, J, K) in [0, 1], ``fixed_labels`` and ``moving_labels`` (I, J, K).
     """
     random = torch.Generator().manual_seed(seed)
     if labels is None:
-        labels = noise_labels(how.shape, how.labels, random)
+        labels = (noise_labels(how.shape, how.labels, random),) * 2
     pair = {}
-    for side in ("fixed", "moving"):
-        moved = _bent(labels, how.warp, random)
+    for side, shapes in zip(("fixed", "moving"), labels, strict=True):
+        moved = _bent(shapes, how.warp, random)
         pair[side] = painted(moved, how, random)
         pair[f"{side}_labels"] = moved
     return pair

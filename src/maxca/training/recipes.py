@@ -69,15 +69,16 @@ def synth() -> TrainingConfig:
     """Shapes from noise, and label maps if there is data, in random contrasts: for images of any kind."""
     return TrainingConfig(
         recipe="synth",
-        network=NetworkConfig("corrxca", {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}),
-        losses=Losses(image=0.0, diffusion=1.0, folding=10.0, overlap=1.0),
-        optimiser=Optimiser(rate=4e-4, warmup=100, cosine=True, clip=1.0),
+        network=NetworkConfig("corrxca", dict(HALF)),
+        losses=Losses(similarity="mi", image=0.0, diffusion=0.05, overlap=2.0, labels=32, lattice=2),
+        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         synth=Synth(),
         precision="bf16-mixed",
-        steps=6_000,
+        steps=5_000,
         validate=500,
+        validation_pairs=8,
         save=100,
-        average=0.999,
+        average=0.99,
     )
 
 
