@@ -1,0 +1,81 @@
+"""Every experiment starts, makes a row, and makes none twice; what it finds is not judged here."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "tests" / "training")]
+
+import robustness  # noqa: E402
+from prepared_data import make  # noqa: E402
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def experiment(name: str, *words: object) -> None:
+    command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), *map(str, words), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["block_swap", "resolution"])
+def test_a_comparison_of_networks_starts(name: str, tmp_path: Path) -> None:
+    make(tmp_path / "ready" / "hippocampus", shape=(16, 20, 16))
+    out = tmp_path / "out.csv"
+    for _ in range(2):
+        experiment(name, tmp_path / "ready", "-o", out, "--threads", "1", "--set", "hippocampus")
+    (row,) = rows(out)
+    assert (row["experiment"], row["set"], row["network"], row["seed"]) == (name, "hippocampus", "corrxca", "0")
+    assert 0 <= float(row["dice"]) <= 1
+    assert int(row["parameters"]) > 0
+
+
+@pytest.fixture
+def scan() -> robustness.Scan:
+    i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 28, 20)), indexing="ij")
+    distance = np.sqrt(i**2 + j**2 + k**2)
+    texture = 1 + 0.2 * np.sin(9 * i) * np.cos(8 * j)
+    return 100 * texture * (distance < 0.9), (distance < 0.5).astype(np.int16), np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_a_corruption_grows_with_severity(name: str, scan: robustness.Scan) -> None:
+    if name in ("motion", "ghosting", "spikes"):
+        pytest.importorskip("torchio")
+    changes = []
+    for severity in robustness.SEVERITIES:
+        data, labels, affine = robustness.CORRUPTIONS[name](scan, severity, np.random.default_rng(0))
+        again = robustness.CORRUPTIONS[name](scan, severity, np.random.default_rng(0))[0]
+        np.testing.assert_array_equal(data, again)
+        assert data.shape == labels.shape
+        assert np.isfinite(data).all()
+        if data.shape == scan[0].shape:
+            changes.append(np.abs(data - scan[0]).mean() + np.abs(affine - scan[2]).mean())
+        else:
+            changes.append(1 - data.size / scan[0].size)
+    assert 0 < changes[0] < changes[1] < changes[2]
+
+
+@pytest.mark.slow
+def test_robustness_starts(scan: robustness.Scan, tmp_path: Path) -> None:
+    for name, data in (("a", scan[0]), ("b", np.roll(scan[0], 1, axis=0))):
+        nib.save(nib.Nifti1Image(data.astype(np.float32), scan[2]), tmp_path / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(scan[1], scan[2]), tmp_path / f"{name}_seg.nii.gz")
+    line = "a.nii.gz,b.nii.gz,a_seg.nii.gz,b_seg.nii.gz\n"
+    (tmp_path / "pairs.csv").write_text("fixed,moving,fixed_labels,moving_labels\n" + line)
+    experiment("robustness", tmp_path / "pairs.csv", "--name", "balls", "-o", tmp_path / "out.csv")
+    (row,) = rows(tmp_path / "out.csv")
+    assert row["set"] == "balls noise 1"
+    assert row["error"] == ""
