@@ -123,9 +123,9 @@ def torchio_artefact(name: str) -> Corruption:
 
         data, labels, affine = scan
         how = {
-            "motion": lambda: torchio.RandomMotion(5.0 * severity, 2.0 * severity, num_transforms=2 * severity),
-            "ghosting": lambda: torchio.RandomGhosting(intensity=(0.3 * severity, 0.3 * severity)),
-            "spikes": lambda: torchio.RandomSpike(num_spikes=severity, intensity=(0.3 * severity, 0.3 * severity)),
+            "motion": lambda: torchio.RandomMotion((5 * severity,) * 2, (2 * severity,) * 2, num_transforms=2),
+            "ghosting": lambda: torchio.RandomGhosting(num_ghosts=(4, 4), intensity=(0.3 * severity,) * 2),
+            "spikes": lambda: torchio.RandomSpike(num_spikes=(1, 1), intensity=(0.3 * severity,) * 2),
         }[name]()
         torch.manual_seed(int(random.integers(2**31)))
         image = torchio.ScalarImage(tensor=torch.as_tensor(data[None].astype(np.float32)), affine=affine)
