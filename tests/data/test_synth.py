@@ -10,7 +10,7 @@ import pytest
 import torch
 from training.prepared_data import make
 
-from maxca.data.augment import Augmentation, warped
+from maxca.data.augment import Augmentation, turned, warped
 from maxca.data.loader import MadeUp, Pairs
 from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.data.synth import Synth, synthetic_pair
@@ -54,6 +54,22 @@ def test_nothing_varies_unless_asked(data: Prepared) -> None:
         held = data.load(next(scan for scan in data.scans if scan.name == name))
         torch.testing.assert_close(sample[side][0], held.image.float() / 255)
         assert torch.equal(sample[f"{side}_labels"], held.labels)
+
+
+def test_a_pair_is_turned_in_mm_around_the_third_axis() -> None:
+    how, spacing, shape = Augmentation(turn=180, zoom=0.2), (1.5, 2.0, 8.0), (21, 31, 9)
+    angles = set()
+    for seed in range(5):
+        matrix = turned(how, spacing, shape, np.random.default_rng(seed))
+        np.testing.assert_allclose(matrix @ [10, 15, 4, 1], [10, 15, 4, 1], atol=1e-9)
+        in_mm = np.diag(spacing) @ matrix[:3, :3] @ np.diag(1 / np.array(spacing))
+        zoom = np.sqrt(np.linalg.det(in_mm))
+        assert 0.8 <= zoom <= 1.2
+        np.testing.assert_allclose(in_mm.T @ in_mm, np.diag([zoom**2, zoom**2, 1]), atol=1e-9)
+        np.testing.assert_allclose(in_mm[2], [0, 0, 1], atol=1e-9)
+        angles.add(round(float(np.degrees(np.arctan2(in_mm[1, 0], in_mm[0, 0])))))
+    assert len(angles) == 5
+    np.testing.assert_array_equal(turned(Augmentation(), spacing, shape, np.random.default_rng(0)), np.eye(4))
 
 
 def test_both_images_of_a_pair_are_mirrored_or_none(data: Prepared) -> None:

@@ -19,10 +19,12 @@ DEGREE = math.pi / 180
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much may vary; 0 leaves a thing as it is. Each image of a pair varies by itself, except for flips.
+    """How much may vary; 0 leaves a thing as it is. First the pair as a whole, then each of its images by itself.
 
     Args:
         flips: axes along which a pair may be mirrored.
+        turn: degrees by which a pair may be turned around the third axis.
+        zoom: share by which a pair may be larger or smaller along the first two axes.
         rotate: degrees around each axis.
         scale: share by which each axis may be longer or shorter.
         shift: mm along each axis.
@@ -33,6 +35,8 @@ class Augmentation:
     """
 
     flips: tuple[int, ...] = ()
+    turn: float = 0.0
+    zoom: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
@@ -51,6 +55,21 @@ def mirrored(how: Augmentation, shape: Sequence[int], random: np.random.Generato
     for axis in how.flips:
         if random.random() < 0.5:
             matrix[axis, axis], matrix[axis, 3] = -1, shape[axis] - 1
+    return matrix
+
+
+def turned(
+    how: Augmentation, spacing: Sequence[float], shape: Sequence[int], random: np.random.Generator
+) -> np.ndarray:
+    """(4, 4) on voxels: turns a pair around the third axis through the middle, and stretches it."""
+    matrix = np.eye(4)
+    if how.turn or how.zoom:
+        size = np.asarray(spacing)
+        turn = Rotation.from_euler("z", random.uniform(-how.turn, how.turn) * DEGREE).as_matrix()
+        zoom = 1 + random.uniform(-how.zoom, how.zoom)
+        middle = (np.asarray(shape) - 1) / 2
+        matrix[:3, :3] = np.diag(1 / size) @ turn @ np.diag(size * (zoom, zoom, 1.0))
+        matrix[:3, 3] = middle - matrix[:3, :3] @ middle
     return matrix
 
 

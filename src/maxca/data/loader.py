@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maxca.data.augment import STILL, Augmentation, mirrored, moved, repainted, warped
+from maxca.data.augment import STILL, Augmentation, mirrored, moved, repainted, turned, warped
 from maxca.data.prepared import Prepared, PreparedScan, Voxels
 from maxca.data.synth import Synth, synthetic_pair
 from maxca.geometry.warp import interpolator, transform_coordinates, voxel_coordinates
@@ -70,7 +70,7 @@ class Pairs(Dataset[Sample]):
         shape = (i, j, k)
         where = np.eye(4)
         where[:3, 3] = self._corner(fixed, shape, random)
-        where = where @ mirrored(how, shape, random)
+        where = where @ mirrored(how, shape, random) @ turned(how, fixed.spacing, shape, random)
         across = np.array(moving.to_voxel) @ np.linalg.inv(np.array(fixed.to_voxel))
         sample: Sample = {"name": f"{fixed.name} and {moving.name}", "spacing": torch.tensor(fixed.spacing)}
         for name, scan, matrix in (("fixed", fixed, where), ("moving", moving, across @ where)):
