@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA := $(or $(MAXCA_DATA),../shared/data)
 METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
+WORKERS ?= 2
 THREADS ?= 2
 
 .PHONY: demo test lint bench clean
@@ -13,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov=maxca --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=maxca --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

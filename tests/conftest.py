@@ -16,7 +16,7 @@ install_import_hook("maxca", "shapes.check")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # two workers share two cores
 
 
 @pytest.fixture(autouse=True)

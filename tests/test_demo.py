@@ -70,7 +70,7 @@ def test_an_earlier_output_is_kept_unless_told_otherwise(outcome: DemoOutcome) -
 
 def test_the_known_map_is_a_diffeomorphism_of_several_millimetres(case: Case) -> None:
     warp = case.truth.steps[0]
-    assert folding(Chain((warp,)), warp.grid) == pytest.approx((0, 0, 0.13), abs=0.05)
+    assert folding(Chain((warp,)), warp.grid) == pytest.approx((0, 0, 0.13, 0.03), abs=0.05)
     motion = np.linalg.norm(warp.displacement.numpy(), axis=0)
     assert 7 < motion.max() < 10
 

@@ -119,7 +119,7 @@ def test_scans_of_one_subject_keep_their_place(tmp_path: Path) -> None:
     data = read_prepared(tmp_path / "out")
     assert [scan.spacing for scan in data.scans] == [(1.5, 1.5, 8.0)] * 2
     assert {scan.split for scan in data.scans} == {"train"}
-    assert data.load(data.scans[0]).image.shape == (128, 128, 6)
+    assert data.load(data.scans[0]).image.shape == (73, 81, 6)
 
 
 @pytest.mark.parametrize("what", ["nothing", "manifest", "name"])

@@ -145,7 +145,9 @@ def test_local_windows_of_a_small_slice_stay_small() -> None:
     assert wide == [9, 9, 1]
 
 
-@pytest.mark.parametrize("weight", [None, half_mask(), torch.rand(SHAPE, dtype=torch.float64)], ids=str)
+@pytest.mark.parametrize(
+    "weight", [None, half_mask(), torch.rand(SHAPE, dtype=torch.float64)], ids=["none", "half", "any"]
+)
 def test_mutual_information_is_that_of_the_joint_histogram(weight: Tensor | None) -> None:
     fixed = image(0)
     warped = (0.8 * (1 - fixed) ** 2 + 0.1 * image(1)).requires_grad_()
