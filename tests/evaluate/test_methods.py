@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from maxca.errors import MaxcaError
 from maxca.evaluate import methods, peers
 from maxca.evaluate.methods import GIVEN, Job, Method, command, crossed, environment, given_transform, parse
 
-JOB = Job(3, Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2)
+JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_ours_goes_through_the_command_line_and_all_get_the_same_threads() -> No
     assert asked[asked.index("--model") + 1] == "auto"
     assert asked[asked.index("--smoothness") + 1] == "2"
     assert command(parse("greedy@2"), JOB)[2:] == [
-        *("maxca.evaluate.peers", "greedy", "f.nii.gz", "m.nii.gz", "out", "2", "2")
+        *("maxca.evaluate.peers", "greedy", "f.nii.gz", "m.nii.gz", "out", "2", "small", "2")
     ]
     assert command(parse("unmoved"), JOB) == command(Method(GIVEN, folder=Path("there")), JOB) == []
     limits = environment(2)
@@ -81,3 +83,14 @@ def test_a_tool_that_is_not_there_says_what_brings_it(monkeypatch: pytest.Monkey
     with pytest.raises(MaxcaError, match=r"greedy needs another package: pip install 'maxca\[bench\]'"):
         parse("greedy").check()
     parse("maxca-fast").check()
+
+
+def test_thick_slices_and_small_images_get_settings_of_their_own(tmp_path: Path) -> None:
+    for shape, spacing, kind in (
+        ((40, 40, 8), (1.5, 1.5, 8.0), "stack"),
+        ((36, 50, 36), (1.0, 1.0, 1.0), "small"),
+        ((80, 90, 80), (2.0, 2.0, 2.0), "volume"),
+    ):
+        path = tmp_path / f"{kind}.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([*spacing, 1.0])), path)
+        assert peers.kind_of(path) == kind

@@ -69,13 +69,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Job:
-    """One pair for one method: where to work, and with how many threads."""
+    """One pair for one method: where to work, with how many threads, and which settings other tools get."""
 
-    number: int
     fixed: Path
     moving: Path
     folder: Path
     threads: int
+    kind: str = "volume"
 
 
 def parse(text: str) -> Method:
@@ -109,7 +109,12 @@ def command(method: Method, job: Job) -> list[str]:
     smoothness = [] if method.smoothness is None else [f"{method.smoothness:g}"]
     if method.tool in PEERS:
         module = [sys.executable, "-m", "maxca.evaluate.peers"]
-        return [*module, method.tool, *map(str, (job.fixed, job.moving, job.folder, job.threads)), *smoothness]
+        return [
+            *module,
+            method.tool,
+            *map(str, (job.fixed, job.moving, job.folder, job.threads, job.kind)),
+            *smoothness,
+        ]
     options = ["--effort", method.tool.removeprefix("maxca-"), "--model", method.model, "--threads", str(job.threads)]
     if smoothness:
         options += ["--smoothness", *smoothness]

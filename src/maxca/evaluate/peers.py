@@ -1,8 +1,9 @@
 """The registration tools beside ours, each as it is commonly run, in a process of its own.
 
-    python -m maxca.evaluate.peers TOOL FIXED MOVING FOLDER THREADS [SMOOTHNESS]    # raw pair to transform files
+    python -m maxca.evaluate.peers kind FIXED                                            # prints which settings it gets
+    python -m maxca.evaluate.peers TOOL FIXED MOVING FOLDER THREADS KIND [SMOOTHNESS]    # this is timed
 
-Settings depend on the fixed image alone, see ``kind_of``:
+Settings depend on the fixed image alone, see ``kind_of``; a tool has no need to find that out in its own time:
 
 - greedy: ``-a`` with NCC, then the deformable stage. Where it refuses a pyramid on a stack of few slices, it starts
   again with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
@@ -28,6 +29,7 @@ class Pair(NamedTuple):
     fixed: Path
     moving: Path
     folder: Path
+    kind: str = "volume"
     smoothness: float | None = None
 
 
@@ -79,7 +81,7 @@ def greedy_register(pair: Pair, threads: int) -> None:
         deformable = f"{how.deformable} -s {sigma:g}mm {how.last}"
         greedy(f"-d 3 -threads {threads} {images} -it {pair.folder}/aff.mat {deformable} -o {pair.folder}/warp.nii.gz")
 
-    first_that_runs([partial(attempt, how) for how in GREEDY[kind_of(pair.fixed)]])
+    first_that_runs([partial(attempt, how) for how in GREEDY[pair.kind]])
 
 
 def greedy_warp(pair: Pair, labels: Path) -> None:
@@ -108,7 +110,7 @@ def syn_register(pair: Pair, threads: int) -> None:
         if not (pair.folder / "syn_1Warp.nii.gz").is_file():
             raise RuntimeError("antsRegistration wrote no warp")
 
-    settings = [{}, ANTS_ONE_LEVEL] if kind_of(pair.fixed) == "stack" else [{}]
+    settings = [{}, ANTS_ONE_LEVEL] if pair.kind == "stack" else [{}]
     first_that_runs([partial(attempt, options) for options in settings])
 
 
@@ -190,10 +192,14 @@ PARTS = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Register one pair; see the head of this file."""
-    tool, fixed, moving, folder, threads, *smoothness = arguments
-    pair = Pair(Path(fixed), Path(moving), Path(folder), float(smoothness[0]) if smoothness else None)
-    REGISTER[tool](pair, int(threads))
+    """Run one step; see the head of this file."""
+    tool, fixed, *rest = arguments
+    if tool == "kind":
+        print(kind_of(Path(fixed)))
+        return
+    moving, folder, threads, kind, *smoothness = rest
+    sigma = float(smoothness[0]) if smoothness else None
+    REGISTER[tool](Pair(Path(fixed), Path(moving), Path(folder), kind, sigma), int(threads))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import fields
 from pathlib import Path
@@ -127,7 +127,8 @@ def measure(
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "out"
         folder.mkdir()
-        command = ways.command(method, Job(number, pair.fixed, pair.moving, folder, threads))
+        kind = kind_of(pair.fixed, environment) if method.tool in ways.PEERS else ""
+        command = ways.command(method, Job(pair.fixed, pair.moving, folder, threads, kind))
         if command:
             usage = run(command, environment)
             row |= {"seconds": usage.seconds, "peak_mb": usage.peak_mb}
@@ -147,6 +148,12 @@ def measure(
         for label, values in scores.pop("labels", {}).items()
     ]
     return row | scores, labels
+
+
+def kind_of(fixed: Path, environment: Mapping[str, str]) -> str:
+    """Which settings other tools get for an image; asked in a process that is not timed."""
+    usage = run([sys.executable, "-m", "maxca.evaluate.peers", "kind", str(fixed)], environment)
+    return usage.output.strip() or "volume"  # an image that cannot be read is the tool's to refuse
 
 
 def _below(path: Path, root: Path) -> str:
