@@ -23,8 +23,8 @@ from maxca.align import Start, align
 from maxca.assessment import landmark_error, overlap, regularity
 from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain, Grid
-from maxca.geometry.repair import invertible
+from maxca.geometry import Chain, DenseField, Grid
+from maxca.geometry.repair import Invertible, invertible, unfolded
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
 from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
@@ -44,6 +44,8 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
+FINER_INVERSE = 2  # nodes along each axis for each of a network's field
+MOST_INVERSE_NODES = 8_000_000
 Progress = Callable[[str, float], None]
 
 
@@ -172,7 +174,7 @@ def register(
                 )
             with clock.stage("invert"):
                 progress("inverting", 0.85)
-                both = invertible(field)
+                both = invertible(field) if plan.levels else _kept(field)
                 found, back = found @ Chain((both.field.rounded(),)), Chain((both.inverse.rounded(),)) @ back
                 residual = both.residual
         known_back, left = known.inverse()
@@ -230,6 +232,17 @@ def register(
         "peak_memory_mb": _peak_memory_mb(),
     }
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
+
+
+def _kept(field: DenseField) -> Invertible:
+    """A network's field, smoothed as little as its inverse allows.
+
+    What it learnt from labels is sharp: smoothed like an optimised field, until the inverse leads back to within 0.4
+    voxels everywhere, hippocampi lost 0.03 of their Dice; 0.001 with a finer inverse and one voxel.
+    """
+    nodes = int(np.prod(field.grid.shape)) * FINER_INVERSE**3
+    finer = FINER_INVERSE if nodes <= MOST_INVERSE_NODES else 1
+    return invertible(unfolded(field), tolerance=1.0, finer=finer)
 
 
 class _Clock:

@@ -85,3 +85,14 @@ def test_a_guess_changes_the_way_to_the_inverse_and_not_its_quality() -> None:
     again, residual = field.inverse(guess=plain)
     assert residual.max <= 0.0101
     torch.testing.assert_close(again.displacement, plain.displacement, atol=0.02, rtol=0)
+
+
+def test_a_finer_inverse_leads_back_from_where_space_is_squeezed() -> None:
+    field = squeezed().faded()
+    misses = []
+    for finer in (1, 2):
+        kept, inverse, _ = invertible(field, tolerance=100.0, finer=finer)
+        assert torch.equal(kept.displacement, field.displacement)
+        misses.append(round_trip(kept, inverse).max())
+    assert misses[0] > 0.1
+    assert misses[1] < 0.9 * misses[0]

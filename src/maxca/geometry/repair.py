@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.geometry.separable import Separable, box, gaussian, per_axis
 from maxca.geometry.transforms import Chain, DenseField, Residual
@@ -47,7 +48,7 @@ def unfolded(field: DenseField, flattest: float = 0.0) -> DenseField:
     return field
 
 
-def invertible(field: DenseField, tolerance: float = 0.4) -> Invertible:
+def invertible(field: DenseField, tolerance: float = 0.4, finer: int = 1) -> Invertible:
     """Smooth a field where its inverse, linear between nodes, does not lead back, and return both.
 
     A few rounds take away the extremes; what is left is for the caller to measure.
@@ -55,16 +56,17 @@ def invertible(field: DenseField, tolerance: float = 0.4) -> Invertible:
     Args:
         field: a field without folds, at rest at the border of its grid (see ``DenseField.faded``).
         tolerance: how far inverse(field(x)) may be away from any node x, as a share of the largest spacing.
+        finer: nodes of the inverse for each of the field, along each axis: it bends more sharply than the field does.
     """
     most = tolerance * field.grid.largest_spacing
     smoother = _Smoother(field)
-    inverse, residual = field.inverse()
+    inverse, residual = _refined(field, finer).inverse()
     for _ in range(ROUND_TRIPS):
         error = _round_trip(field, inverse)
         if not (error > most).any():
             break
         field = smoother(field, error > SPREAD * most)
-        inverse, residual = field.inverse(guess=inverse)
+        inverse, residual = _refined(field, finer).inverse(guess=inverse)
     return Invertible(field, inverse, residual)
 
 
@@ -80,6 +82,16 @@ class _Smoother:
     def __call__(self, field: DenseField, marked: Tensor) -> DenseField:
         weight = self.smooth((self.around(marked.float()) > 0).float())
         return DenseField(torch.lerp(field.displacement, self.smooth(field.displacement), weight), field.grid)
+
+
+def _refined(field: DenseField, finer: int) -> DenseField:
+    """The same map, linear between the same nodes, with more of them."""
+    if finer == 1:
+        return field
+    i, j, k = ((n - 1) * finer + 1 for n in field.grid.shape)
+    affine = field.grid.affine.copy()
+    affine[:3, :3] /= finer
+    return Chain((field,)).field_on(Grid((i, j, k), affine), device=field.displacement.device)
 
 
 def _round_trip(field: DenseField, inverse: DenseField) -> Tensor:
