@@ -87,6 +87,25 @@ def test_the_network_sees_every_scan_the_same_way_round() -> None:
         torch.testing.assert_close(inner, torch.tensor([2.5, 0.0, 0.0]).view(3, 1, 1, 1).expand_as(inner))
 
 
+def test_a_network_that_sees_a_part_moves_that_part_alone() -> None:
+    grid = Grid((60, 50, 12), np.diag([2.0, 2.0, 5.0, 1.0]))
+    fixed = torch.rand(grid.shape, generator=torch.Generator().manual_seed(0))
+    moving = fixed.clone()
+    moving[32:44, 10:22] += 0.5
+    network = Constant(1.0, -1.0, 0.5)
+    pair = Volume(fixed, grid), Volume(moving, grid)
+    field = network_field(Model(network, CONFIG, shape=(24, 24, None)), *pair, Affine.identity())
+    assert network.seen[0].shape[2:] == (24, 24, 12)
+    start = grid.to_world(np.array([[38.0, 16.0, 6.0], [5.0, 40.0, 6.0], [27.0, 16.0, 6.0]]))
+    moved = field.map_points(start) - start
+    np.testing.assert_allclose(moved[0], (2.0, -2.0, 2.5), atol=1e-5)
+    np.testing.assert_allclose(moved[1], 0, atol=1e-9)
+    assert 0 < moved[2][0] < 2  # it fades towards the end of the box
+    along = np.linspace(5, 55, 501)  # and nowhere jumps
+    line = grid.to_world(np.stack([along, np.full(501, 16.0), np.full(501, 6.0)], axis=1))
+    assert np.abs(np.diff(field.map_points(line) - line, axis=0)).max() < 0.1
+
+
 class Rightwards(nn.Module):
     """Says in voxels how bright each voxel is, along the first axis: no mirror image agrees with it."""
 

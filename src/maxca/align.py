@@ -13,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from maxca.data.preprocess import Volume, at_scale
@@ -33,6 +35,7 @@ ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts t
 BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
 BENT = 0.05  # see ``_Problem.bend``: at most 0.03 between scans of one kind, at least 0.12 between T1 and T2 or FLAIR
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
+POOLS = ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -160,24 +163,31 @@ class _Problem:
         """The local maximum near ``start``, by L-BFGS."""
         sizes = {(False, True): 6, (False, False): 12, (True, True): 3, (True, False): 6}
         planar = self.plane is not None
-        parameters = torch.zeros(sizes[planar, rigid], device=self.offsets.device, requires_grad=True)
-        optimiser = torch.optim.LBFGS(
-            [parameters], max_iter=steps, tolerance_change=1e-5, line_search_fn="strong_wolfe"
-        )
 
-        def loss() -> Tensor:
-            optimiser.zero_grad()
-            linear, shift = _step(parameters, self.radius, rigid, self.plane)
-            warped, weight = self._warp(start, linear @ self.offsets + shift)
-            score = self.metric(warped.detach(), weight)
-            warped.backward(-score.gradient / warped.numel())
-            return -score.value
+        def linear_and_shift(numbers: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+            parameters = torch.tensor(numbers, dtype=torch.float32, device=self.offsets.device, requires_grad=True)
+            return parameters, *_step(parameters, self.radius, rigid, self.plane)
 
-        with torch.enable_grad():
-            optimiser.step(loss)
-        linear, shift = (
-            part.detach().double().cpu().numpy() for part in _step(parameters, self.radius, rigid, self.plane)
-        )
+        def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+            with torch.enable_grad():
+                parameters, linear, shift = linear_and_shift(numbers)
+                warped, weight = self._warp(start, linear @ self.offsets + shift)
+                score = self.metric(warped.detach(), weight)
+                (gradient,) = torch.autograd.grad(warped, parameters, -score.gradient / warped.numel())
+            return -float(score.value), gradient.double().cpu().numpy()
+
+        # Not torch's own L-BFGS: at its first use it imports a compiler, which takes longer than the search. SciPy's
+        # wakes threads that would then compete with torch's.
+        with POOLS.limit(limits=1, user_api="blas"):
+            best = minimize(
+                loss,
+                np.zeros(sizes[planar, rigid]),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
+            )
+        _, *parts = linear_and_shift(best.x)
+        linear, shift = (part.detach().double().cpu().numpy() for part in parts)
         move = np.eye(4)
         move[:3, :3] = linear
         move[:3, 3] = self.center + shift[:, 0] - linear @ self.center

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maxca.data.focus import focus
 from maxca.data.preprocess import Volume, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
@@ -19,6 +20,8 @@ from maxca.losses.similarity import SimilarityName
 from maxca.optimise import similarity_of
 from maxca.zoo.likeness import describe
 from maxca.zoo.models import Model, gain, load_model
+
+FADE = 8  # over one part in so many of a box the motion fades to none at its ends
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,29 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
         affine: fixed world points → moving world points, applied after the field.
 
     Returns:
-        Fixed world → fixed world before the affine, on the network's grid over ``fixed.grid``.
+        Fixed world → fixed world before the affine, on the network's grid over ``fixed.grid``; or, where that is more
+        than the network sees at once, over the part where the two differ most, with no motion at the ends of it.
     """
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
     fixed_on_grid = resampled(fixed, grid, Chain())
     moving_on_grid = resampled(moving, grid, Chain((affine,)))
-    flow = _asked(model, fixed_on_grid[None, None], moving_on_grid[None, None])
+    low, high = focus(fixed_on_grid, moving_on_grid, model.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    flow = _asked(model, fixed_on_grid[box][None, None], moving_on_grid[box][None, None])
     for axis in grid.thin_axes:
         flow[axis] = 0
-    return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid)
+    for axis, (a, b, n) in enumerate(zip(low, high, grid.shape, strict=True)):
+        flow *= _fading(b - a, before=a > 0, after=b < n).to(flow).view([-1 if d == axis else 1 for d in range(3)])
+    return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid.box(low, high))
+
+
+def _fading(n: int, *, before: bool, after: bool) -> Tensor:
+    """(n,) from 0 at an end that is cut off, over an eighth of the length, to 1."""
+    way = torch.arange(n) / max(1, n // FADE)
+    ends = torch.ones(n)
+    if before:
+        ends = torch.minimum(ends, way)
+    return torch.minimum(ends, way.flip(0)) if after else ends
 
 
 def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:

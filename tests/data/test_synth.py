@@ -11,6 +11,7 @@ import torch
 from training.prepared_data import make
 
 from maxca.data.augment import Augmentation, turned, warped
+from maxca.data.focus import focus
 from maxca.data.loader import MadeUp, Pairs
 from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.data.synth import Synth, synthetic_pair
@@ -106,15 +107,25 @@ def test_the_greatest_warp_moves_as_far_as_it_says() -> None:
     assert 1.5 < max(sizes) < 2.2
 
 
-def test_pairs_are_cut_around_their_labels_and_widened_around_their_middle(data: Prepared) -> None:
-    sample = Pairs(data, "val", shape=(8, 20, None))[0]
-    voxels = data.load(data.scans[3])
-    held = voxels.image.float() / 255
-    start = round(float(torch.nonzero(voxels.labels)[:, 0].double().mean()) - 4)
-    assert start != 2, "the middle of the labels is not that of the image"
+def test_pairs_are_cut_where_a_network_will_look_and_widened_around_their_middle(data: Prepared) -> None:
+    pairs = Pairs(data, "val", shape=(8, 20, None))
+    sample = pairs[0]
+    fixed, moving = (data.load(scan).image.float() for scan in pairs.pairs[0])
+    held = fixed / 255
+    start = focus(fixed, moving, (8, None, None))[0][0]
+    assert start != 2, "where they differ is not the middle"
     assert sample["fixed"].shape == (1, 8, 20, 10)
     torch.testing.assert_close(sample["fixed"][0, :, 3:17], held[start : start + 8])
     assert sample["fixed"][0, :, :2].abs().max() == sample["fixed"][0, :, 18:].abs().max() == 0
+
+
+def test_variants_are_cut_near_the_middle_of_their_labels(data: Prepared) -> None:
+    pairs = Pairs(data, "train", Augmentation(), shape=(8, None, None))
+    middles = {
+        float((torch.nonzero(pairs[number]["fixed_labels"])[:, 0].double() - 3.5).mean().abs()) for number in range(8)
+    }
+    assert max(middles) < 8 / 8 + 1.5
+    assert len(middles) > 3, "each time another cut"
 
 
 @pytest.mark.parametrize("real", [False, True])

@@ -27,7 +27,7 @@ from maxca.zoo.models import load_model
 SMALL = TrainingConfig(
     recipe="small",
     network=NetworkConfig("corrxca_tiny", {}),
-    losses=Losses(window=27, diffusion=0.1, bending=0.01, folding=1.0, overlap=1.0, consistency=0.1),
+    losses=Losses(window=27, diffusion=0.1, bending=0.01, folding=1.0, overlap=1.0, segmentation=0.2, consistency=0.1),
     optimiser=Optimiser(rate=1e-3, warmup=3, cosine=True, clip=1.0),
     augmentation=Augmentation(flips=(0,), rotate=5, scale=0.05, shift=1, warp=0.5, bias=0.1, gamma=0.1, noise=0.02),
     steps=8,
@@ -58,7 +58,9 @@ def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> N
     run = train_in("small", data, tmp_path / "run", device="cpu", report=seen.append)
     validations = [row for row in rows(run) if row["score"]]
     assert [int(float(row["step"])) for row in validations] == [4, 8]
-    assert {"dice", "hd95", "ndv", "alike", "loss", "image", "diffusion", "folding", "overlap"} <= set(validations[1])
+    assert {"dice", "hd95", "ndv", "alike", "loss", "image", "diffusion", "folding", "overlap", "segmentation"} <= set(
+        validations[1]
+    )
     assert len(seen) == len(rows(run))
     for name in ("best", "last"):
         assert load_model(run / f"{name}.safetensors").config.name == "corrxca_tiny"

@@ -22,7 +22,7 @@ CONFIG = NetworkConfig("corrxca_tiny", {"block": [partial(MAXCA, heads=2, region
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "heart.safetensors"
-    Model(CONFIG.build(), CONFIG, (1.5, 1.5, 3.0)).save(path)
+    Model(CONFIG.build(), CONFIG, (1.5, 1.5, 3.0), shape=(96, 96, None)).save(path)
     return path
 
 
@@ -37,6 +37,7 @@ def test_a_model_comes_back_as_it_was(file: Path) -> None:
     model = maxca.load_model(file)
     assert model.name == "heart"
     assert model.spacing == (1.5, 1.5, 3.0)
+    assert model.shape == (96, 96, None)
     assert model.config.as_plain() == CONFIG.as_plain()
     assert not model.network.training
     again = file.with_name("again.safetensors")
@@ -54,6 +55,8 @@ def test_a_model_comes_back_as_it_was(file: Path) -> None:
         ({"network": {"name": "corrxca_tiny"}}, "arguments"),
         ({"spacing": [1, 0, 1]}, "spacing"),
         ({"spacing": [1, 1]}, "not enough values"),
+        ({"shape": [96, 0, None]}, "voxels at once"),
+        ({"shape": [96]}, "not enough values"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_in_one_line(file: Path, changes: dict, complaint: str) -> None:

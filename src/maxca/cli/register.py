@@ -17,10 +17,15 @@ IMAGES, METHOD, REGIONS, OUTPUT = "Images", "Method", "Masks, labels and points"
 
 
 def _model(name: str) -> str:
-    from maxca.zoo.find import shipped
+    from maxca.errors import MaxcaError
+    from maxca.zoo.find import find_model
 
-    if name not in MODELS and name not in shipped() and not name.startswith("hf://") and not Path(name).is_file():
-        raise typer.BadParameter(f"{name}: no such file, nor one of {', '.join((*MODELS, *shipped()))}")
+    if name in MODELS or name.startswith("hf://"):
+        return name
+    try:
+        find_model(name)
+    except MaxcaError as error:
+        raise typer.BadParameter(str(error)) from error
     return name
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maxca.data.augment import STILL, Augmentation, mirrored, moved, repainted, turned, warped
+from maxca.data.focus import focus
 from maxca.data.prepared import Prepared, PreparedScan, Voxels
 from maxca.data.synth import Synth, synthetic_pair
 from maxca.geometry.warp import interpolator, transform_coordinates, voxel_coordinates
@@ -33,8 +34,9 @@ class Pairs(Dataset[Sample]):
         split: whose pairs.
         augmentation: how they vary, or None: sample n is then the n-th pair as it is.
         seed: decides order and variation.
-        shape: cut or widen images to this, with the middle of their labels near its own where there are labels and
-            they are cut; None keeps an axis.
+        shape: cut or widen images to this; None keeps an axis. What is cut while images vary has the middle of their
+            labels, where there are labels, near its own; otherwise it is cut where a network will be shown it: see
+            ``focus``.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class Pairs(Dataset[Sample]):
         size = self._load(fixed).image.shape
         i, j, k = (n if wanted is None else wanted for n, wanted in zip(size, self.shape, strict=True))
         shape = (i, j, k)
-        where = np.eye(4)
-        where[:3, 3] = self._corner(fixed, shape, random)
-        where = where @ mirrored(how, shape, random) @ turned(how, fixed.spacing, shape, random)
         across = np.array(moving.to_voxel) @ np.linalg.inv(np.array(fixed.to_voxel))
+        where = np.eye(4)
+        where[:3, 3] = self._corner(fixed, moving, across, shape, random)
+        where = where @ mirrored(how, shape, random) @ turned(how, fixed.spacing, shape, random)
         sample: Sample = {"name": f"{fixed.name} and {moving.name}", "spacing": torch.tensor(fixed.spacing)}
         for name, scan, matrix in (("fixed", fixed, where), ("moving", moving, across @ where)):
             voxels = self._load(scan)
@@ -86,19 +88,33 @@ class Pairs(Dataset[Sample]):
                 sample[f"{name}_labels"] = interpolator(voxels.labels.unsqueeze(0), "nearest")(at)[0]
         return sample
 
-    def _corner(self, scan: PreparedScan, shape: tuple[int, int, int], random: np.random.Generator) -> list[int]:
+    def _corner(
+        self,
+        scan: PreparedScan,
+        moving: PreparedScan,
+        across: np.ndarray,
+        shape: tuple[int, int, int],
+        random: np.random.Generator,
+    ) -> list[int]:
         """The voxel of a scan where a crop of this shape begins."""
         voxels = self._load(scan)
         size = voxels.image.shape
         corner = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
-        if voxels.labels is None or all(n <= m for n, m in zip(size, shape, strict=True)):
+        if all(n <= m for n, m in zip(size, shape, strict=True)):
+            return corner
+        if self.augmentation is None:
+            at = transform_coordinates(across, voxel_coordinates(size))
+            other = interpolator(self._load(moving).image.unsqueeze(0).float(), "linear")(at)[0]
+            low, _ = focus(voxels.image.float(), other, shape)
+            return [a if n > m else middle for a, n, m, middle in zip(low, size, shape, corner, strict=True)]
+        if voxels.labels is None:
             return corner
         if scan.name not in self._middles:
             found = torch.nonzero(voxels.labels).double()
             self._middles[scan.name] = found.mean(dim=0).tolist() if len(found) else [n / 2 for n in size]
         for axis, (n, m, middle) in enumerate(zip(size, shape, self._middles[scan.name], strict=True)):
             if n > m:
-                off = 0.0 if self.augmentation is None else random.uniform(-ASIDE, ASIDE) * m
+                off = random.uniform(-ASIDE, ASIDE) * m
                 corner[axis] = int(np.clip(round(middle - m / 2 + off), 0, n - m))
         return corner
 

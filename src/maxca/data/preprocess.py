@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maxca.geometry.grid import Grid
+from maxca.geometry.grid import Grid, triple
 from maxca.geometry.separable import gaussian, per_axis
 from maxca.geometry.transforms import Chain
 
@@ -79,12 +79,12 @@ def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
 
 def steps_to(grid: Grid, mm: float) -> Steps:
     """How many voxels of ``grid`` make about ``mm`` along each axis, at least one."""
-    return tuple(max(1, round(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))  # type: ignore[return-value]
+    return triple(max(1, round(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def steps_within(grid: Grid, mm: float) -> Steps:
     """How many voxels of ``grid`` make at most ``mm`` along each axis: an axis with thick slices keeps them all."""
-    return tuple(max(1, int(mm / s + 1e-3)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))  # type: ignore[return-value]
+    return triple(max(1, int(mm / s + 1e-3)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def at_scale(volume: Volume, mm: float) -> Volume:

@@ -50,10 +50,8 @@ class Method:
     @property
     def versions(self) -> str:
         """Of the package that does the work."""
-        if self.tool in (GIVEN, UNMOVED):
-            return ""
-        package = PEERS.get(self.tool, "maxca")
-        return f"{package} {metadata.version(package)}"
+        package = self._package
+        return f"{package} {metadata.version(package)}" if package else ""
 
     def check(self) -> None:
         """Refuse a method that cannot run here.
@@ -62,9 +60,13 @@ class Method:
             MaxcaError: when the package that does the work is not installed.
         """
         try:
-            self.versions  # noqa: B018
+            metadata.distribution(self._package or "maxca")
         except metadata.PackageNotFoundError as error:
             raise MaxcaError(f"{self.tool} needs another package: pip install 'maxca[bench]'") from error
+
+    @property
+    def _package(self) -> str:
+        return "" if self.tool in (GIVEN, UNMOVED) else PEERS.get(self.tool, "maxca")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from maxca.geometry import Chain, Grid
 from maxca.inputs import Side, read_side
 from maxca.io.itk import read_transform
 from maxca.io.learn2reg import read_voxel_displacement
-from maxca.metrics import mean_surface_distance
 from maxca.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared
@@ -73,8 +72,10 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     if fixed.labels is not None and moving.labels is not None:
         warped = warped_labels(task, files, moving, chain, grid)
         before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest").data
-        dice, hd95 = metrics.dice(fixed.labels, warped), metrics.hd95(fixed.labels, warped, grid.spacing)
-        msd = mean_surface_distance(fixed.labels, warped, grid.spacing)
+        dice = metrics.dice(fixed.labels, warped)
+        distances = metrics.surface_distances(fixed.labels, warped, grid.spacing)
+        hd95 = {label: metrics.percentile95(mm) for label, mm in distances.items()}
+        msd = {label: float(mm.mean()) for label, mm in distances.items()}
         scores |= {
             "dice": mean(dice),
             "dice_before": mean(metrics.dice(fixed.labels, before)),

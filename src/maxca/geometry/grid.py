@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +125,7 @@ class Grid:
             if affine[axis, axis] < 0:
                 affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
                 affine[:3, axis] *= -1
-        return Grid(_triple(shape), affine)
+        return Grid(triple(shape), affine)
 
     def at_spacing(self, spacing: Sequence[float | None]) -> Grid:
         """The same box with voxels of other sizes in mm, from the same corner; None keeps that of an axis."""
@@ -131,7 +134,7 @@ class Grid:
         affine = self.affine.copy()
         affine[:3, :3] *= steps
         return Grid(
-            _triple(int(np.ceil((n - 1) / step - 1e-6)) + 1 for n, step in zip(self.shape, steps, strict=True)), affine
+            triple(int(np.ceil((n - 1) / step - 1e-6)) + 1 for n, step in zip(self.shape, steps, strict=True)), affine
         )
 
     def centered(self, shape: Sequence[int | None]) -> Grid:
@@ -148,7 +151,7 @@ class Grid:
         """The grid of voxels ``low`` ≤ index < ``high``; it may reach beyond this one, to make a margin."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(np.asarray(low))
-        return Grid(_triple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
+        return Grid(triple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
 
     def every(self, steps: Sequence[int]) -> Grid:
         """The grid whose nodes are each ``steps``-th voxel per axis, long enough to cover the last voxel.
@@ -158,9 +161,14 @@ class Grid:
         """
         affine = self.affine.copy()
         affine[:3, :3] *= np.asarray(steps)
-        return Grid(_triple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)
+        return Grid(triple(-(-(n - 1) // s) + 1 for n, s in zip(self.shape, steps, strict=True)), affine)
 
 
-def _triple(numbers: Iterable[int]) -> tuple[int, int, int]:
-    i, j, k = numbers
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """Three values, one an axis.
+
+    Raises:
+        ValueError: for any other number of them.
+    """
+    i, j, k = values
     return i, j, k

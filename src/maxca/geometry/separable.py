@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from maxca.geometry.grid import triple
+
 
 @dataclass(frozen=True, eq=False)
 class Separable:
@@ -31,15 +33,15 @@ class Separable:
     @property
     def adjoint(self) -> Separable:
         """The transposed operator, which carries gradients back."""
-        return Separable(tuple(m.T.contiguous() for m in self.matrices))  # type: ignore[arg-type]
+        return Separable(triple(m.T.contiguous() for m in self.matrices))
 
     def __matmul__(self, other: Separable) -> Separable:
         """``self`` after ``other``."""
-        return Separable(tuple(a @ b for a, b in zip(self.matrices, other.matrices, strict=True)))  # type: ignore[arg-type]
+        return Separable(triple(a @ b for a, b in zip(self.matrices, other.matrices, strict=True)))
 
     def to(self, device: torch.device) -> Separable:
         """The operator on another device."""
-        return Separable(tuple(m.to(device) for m in self.matrices))  # type: ignore[arg-type]
+        return Separable(triple(m.to(device) for m in self.matrices))
 
     def _growth(self, axis: int) -> float:
         rows, columns = self.matrices[axis].shape
@@ -48,7 +50,7 @@ class Separable:
 
 def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float] | np.ndarray) -> Separable:
     """A separable operator from ``matrix(a₀, b₀, …)`` for the first axis, ``matrix(a₁, b₁, …)`` for the second, …."""
-    return Separable(tuple(matrix(*each) for each in zip(*arguments, strict=True)))  # type: ignore[arg-type]
+    return Separable(triple(matrix(*each) for each in zip(*arguments, strict=True)))
 
 
 def gaussian(n: int, step: int, sigma: float) -> Tensor:

@@ -162,6 +162,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, factors: Sequence[Factors]) -> None:
         super().__init__()
         outs = widths(channels, 1 + len(factors))
+        self.widths = outs
         self.factors = factors
         self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *outs[:-1]], outs, strict=True))
 

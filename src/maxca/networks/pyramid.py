@@ -123,6 +123,7 @@ class CoarseToFine(nn.Module):
         if symmetric and (affine or not velocity):
             raise ValueError("a symmetric network needs velocity=True and finds no affine")
         channels = widths(decoder_channels, len(stages))
+        self.widths = channels
         halvings = finest + len(stages) - 1
         if not 0 <= flat <= halvings or (flat and affine):
             raise ValueError(f"{flat} flat halvings of {halvings}; and none may be where an affine is found")

@@ -29,6 +29,8 @@ class Losses:
         overlap: of 1 minus the Dice of the labels. Labels are used in training alone.
         labels: at most so many labels take part in a step, drawn at random.
         lattice: overlap is measured at every so-manieth voxel along each axis, others from step to step.
+        segmentation: of how badly the labels can be told from the network's features, by heads that are trained with it
+            and thrown away: it learns faster what belongs together. Coarse-to-fine networks only.
         consistency: of the mean squared distance, in voxels, by which the way there and back misses.
     """
 
@@ -41,6 +43,7 @@ class Losses:
     overlap: float = 0.0
     labels: int = 24
     lattice: int = 1
+    segmentation: float = 0.0
     consistency: float = 0.0
 
 

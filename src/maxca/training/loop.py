@@ -21,6 +21,7 @@ from maxca.data.loader import MadeUp, Pairs, batches
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.training.config import TrainingConfig
+from maxca.training.guide import guided, label_names
 from maxca.training.objective import objective
 from maxca.training.run import Run
 from maxca.training.validation import domain, likeness, validated
@@ -71,10 +72,12 @@ def train(
         network.load_state_dict(weights, strict=True)
     average = copy.deepcopy(network).requires_grad_(False) if config.average else None
     rates = config.optimiser
+    names = label_names(data) if config.losses.segmentation else []
+    trained = guided(network, len(names)) if names else network
     model, optimiser = fabric.setup(
-        network, torch.optim.AdamW(network.parameters(), lr=rates.rate, weight_decay=rates.decay)
+        trained, torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
     )
-    state = State(network, optimiser, average if average is None else average.to(fabric.device))
+    state = State(trained, optimiser, average if average is None else average.to(fabric.device))
     restore(state, run, fabric)
     pairs = training_pairs(config, data)
     numbers = list(samples(config, fabric.global_rank, fabric.world_size, state.step))
@@ -92,7 +95,7 @@ def train(
             tensors = {k: fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
             last = part == config.accumulate - 1
             with fabric.no_backward_sync(model, enabled=not last):
-                terms = objective(model, tensors, config.losses, chosen=state.step)
+                terms = objective(model, tensors, config.losses, chosen=state.step, names=names)
                 if not bool(torch.isfinite(terms["loss"])):
                     raise MaxcaError(
                         f"step {state.step}: the loss of {', '.join(batch['name'])} is {float(terms['loss'])}"

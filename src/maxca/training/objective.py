@@ -22,21 +22,27 @@ from maxca.losses.similarity import (
 )
 from maxca.networks import compose, warp
 from maxca.training.config import Losses
+from maxca.training.guide import GuidedPrediction, segmentation
 
 
-def objective(network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, chosen: int = 0) -> dict[str, Tensor]:
+def objective(
+    network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, chosen: int = 0, names: Sequence[int] = ()
+) -> dict[str, Tensor]:
     """The terms of the loss, each with its weight, and their sum under ``"loss"``.
 
     Each is the mean of what the pairs of the batch would have alone, so a batch may be shared out.
 
     Args:
-        network: ``network(fixed, moving)`` → ``Prediction``.
+        network: ``network(fixed, moving)`` → ``Prediction``; or ``GuidedPrediction``, where its features are asked for
+            labels too.
         batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3); perhaps ``fixed_labels`` and
             ``moving_labels`` (N, I, J, K).
         losses: the weights.
         chosen: decides which labels take part.
+        names: of the labels that features are asked for.
     """
-    flow = network(batch["fixed"], batch["moving"]).flow
+    prediction = network(batch["fixed"], batch["moving"])
+    flow = prediction.flow
     terms: dict[str, Tensor] = {}
     if losses.image:
         terms["image"] = -losses.image * alikeness(batch, flow, losses)
@@ -46,8 +52,11 @@ def objective(network: nn.Module, batch: Mapping[str, Tensor], losses: Losses, c
         terms["bending"] = losses.bending * _roughness(bending, flow, batch["spacing"])
     if losses.folding:
         terms["folding"] = losses.folding * folding(flow)
-    if losses.overlap and "fixed_labels" in batch and "moving_labels" in batch:
+    labelled = "fixed_labels" in batch and "moving_labels" in batch
+    if losses.overlap and labelled:
         terms["overlap"] = losses.overlap * (1 - _overlaps(batch, flow, losses, chosen))
+    if isinstance(prediction, GuidedPrediction) and labelled:
+        terms["segmentation"] = losses.segmentation * segmentation(prediction, batch, names)
     if losses.consistency:
         back = network(batch["moving"], batch["fixed"]).flow
         terms["consistency"] = losses.consistency * compose(flow, back).square().sum(dim=1).mean()

@@ -34,7 +34,7 @@ def cardiac_cine() -> TrainingConfig:
     return TrainingConfig(
         recipe="cardiac_cine",
         network=NetworkConfig("corrxca", HALF | {"flat": 2}),
-        losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0),
+        losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0, segmentation=0.5),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(
             flips=(0, 1), turn=180, zoom=0.2, rotate=3, scale=0.04, shift=1.5, bias=0.2, gamma=0.2, noise=0.02

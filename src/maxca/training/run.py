@@ -55,7 +55,7 @@ class Run:
     def save_model(self, name: str, network: nn.Module, config: TrainingConfig, known: Known) -> None:
         """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
         domain, likeness = known
-        Model(network, config.network, config.spacing, name, domain=domain, likeness=likeness).save(
+        Model(network, config.network, config.spacing, name, domain=domain, likeness=likeness, shape=config.shape).save(
             self.folder / f"{name}.safetensors"
         )
 
@@ -97,7 +97,7 @@ def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, res
         if not resume:
             raise MaxcaError(f"{folder} holds a run; pass --resume to go on with it, or name another folder")
         held = read_about(run.folder)
-        if held["config"] != json.loads(json.dumps(about["config"])):
+        if config_from_plain(held["config"]) != config_from_plain(json.loads(json.dumps(about["config"]))):
             raise MaxcaError(f"{folder} was started with another configuration; see {path}")
         if held["data"] != data.sha256:
             raise MaxcaError(f"{folder} was started with other data than {data.folder}")

@@ -19,6 +19,7 @@ from maxca.zoo.likeness import Likeness
 FORMAT = 1
 LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
 Spacing = tuple[float | None, float | None, float | None]
+Shape = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Model:
         domain: what it is for; None for a model that is only taken when asked for.
         mirror: axes of its grid along which the pair is shown mirrored too; the answer is the mean of all.
         likeness: what its training images look like.
+        shape: voxels of its grid that it sees at once; of a larger image, it is shown the part where the two of a pair
+            differ most. None along an axis that it sees whole.
     """
 
     network: nn.Module
@@ -61,6 +64,7 @@ class Model:
     domain: Domain | None = None
     mirror: tuple[int, ...] = ()
     likeness: Likeness | None = None
+    shape: Shape = (None, None, None)
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -80,6 +84,7 @@ class Model:
             "refine": self.refine,
             "domain": None if self.domain is None else asdict(self.domain),
             "mirror": self.mirror,
+            "shape": self.shape,
             "likeness": None if self.likeness is None else self.likeness.limit,
         }
         state = self.network.state_dict()
@@ -114,12 +119,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     state, about = read_checkpoint(path)
     try:
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
-        mirror, likeness = _mirror(about), _likeness(about, state)
+        mirror, likeness, shape = _mirror(about), _likeness(about, state), _shape(about)
         network = config.build()
         network.load_state_dict(state, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
@@ -160,6 +165,13 @@ def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
     if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
         raise ValueError(f"it asks for mirror images along {axes}")
     return axes
+
+
+def _shape(about: Mapping[str, Any]) -> Shape:
+    i, j, k = about.get("shape") or (None, None, None)
+    if not all(n is None or (isinstance(n, int) and n > 0) for n in (i, j, k)):
+        raise ValueError(f"it sees {about['shape']} voxels at once")
+    return i, j, k
 
 
 def _likeness(about: Mapping[str, Any], state: dict[str, Tensor]) -> Likeness | None:

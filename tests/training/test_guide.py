@@ -1,0 +1,87 @@
+"""Heads that name labels while a network is trained: what they ask, what they teach, and that they stay behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from prepared_data import make
+from torch import Tensor
+
+from maxca.data.loader import Pairs, batches
+from maxca.data.prepared import read_prepared
+from maxca.errors import MaxcaError
+from maxca.networks import build_network
+from maxca.training.config import Losses
+from maxca.training.guide import GuidedPrediction, guided, label_names, segmentation
+from maxca.training.objective import objective
+
+SHAPE = (5, 6, 7)  # odd: the network pads to 8
+
+
+def labelled() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    fixed, moving = (torch.randint(0, 3, (2, *SHAPE), generator=generator).short() * 4 for _ in range(2))
+    return {"fixed_labels": fixed, "moving_labels": moving}
+
+
+def sure(labels: Tensor, names: list[int]) -> Tensor:
+    """Logits of who knows: (N, 1 + names, 8, 8, 8)."""
+    wide = torch.zeros(len(labels), 8, 8, 8)
+    wide[:, :5, :6, :7] = labels
+    return torch.stack([(wide == name).float() for name in [0, *names]], dim=1) * 200 - 100
+
+
+def test_the_right_names_cost_nothing_and_wrong_ones_much() -> None:
+    batch, flow = labelled(), torch.zeros(2, 3, *SHAPE)
+    both = sure(torch.cat([batch["fixed_labels"], batch["moving_labels"]]), [4, 8])
+    right = GuidedPrediction(flow, None, [both, both[:2]], (8, 8, 8))
+    assert float(segmentation(right, batch, [4, 8])) == pytest.approx(0, abs=1e-6)
+    swapped = GuidedPrediction(flow, None, [both[2:]], (8, 8, 8))  # those of the moving images, for the fixed ones
+    assert float(segmentation(swapped, batch, [4, 8])) > 10
+
+
+@pytest.mark.parametrize("name", ["corrxca_tiny", "nice_net_tiny"])
+def test_every_weight_of_the_encoder_and_the_heads_learns(name: str, tmp_path: Path) -> None:
+    data = read_prepared(make(tmp_path / "data", shape=(16, 20, 16)))
+    names = label_names(data)
+    network = guided(build_network(name), len(names))
+    batch = next(batches(Pairs(data, "train"), [0], 1, 0, pin=False))
+    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    losses = Losses(image=0.0, diffusion=0.0, segmentation=1.0)
+    objective(network, tensors, losses, names=names)["loss"].backward()
+    learning = [*network.network.encoder.named_parameters(), *network.encoder_heads.named_parameters()]
+    learning += network.decoder_head.named_parameters()
+    assert not [key for key, weight in learning if weight.grad is None or not weight.grad.any()]
+
+
+def test_heads_change_nothing_about_the_answer() -> None:
+    network = build_network("corrxca_tiny").eval()
+    for head in network.heads:
+        torch.nn.init.normal_(head.conv.weight, std=0.1)
+    fixed, moving = torch.rand(2, 1, 1, 9, 10, 11)
+    with torch.no_grad():
+        torch.testing.assert_close(guided(network, 3)(fixed, moving).flow, network(fixed, moving).flow)
+
+
+def test_a_batch_counts_as_its_pairs_alone(tmp_path: Path) -> None:
+    data = read_prepared(make(tmp_path / "data", shape=(16, 20, 16)))
+    names = label_names(data)
+    network = guided(build_network("corrxca_tiny"), len(names)).eval()
+    losses = replace(Losses(), image=0.0, segmentation=1.0)
+    pairs = Pairs(data, "train")
+    with torch.no_grad():
+        both, *alone = (
+            float(
+                objective(network, next(batches(pairs, n, len(n), 0, pin=False)), losses, names=names)["segmentation"]
+            )
+            for n in ([0, 1], [0], [1])
+        )
+    assert both == pytest.approx(sum(alone) / 2, rel=1e-4)
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(MaxcaError, match="coarse-to-fine"):
+        guided(build_network("voxelmorph_tiny"), 2)
