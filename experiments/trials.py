@@ -140,11 +140,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(path: Path, row: dict[str, Any]) -> None:
+def write(path: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
     """Add a row."""
     is_new = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         if is_new:
             writer.writeheader()
         writer.writerow(row)

@@ -42,6 +42,17 @@ def test_a_comparison_of_networks_starts(name: str, tmp_path: Path) -> None:
     assert int(row["parameters"]) > 0
 
 
+@pytest.mark.slow
+def test_complexity_starts(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    for _ in range(2):
+        experiment("complexity", "-o", out, "--threads", "1")
+    small, large = rows(out)
+    assert (small["side"], large["side"]) == ("32", "48")
+    assert float(large["seconds"]) > float(small["seconds"]) > 0
+    assert out.with_suffix(".png").is_file()
+
+
 @pytest.fixture
 def scan() -> robustness.Scan:
     i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 28, 20)), indexing="ij")
@@ -70,14 +81,34 @@ def test_a_corruption_grows_with_severity(name: str, scan: robustness.Scan) -> N
     assert name == "motion" or changes[0] < changes[1] < changes[2]
 
 
-@pytest.mark.slow
-def test_robustness_starts(scan: robustness.Scan, tmp_path: Path) -> None:
+@pytest.fixture
+def balls(scan: robustness.Scan, tmp_path: Path) -> Path:
+    """A list of one pair."""
     for name, data in (("a", scan[0]), ("b", np.roll(scan[0], 1, axis=0))):
         nib.save(nib.Nifti1Image(data.astype(np.float32), scan[2]), tmp_path / f"{name}.nii.gz")
         nib.save(nib.Nifti1Image(scan[1], scan[2]), tmp_path / f"{name}_seg.nii.gz")
     line = "a.nii.gz,b.nii.gz,a_seg.nii.gz,b_seg.nii.gz\n"
-    (tmp_path / "pairs.csv").write_text("fixed,moving,fixed_labels,moving_labels\n" + line)
-    experiment("robustness", tmp_path / "pairs.csv", "--name", "balls", "-o", tmp_path / "out.csv")
+    (tmp_path / "pairs_val.csv").write_text("fixed,moving,fixed_labels,moving_labels\n" + line)
+    return tmp_path / "pairs_val.csv"
+
+
+@pytest.mark.slow
+def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
+    experiment("robustness", balls, "--name", "balls", "-o", tmp_path / "out.csv")
     (row,) = rows(tmp_path / "out.csv")
     assert row["set"] == "balls noise 1"
     assert row["error"] == ""
+
+
+@pytest.mark.slow
+def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "hippocampus"
+    folder.mkdir(parents=True)
+    for path in tmp_path.glob("*.*"):
+        path.rename(folder / path.name)
+    experiment("smoothness", tmp_path / "data", "--set", "hippocampus", "-o", tmp_path / "out")
+    assert [row["method"] for row in rows(tmp_path / "out" / "smoothness-hippocampus.csv")] == [
+        "maxca-fast@2",
+        "maxca-fast@4",
+    ]
+    assert (tmp_path / "out" / "smoothness-hippocampus-folding.png").is_file()

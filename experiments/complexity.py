@@ -1,0 +1,144 @@
+"""What networks cost against what they reach: seconds and memory by resolution, and Dice against seconds.
+
+    python experiments/complexity.py            # an hour; goes on where it was
+    python experiments/complexity.py --only "corrxca window 64"
+
+The networks and blocks are those of ``block_swap``, whose table gives the Dice of the last panel. Each point is a
+process of its own: one pass to warm up, then the median of three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import trials
+from block_swap import BLOCKS, NETWORKS
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import memory
+
+SIDES = (32, 48, 64, 96, 128)
+SHOWN = {
+    "corrxca": ("maxca", "window", "gmlp", "conv=multiply-adds"),
+    "nice_net": ("maxca", "conv=multiply-adds"),
+    "voxelmorph": ("maxca", "conv=multiply-adds"),
+    "transmorph": ("maxca", "window"),
+}
+PARETO_SIDE = 64
+COLUMNS = ("network", "block", "side", "seconds", "extra_gb", "parameters", "multiply_adds_per_voxel", "threads")
+
+
+def measured(network: str, block: str, side: int, threads: int) -> dict[str, Any]:
+    """One row, measured in this process."""
+    import torch
+
+    from maxca.blocks import cost
+    from maxca.networks import build_network
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    built = build_network(network, **NETWORKS[network], block=BLOCKS[block]).eval()
+    pair = torch.rand(2, 1, 1, side, side, side)
+    probe = torch.zeros(1, 1, 48, 48, 48)
+    spent = cost(built, probe, probe)
+    seconds = []
+    with torch.inference_mode():
+        built(*pair[..., :16, :16, :16])  # libraries load here, not in what is measured
+        memory.forget_peak()
+        before = memory.peak_gb()
+        for _ in range(4):
+            begin = time.perf_counter()
+            built(*pair)
+            seconds.append(time.perf_counter() - begin)
+    row = (
+        *(network, block, side, statistics.median(seconds[1:]), memory.peak_gb() - before),
+        *(spent.parameters, round(spent.multiply_adds_per_voxel), threads),
+    )
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    """Seconds and memory against voxels, and Dice against seconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    kinds = list(dict.fromkeys((row["network"], row["block"]) for row in rows))
+    markers = dict(zip(BLOCKS, "osv^DPX*", strict=True))
+    colours = {network: f"C{number}" for number, network in enumerate(NETWORKS)}
+    for panel, (column, label) in zip(
+        panels, {"seconds": "seconds per pass", "extra_gb": "extra memory, GB"}.items(), strict=False
+    ):
+        for network, block in kinds:
+            mine = [row for row in rows if (row["network"], row["block"]) == (network, block)]
+            panel.loglog(
+                [int(row["side"]) ** 3 for row in mine],
+                [float(row[column]) for row in mine],
+                marker=markers[block],
+                color=colours[network],
+                label=f"{network}, {block}",
+            )
+        panel.set(xlabel="voxels", ylabel=label)
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=7, frameon=False)
+    reached = [row for row in trials.read(trials.RESULTS / "block_swap.csv") if row["set"] == "hippocampus"]
+    for row in rows:
+        dice = [float(r["dice"]) for r in reached if (r["network"], r["block"]) == (row["network"], row["block"])]
+        if int(row["side"]) == PARETO_SIDE and dice:
+            middle = statistics.fmean(dice)
+            panels[2].errorbar(
+                float(row["seconds"]),
+                middle,
+                yerr=[[middle - min(dice)], [max(dice) - middle]],
+                marker=markers[row["block"]],
+                color=colours[row["network"]],
+                capsize=2,
+            )
+    panels[2].set(xlabel=f"seconds per pass at {PARETO_SIDE}³", ylabel="Dice, hippocampus; all seeds", xscale="log")
+    panels[2].grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Measure what is missing, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, default=trials.RESULTS / "complexity.csv")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", help="network, block and side of one row, such as 'corrxca window 64'")
+    parser.add_argument("--quick", action="store_true", help="the two smallest sides of one network")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        network, block, side = options.one.split()
+        print(json.dumps(measured(network, block, int(side), options.threads)))
+        return
+    wanted = [(n, b, str(side)) for n, blocks in SHOWN.items() for b in blocks for side in SIDES]
+    wanted = wanted[:2] if options.quick else [w for w in wanted if not options.only or " ".join(w) == options.only]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for task in wanted:
+        rows = trials.read(options.output)
+        if any((row["network"], row["block"], row["side"]) == task for row in rows):
+            continue
+        command = [sys.executable, __file__, "--one", " ".join(task), "--threads", str(options.threads)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr}")
+        row = json.loads(done.stdout.splitlines()[-1])
+        rounded = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()}
+        trials.write(options.output, rounded, COLUMNS)
+        print(*task, f"{row['seconds']:.3f} s, {row['extra_gb']:.2f} GB", flush=True)
+    draw(trials.read(options.output), options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

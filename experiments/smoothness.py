@@ -1,0 +1,59 @@
+"""Dice against folding as smoothness varies: methods are compared at equal folding, not at their defaults.
+
+    python experiments/smoothness.py ../shared/data                    # hours; goes on where it was
+    python experiments/smoothness.py ../shared/data --set hippocampus
+
+``maxca evaluate`` on evenly spaced pairs of each set, every method at each smoothness.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results")
+METHODS = "maxca-balanced,maxca-fast,greedy,syn,elastix"
+# The list, the group of its pairs, how many of them, and the millimetres.
+SETS = {
+    "hippocampus": ("hippocampus/pairs_val.csv", None, 12, "0.5,1,2,4"),
+    "cardiac": ("acdc/pairs_val.csv", None, 8, "1.5,3,6,12"),
+    "brain": ("oasis/pairs_val.csv", "inter", 4, "1,2,4,8"),
+}
+
+
+def main() -> None:
+    """Run what is missing of each set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
+    parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one pair, one method, two smoothnesses")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.set or SETS:
+        pairs, group, count, mm = SETS[name]
+        chosen = numbers(options.data / pairs, group)
+        chosen = chosen[:: max(1, len(chosen) // count)][:count]
+        methods = options.methods
+        if options.quick:
+            chosen, mm, methods = chosen[:1], "2,4", "maxca-fast"
+        out = options.output / f"smoothness-{name}.csv"
+        command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(options.data / pairs), "--name", name]
+        command += ["--methods", methods, "--smoothness", mm, "--threads", str(options.threads), "-o", str(out)]
+        command += ["--figure", str(out.with_name(f"smoothness-{name}-folding.png"))]
+        subprocess.run([*command, *(word for n in chosen for word in ("--pair", str(n)))], check=True)
+
+
+def numbers(pairs: Path, group: str | None) -> list[int]:
+    """Which pairs of a list belong to a group."""
+    with pairs.open(newline="", encoding="utf-8") as file:
+        return [n for n, row in enumerate(csv.DictReader(file)) if group is None or row.get("group") == group]
+
+
+if __name__ == "__main__":
+    main()
