@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ class Side:
         mask: (I, J, K) bool on its grid: where the similarity counts.
         labels: (I, J, K) whole numbers on its grid.
         points: landmarks in its world space.
-        sources: the files all this came from.
+        sources: the files all this came from, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
     """
 
     image: Image
     mask: np.ndarray | None = None
     labels: np.ndarray | None = None
     points: Points | None = None
-    sources: tuple[Path, ...] = ()
+    sources: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_side(
@@ -68,7 +68,11 @@ def read_side(
         mask=None if mask_image is None else mask_image.data != 0,
         labels=None if label_image is None else as_labels(label_image),
         points=_points(points),
-        sources=tuple(Path(p) for p in (image, mask, labels, points) if isinstance(p, str | Path)),
+        sources={
+            role: Path(p)
+            for role, p in (("image", image), ("mask", mask), ("labels", labels), ("points", points))
+            if isinstance(p, str | Path)
+        },
     )
 
 
@@ -127,17 +131,19 @@ def read_initial(initial: str | Path | Chain | None) -> tuple[Chain, str]:
     return read_transform(initial).simplified(), "given"
 
 
-def file_hashes(sources: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of each file; of a folder, of its files in order."""
-    hashes = {}
-    for source in sources:
-        digest = hashlib.sha256()
-        for file in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-        hashes[str(source)] = digest.hexdigest()
-    return hashes
+def identified(path: Path) -> dict[str, str]:
+    """Where a file or folder is, and its SHA-256."""
+    return {"path": str(path.resolve()), "sha256": sha256(path)}
+
+
+def sha256(source: Path) -> str:
+    """The hash of a file; of a folder, that of its files in order."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _on_same_grid(name: str, image: Image, scan: Image) -> Image:

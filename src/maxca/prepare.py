@@ -32,7 +32,7 @@ from maxca.data.prepared import FORMAT, MANIFEST, SCANS
 from maxca.data.preprocess import MARGIN, Volume, content_box, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
-from maxca.inputs import file_hashes
+from maxca.inputs import sha256
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image, read, write
 from maxca.io.pairs import Kind, Scan, split_by_subject
@@ -168,8 +168,7 @@ def _prepared_row(
 ) -> dict[str, Any] | str:
     """The manifest's entry of a scan whose file is written, or why there is none."""
     try:
-        hashes = file_hashes([path for path in (scan.image, scan.labels) if path])
-        inputs = {Path(path).name: sha for path, sha in hashes.items()}
+        inputs = {path.name: sha256(path) for path in map(Path, filter(None, (scan.image, scan.labels)))}
         path = folder / f"{scan.name}.safetensors"
         done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
         held = _held(path)

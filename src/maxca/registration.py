@@ -27,7 +27,7 @@ from maxca.geometry import Chain, DenseField, Grid
 from maxca.geometry.repair import Invertible, invertible, unfolded
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import ImageLike, Side, check_pair, file_hashes, read_initial, read_side
+from maxca.inputs import ImageLike, Side, check_pair, identified, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
@@ -207,9 +207,8 @@ def register(
         "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
         "inputs": {
-            "fixed": file_hashes(fixed_side.sources),
-            "moving": file_hashes(moving_side.sources),
-            "model": file_hashes(() if used is None else (find_model(used),)),
+            **_identified(fixed=fixed_side, moving=moving_side),
+            **({} if used is None else {"model": identified(find_model(used))}),
         },
         "settings": {
             "model": used or "none",
@@ -272,6 +271,15 @@ def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
     values = chain.resample(volume.values[None], volume.grid, grid)[0]
     mask = torch.ones_like(volume.values) if volume.mask is None else volume.mask
     return Volume(values, grid, chain.resample(mask[None], volume.grid, grid)[0])
+
+
+def _identified(**sides: Side) -> dict[str, dict[str, str]]:
+    """Which file played which role, ``"fixed"``, ``"fixed_labels"``, …, and its hash."""
+    return {
+        name if role == "image" else f"{name}_{role}": identified(path)
+        for name, side in sides.items()
+        for role, path in side.sources.items()
+    }
 
 
 def _labels_image(side: Side) -> Image | None:

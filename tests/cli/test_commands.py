@@ -84,7 +84,9 @@ def test_the_record_says_what_was_done(registered: Path, record: dict) -> None:
         record["metrics"]
     )
     assert record["peak_memory_mb"] > 0
-    assert all(len(digest) == 64 for side in record["inputs"].values() for digest in side.values())
+    inputs = record["inputs"]
+    assert {"fixed", "moving", "fixed_labels", "moving_points"} < inputs.keys()
+    assert all(Path(file["path"]).is_absolute() and len(file["sha256"]) == 64 for file in inputs.values())
     words = shlex.split(record["command"])
     assert words[:2] == ["maxca", "register"] and str(registered) in words
     assert record["affine"]["reason"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli import apply, apply_points, demo, evaluate, info, models, prepare, register, train, transform
+from maxca.cli import apply, apply_points, demo, evaluate, info, models, prepare, register, report, train, transform
 from maxca.cli.options import help_of
 
 SUMMARY = """Align medical images: warp a moving scan onto a fixed one, by a transform that ANTs and 3D Slicer read.
@@ -61,6 +61,7 @@ for name, command, example in (
     ("prepare", prepare.prepare, prepare.EXAMPLE),
     ("train", train.train, train.EXAMPLE),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLE),
+    ("report", report.report, report.EXAMPLE),
     ("demo", demo.demo, demo.EXAMPLE),
     ("info", info.info, info.EXAMPLE),
 ):

@@ -1,0 +1,98 @@
+"""What a report is about: an output folder of ``register``, and the images it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain
+from maxca.inputs import Side, read_side, sha256
+from maxca.io.atomic import RESULT_FILE
+from maxca.io.images import read
+from maxca.io.itk import read_transform
+
+ROLES = ("", "_mask", "_labels", "_points")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One registration.
+
+    Args:
+        name: to call it by.
+        record: what ``result.json`` holds.
+        fixed: the fixed image and what belongs to it.
+        moving: the moving one.
+        chain: fixed world points → moving world points.
+        inverse: the way back.
+        warped_labels: the moving labels on the fixed grid.
+    """
+
+    name: str
+    record: dict[str, Any]
+    fixed: Side
+    moving: Side
+    chain: Chain
+    inverse: Chain
+    warped_labels: np.ndarray | None
+
+
+def read_case(
+    folder: str | Path, fixed: str | Path | None = None, moving: str | Path | None = None, name: str | None = None
+) -> Case:
+    """Read an output folder and the images behind it.
+
+    Args:
+        folder: what ``maxca register`` wrote.
+        fixed: where the fixed image is now, if not where it was.
+        moving: likewise.
+        name: to call it by; by default that of the folder.
+
+    Raises:
+        MaxcaError: for another folder, and for images that are gone or have changed since.
+    """
+    place = Path(folder)
+    path = place / RESULT_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = {role: (str(file["path"]), str(file["sha256"])) for role, file in record["inputs"].items()}
+    except FileNotFoundError as error:
+        raise MaxcaError(f"{folder}: no {RESULT_FILE}; name a folder that maxca register wrote") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MaxcaError(f"{path}: not the record of a registration; run maxca register again") from error
+    sides = {}
+    for side, given in (("fixed", fixed), ("moving", moving)):
+        found = [_found(known, side + role, given if not role else None) for role in ROLES]
+        if found[0] is None:
+            raise MaxcaError(f"{folder}: was not made from files; say where the {side} image is: --{side} FILE")
+        image, mask, labels, points = found
+        sides[side] = read_side(side, image, mask, labels, points)
+    labels = place / "warped_labels.nii.gz"
+    return Case(
+        name or place.resolve().name,
+        record,
+        sides["fixed"],
+        sides["moving"],
+        read_transform(place / "transform.h5"),
+        read_transform(place / "inverse_transform.h5"),
+        read(labels).data if labels.is_file() else None,
+    )
+
+
+def _found(known: Mapping[str, tuple[str, str]], role: str, given: str | Path | None) -> Path | None:
+    """The file that played a role, if it is still what it was."""
+    if role not in known:
+        return None if given is None else Path(given)
+    recorded, digest = known[role]
+    path = Path(given or recorded)
+    if not path.exists():
+        raise MaxcaError(f"{path}: no longer there; say where it is now: --{role.replace('_', '-')} FILE")
+    if sha256(path) != digest:
+        raise MaxcaError(f"{path}: has changed since it was registered; register again, or name the old file")
+    return path

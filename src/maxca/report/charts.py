@@ -1,0 +1,69 @@
+"""Drawings with axes, as SVG that takes the colours of the page it stands in."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, BLUE, ORANGE = "#010203", "#0072b2", "#d55e00"  # INK becomes the colour of the text around
+
+
+def histogram(distances: np.ndarray, title: str) -> str:
+    """How far the voxels of the content move, in mm."""
+    figure, axes = _axes(title, "mm", "voxels")
+    axes.hist(distances, bins=40, color=BLUE)
+    return _svg(figure, title)
+
+
+def curves(levels: Sequence[dict], name: str) -> str:
+    """The similarity at each step, level by level."""
+    title = f"{name} at each step"
+    figure, axes = _axes(title, "step", name)
+    start = 0
+    for number, level in enumerate(levels):
+        values = level["similarity"]
+        steps = range(start, start + len(values))
+        spacing = " x ".join(f"{mm:.3g}" for mm in level["spacing"])
+        colour = BLUE if number % 2 == 0 else ORANGE
+        axes.plot(steps, values, "o-", markersize=2.5, color=colour, label=f"{spacing} mm")
+        start += len(values)
+    legend = axes.legend(frameon=False, fontsize=8)
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return _svg(figure, title)
+
+
+def _axes(title: str, across: str, up: str):  # type: ignore[no-untyped-def]
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0)
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.set_xlabel(across, color=INK)
+    axes.set_ylabel(up, color=INK)
+    axes.tick_params(colors=INK, labelsize=8)
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_visible(side in ("left", "bottom"))
+    return figure, axes
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The drawing alone, named for those who cannot see it."""
+    buffer = io.StringIO()
+    # No date and a fixed salt: the same numbers give the same bytes.
+    figure.canvas = FigureCanvasSVG(figure)
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "maxca"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    text = buffer.getvalue()
+    return (
+        text[text.index("<svg") :]
+        .replace(INK, "currentColor")
+        .replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    )

@@ -1,0 +1,103 @@
+"""Slices of a case in three planes, finely sampled, the way a radiologist hangs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from maxca.data.preprocess import FAINT, normalise
+from maxca.geometry import Chain, Grid, Interpolation
+from maxca.geometry.grid import triple
+from maxca.report.case import Case
+
+MOST_PIXELS = 320  # along the longer side of a picture
+MARGIN = 4.0  # mm around the content
+SLICES = 9  # in each plane
+WITHIN = (0.12, 0.88)  # of the content, from end to end: where the slices are
+# The normal of each plane, among right, anterior and superior, and what lies at the left and right, top and bottom.
+PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
+SIDES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Some parallel slices in fixed space.
+
+    Args:
+        name: ``"axial"``, ``"coronal"`` or ``"sagittal"``.
+        normal: the axis of ``grid`` across the slices.
+        grid: the nodes; as many along ``normal`` as there are slices, and square pixels.
+        sides: what lies at the left, the right, the top and the bottom.
+    """
+
+    name: str
+    normal: int
+    grid: Grid
+    sides: tuple[str, str, str, str]
+
+    @property
+    def mm(self) -> float:
+        """Side of a pixel."""
+        return float(self.grid.spacing[(self.normal + 1) % 3])
+
+    def pictures(self, volume: np.ndarray) -> list[np.ndarray]:
+        """Values on ``grid`` (I, J, K) or (I, J, K, C) as one picture for each slice: rows downwards, columns right."""
+        each = np.moveaxis(volume, self.normal, 0)
+        return [slice_[::-1, ::-1].swapaxes(0, 1) for slice_ in each]
+
+    @property
+    def middle(self) -> Plane:
+        """The middle slice alone."""
+        low, high = [0, 0, 0], list(self.grid.shape)
+        low[self.normal] = self.grid.shape[self.normal] // 2
+        high[self.normal] = low[self.normal] + 1
+        return Plane(self.name, self.normal, self.grid.box(low, high), self.sides)
+
+    def positions(self) -> list[float]:
+        """Where each slice is, in mm along the axis of the world it crosses."""
+        index = np.zeros((self.grid.shape[self.normal], 3))
+        index[:] = (np.array(self.grid.shape) - 1) / 2
+        index[:, self.normal] = np.arange(self.grid.shape[self.normal])
+        return [float(mm) for mm in self.grid.to_world(index)[:, self.normal]]
+
+
+def planes(case: Case) -> Iterator[Plane]:
+    """The planes through the content of the fixed image; of a 2-D image, the one it is."""
+    grid = case.fixed.image.grid
+    fine = grid.canonical
+    values = torch.as_tensor(case.fixed.image.data.astype(np.float32))
+    content = Chain().resample((normalise(values) > FAINT).float()[None], grid, fine, "nearest")[0].numpy() > 0
+    if not content.any():
+        content[:] = True
+    low, high = np.argwhere(content).min(axis=0), np.argwhere(content).max(axis=0) + 1
+    for name, normal in PLANES.items():
+        flat = [axis for axis in range(3) if axis != normal]
+        if any(fine.shape[axis] == 1 for axis in flat):
+            continue
+        extent = [(high[axis] - low[axis]) * fine.spacing[axis] + 2 * MARGIN for axis in flat]
+        pixel = max(float(fine.smallest_spacing), max(extent) / MOST_PIXELS)
+        size, affine, start = [1, 1, 1], fine.affine.copy(), np.zeros(3)
+        for axis, mm in zip(flat, extent, strict=True):
+            start[axis] = low[axis] - 0.5 - MARGIN / fine.spacing[axis] + 0.5 * pixel / fine.spacing[axis]
+            size[axis] = max(1, round(mm / pixel))
+            affine[:3, axis] *= pixel / fine.spacing[axis]
+        inner = [low[normal] + part * (high[normal] - 1 - low[normal]) for part in WITHIN]
+        count = int(min(SLICES, high[normal] - low[normal]))
+        step = (inner[1] - inner[0]) / max(1, count - 1)
+        start[normal] = inner[0] if count > 1 else (low[normal] + high[normal] - 1) / 2
+        size[normal] = count
+        if step > 0:
+            affine[:3, normal] *= step
+        affine[:3, 3] = fine.affine[:3, :3] @ start + fine.affine[:3, 3]
+        yield Plane(name, normal, Grid(triple(size), affine), SIDES[name])
+
+
+def sampled(
+    data: np.ndarray, grid: Grid, chain: Chain, plane: Plane, interpolation: Interpolation = "linear"
+) -> np.ndarray:
+    """Voxels on ``grid`` at the nodes of a plane, through a chain."""
+    volume = torch.as_tensor(data.astype(np.int32 if interpolation == "nearest" else np.float32))
+    return chain.resample(volume[None], grid, plane.grid, interpolation)[0].numpy()
