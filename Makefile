@@ -8,7 +8,7 @@ METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,s
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -23,6 +23,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/versus_peers.py $(DATA) --methods $(METHODS) --threads $(THREADS)
+
+# NiiVue for the 3-D view of reports, bundled into one file; the only thing here that needs node.
+viewer: src/maxca/report/viewer/built/space.js
+
+src/maxca/report/viewer/built/space.js: viewer/space.js viewer/package.json viewer/package-lock.json
+	@command -v npm >/dev/null || { echo "the viewer is built by npm; install Node.js 18 or newer" >&2; exit 1; }
+	cd viewer && npm ci --no-audit --no-fund && npm run build
 
 clean:
 	rm -rf $(VENV) demo-output
@@ -39,7 +46,7 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 
 # The tests run the demo too, so they need what it needs.
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[demo,dev,train,hub]'
+	$(INSTALL) -e '.[demo,dev,train,hub,report]'
 	@touch $@
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt

@@ -29,9 +29,11 @@ def _model(name: str) -> str:
     return name
 
 
-def _later(wanted: bool) -> bool:
-    if wanted:
-        raise typer.BadParameter("the HTML report comes in a later version; result.json holds all numbers already")
+def _with_report(wanted: bool) -> bool:
+    from importlib.util import find_spec
+
+    if wanted and not all(map(find_spec, ("jinja2", "matplotlib"))):
+        raise typer.BadParameter("a report needs more packages: pip install 'maxca[report]'")
     return wanted
 
 
@@ -123,7 +125,13 @@ def register(
         typer.Option("--save-field", rich_help_panel=OUTPUT, help="Also write displacement.nii.gz on the fixed grid."),
     ] = False,
     html_report: Annotated[
-        bool, typer.Option("--report", callback=_later, rich_help_panel=OUTPUT, help="Comes in a later version.")
+        bool,
+        typer.Option(
+            "--report",
+            callback=_with_report,
+            rich_help_panel=OUTPUT,
+            help="Also write report.html: pictures of the result, and whether to trust it.",
+        ),
     ] = False,
     overwrite: Overwrite = False,
     device: Annotated[
@@ -171,11 +179,19 @@ def register(
         result.record["command"] = shlex.join(["maxca", *context.obj.argv])
         progress("writing", 0.99)
         result.write_into(place, save_field=save_field)
+        if html_report:
+            from maxca.report.case import read_case
+            from maxca.report.html import REPORT, write_report
+
+            progress("reporting", 0.995)
+            verdict = write_report(read_case(place, name=out.resolve().name), place / REPORT)
     warn(result.warnings)
     if verbose:
         note(f"affine: {result.record['affine']['reason']}", quiet=quiet)
         note(f"model: {result.record['settings']['model_reason']}", quiet=quiet)
     report(_summary(out, result.record), quiet=quiet)
+    if html_report:
+        report(f"{out / REPORT}: {verdict.state}", quiet=quiet)
 
 
 def _summary(out: Path, record: dict[str, Any]) -> str:

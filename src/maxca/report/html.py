@@ -17,6 +17,7 @@ from maxca.data.preprocess import FAINT, normalise
 from maxca.geometry import Affine, Chain, Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.io.atomic import atomic_path
+from maxca.io.images import Image
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.planes import Plane, planes, sampled
@@ -95,8 +96,8 @@ def render(case: Case, verdict: Verdict) -> str:
     record = case.record
     return environment.get_template("page.html.j2").render(
         name=case.name,
-        fixed_name=case.fixed.image.name,
-        moving_name=case.moving.image.name,
+        fixed_name=_file(case.fixed.image),
+        moving_name=_file(case.moving.image),
         verdict=verdict,
         planes=[one.about for one in shown],
         groups=list(_groups(case, shown)),
@@ -318,6 +319,11 @@ def _lattice(grid: Grid) -> Grid:
 
 def _picture(array: np.ndarray, alt: str) -> Picture:
     return Picture(pictures.as_address(array), alt, array.shape[1], array.shape[0])
+
+
+def _file(image: Image) -> str:
+    """What to call an image: the name of its file, without the way to it."""
+    return image.name if image.path is None else image.path.name
 
 
 def _number(value: float | None) -> str:
