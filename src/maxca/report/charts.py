@@ -59,7 +59,7 @@ def _svg(figure: Figure, title: str) -> str:
     figure.canvas = FigureCanvasSVG(figure)
     from matplotlib import rc_context
 
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "maxca"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     text = buffer.getvalue()
     return (

@@ -93,7 +93,7 @@ def render(case: Case, verdict: Verdict) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    record = case.record
+    record, volumes = case.record, as_volumes(case)
     return environment.get_template("page.html.j2").render(
         name=case.name,
         fixed_name=_file(case.fixed.image),
@@ -102,7 +102,7 @@ def render(case: Case, verdict: Verdict) -> str:
         planes=[one.about for one in shown],
         groups=list(_groups(case, shown)),
         charts=list(_charts(case)),
-        volumes=_json(as_volumes(case)),
+        volumes=_json(volumes) if volumes else "",
         viewer=VIEWER.read_text(encoding="utf-8") if VIEWER.is_file() else "",
         command=record.get("command", ""),
         facts=list(_facts(record)),

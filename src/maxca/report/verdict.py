@@ -25,6 +25,8 @@ NODES = 60_000  # of the lattice on which positions are tried
 SHIFTED = (2, 4)  # nodes of that lattice
 BETTER = 0.02  # of the mutual information: more than noise
 POINTS = 100_000
+# Local NCC after a registration: 0.79 to 0.84 of hearts, 0.8 of brains; 0.06 of a heart laid on a brain.
+LIKE, UNLIKE = 0.35, 0.15
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,19 @@ def _checks(case: Case, metrics: dict[str, Any]) -> Iterator[Check]:
         "aligned" if gained else "failed",
         f"{score['name']} went from {score['before']:.3f} to {score['after']:.3f}; it must not fall",
     )
+    if score["name"] == "lncc":
+        yield _high("likeness", score["after"], LIKE, UNLIKE, "local correlation is {:.2f}")
     yield position(case)
     yield _low("folding", metrics["folding"]["ndv_percent"], 0.1, 1.0, "{:.3g} % of the volume is turned inside out")
     voxel = float(case.fixed.image.grid.largest_spacing)
     round_trip = metrics["inverse_consistency_mm"]["mean"]
     yield _low("way back", round_trip / voxel, 0.5, 2.0, f"the inverse misses by {round_trip:.2g} mm, {{:.2g}} voxels")
     yield _high(
-        "field of view", covered(case), 0.8, 0.5, "{:.0%} of the fixed image's content has a place in the moving image"
+        "field of view",
+        covered(case),
+        0.8,
+        0.5,
+        "a share of {:.2f} of the fixed image's content has a place in the moving one",
     )
     pulled = border_motion(case)
     if pulled is not None:
@@ -171,7 +179,7 @@ def _low(name: str, value: float, check: float, failed: float, text: str) -> Che
 
 def _high(name: str, value: float, check: float, failed: float, text: str) -> Check:
     state: State = "aligned" if value >= check else "check" if value >= failed else "failed"
-    return Check(name, state, f"{text.format(value)}; at least {check:.0%} is well, less than {failed:.0%} is not")
+    return Check(name, state, f"{text.format(value)}; at least {check:g} is well, less than {failed:g} is not")
 
 
 def _grown(name: str, gain: float, spare: float, text: str) -> Check:

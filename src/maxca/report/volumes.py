@@ -18,9 +18,9 @@ MOST_VOXELS = 3_000_000  # a brain at 1 mm, cropped: about 2 MB each when packed
 
 
 def as_volumes(case: Case) -> list[dict[str, str]]:
-    """Name and NIfTI, gzipped and in base64, of the fixed and the warped image; nothing for a 2-D image."""
+    """Name and NIfTI, gzipped and in base64, of the fixed and the warped image; nothing for a single slice."""
     grid = case.fixed.image.grid
-    if case.fixed.image.dimension == 2:
+    if grid.thin_axes:
         return []
     factor = max(1.0, (float(np.prod(grid.shape)) / MOST_VOXELS) ** (1 / 3))
     small = grid.canonical.at_spacing([s * factor if n > 8 else None for s, n in zip(*_sides(grid), strict=True)])
