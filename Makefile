@@ -8,13 +8,17 @@ METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,s
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test lint bench viewer clean
+.PHONY: demo test test-browser lint bench viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=maxca --cov-report=term --cov-fail-under=90
+
+# Reports in a real Chromium (apt-get install chromium) and axe-core (npm); `make test` skips this and says so.
+test-browser: $(VENV)/.browser viewer
+	MAXCA_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,6 +51,10 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 # The tests run the demo too, so they need what it needs.
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[demo,dev,train,hub,report]'
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(INSTALL) -e '.[browser]'
 	@touch $@
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt

@@ -14,6 +14,7 @@ from maxca.geometry.grid import triple
 from maxca.report.case import Case
 
 MOST_PIXELS = 320  # along the longer side of a picture
+FINEST = 4  # pixels to a voxel at most: a line of one pixel must be thin on a small image too
 MARGIN = 4.0  # mm around the content
 SLICES = 9  # in each plane
 WITHIN = (0.12, 0.88)  # of the content, from end to end: where the slices are
@@ -56,12 +57,12 @@ class Plane:
         high[self.normal] = low[self.normal] + 1
         return Plane(self.name, self.normal, self.grid.box(low, high), self.sides)
 
-    def positions(self) -> list[float]:
-        """Where each slice is, in mm along the axis of the world it crosses."""
+    def positions(self) -> list[int]:
+        """Where each slice is, in whole mm along the axis of the world it crosses."""
         index = np.zeros((self.grid.shape[self.normal], 3))
         index[:] = (np.array(self.grid.shape) - 1) / 2
         index[:, self.normal] = np.arange(self.grid.shape[self.normal])
-        return [float(mm) for mm in self.grid.to_world(index)[:, self.normal]]
+        return [round(float(mm)) for mm in self.grid.to_world(index)[:, self.normal]]
 
 
 def planes(case: Case) -> Iterator[Plane]:
@@ -78,7 +79,7 @@ def planes(case: Case) -> Iterator[Plane]:
         if any(fine.shape[axis] == 1 for axis in flat):
             continue
         extent = [(high[axis] - low[axis]) * fine.spacing[axis] + 2 * MARGIN for axis in flat]
-        pixel = max(float(fine.smallest_spacing), max(extent) / MOST_PIXELS)
+        pixel = max(float(fine.smallest_spacing) / FINEST, max(extent) / MOST_PIXELS)
         size, affine, start = [1, 1, 1], fine.affine.copy(), np.zeros(3)
         for axis, mm in zip(flat, extent, strict=True):
             start[axis] = low[axis] - 0.5 - MARGIN / fine.spacing[axis] + 0.5 * pixel / fine.spacing[axis]

@@ -16,7 +16,7 @@
     other.src = plane[layer][slice];
     other.alt = `${layer === "warped" ? "warped moving" : "moving"} image, ${plane.name} slice ${slice + 1}`;
     fixed.alt = `fixed image, ${plane.name} slice ${slice + 1}`;
-    stack.parentElement.querySelector("output").textContent = `${plane.positions[slice].toFixed(0)} mm`;
+    stack.parentElement.querySelector("output").textContent = `${plane.positions[slice]} mm`;
   }
 
   function setSwipe() {
