@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from maxca.cli.options import Quiet
+from maxca.cli.terminal import progress_bar
 from maxca.cli.terminal import report as say
 
 EXAMPLE = "Example:  maxca report patient_on_atlas"
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="What maxca register wrote.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="What maxca register wrote; with --cohort, what holds many.", show_default=False),
+    ],
     fixed: Annotated[
         Path | None,
         typer.Option("--fixed", "-f", help="Where the fixed image is now, if it was moved.", show_default=False),
@@ -23,21 +27,50 @@ def report(
         Path | None,
         typer.Option("--moving", "-m", help="Where the moving image is now, if it was moved.", show_default=False),
     ] = None,
+    cohort: Annotated[
+        bool, typer.Option("--cohort", help="One page, cohort.html, for all output folders below this one.")
+    ] = False,
+    pages: Annotated[bool, typer.Option("--pages", help="With --cohort: make the page of each too.")] = False,
+    figures: Annotated[
+        Literal["png", "svg"] | None,
+        typer.Option("--figures", help="Write the pictures alone, as files of this kind.", show_default=False),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make report.html in an output folder: what a registration did, and whether to trust it.
 
     One file, which opens without a network: both images in three planes, what differs, how space was bent, labels and
-    landmarks where there are some, and a verdict with its reasons.
+    landmarks where there are some, and a verdict with its reasons. With --cohort, a table of many, with what needs a
+    look first.
     """
     from maxca.errors import MaxcaError
-    from maxca.report.case import read_case
 
+    if cohort and (fixed or moving or figures):
+        raise typer.BadParameter("--cohort goes with --pages alone")
+    if pages and not cohort:
+        raise typer.BadParameter("--pages goes with --cohort")
+    if not folder.is_dir():
+        raise MaxcaError(f"{folder}: no such folder; name one that maxca register wrote")
     try:
+        from maxca.report.case import read_case
+        from maxca.report.cohort import PAGE, write_cohort
+        from maxca.report.figures import write_figures
         from maxca.report.html import REPORT, write_report
     except ImportError as error:
         raise MaxcaError("a report needs more packages: pip install 'maxca[report]'") from error
-    verdict = write_report(read_case(folder, fixed, moving), folder / REPORT)
+    if cohort:
+        with progress_bar(quiet=quiet) as progress:
+            entries = write_cohort(folder, pages=pages, progress=progress)
+        states = [entry.state for entry in entries]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        say(f"{folder / PAGE}: {counts}", quiet=quiet)
+        return
+    case = read_case(folder, fixed, moving)
+    if figures:
+        for path in write_figures(case, folder, figures):
+            say(str(path), quiet=quiet)
+        return
+    verdict = write_report(case, folder / REPORT)
     say(f"{folder / REPORT}: {verdict.state}", quiet=quiet)
     for reason in verdict.reasons:
         say(f"  {reason}", quiet=quiet)

@@ -4,70 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-import torch
 
 from maxca import __version__
-from maxca.data.preprocess import FAINT, normalise
-from maxca.geometry import Affine, Chain, Grid
-from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
-from maxca.report import charts, pictures
 from maxca.report.case import Case
-from maxca.report.planes import Plane, planes, sampled
+from maxca.report.groups import Shown, drawings, grouped
+from maxca.report.planes import planes
 from maxca.report.verdict import Verdict, judge
 from maxca.report.volumes import as_volumes
 
 HERE = Path(__file__).parent / "viewer"
 VIEWER = HERE / "built" / "space.js"  # made by `make viewer`
-LINES = (2.0, 5.0, 10.0, 20.0)  # mm between lines of a bent grid: the finest that leaves about so many lines
-LINE_COUNT = 16
-DETERMINANT_VOXELS = 2_000_000
-POINTS = 100_000
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture on the page.
-
-    Args:
-        address: ``data:``.
-        alt: what is to be seen.
-        width: pixels.
-        height: pixels.
-    """
-
-    address: str
-    alt: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under a caption; heads sort."""
-
-    caption: str
-    heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Pictures of one kind."""
-
-    id: str
-    title: str
-    about: str
-    pictures: list[Picture]
-    table: Table | None = None
 
 
 def write_report(case: Case, path: Path) -> Verdict:
@@ -89,188 +42,36 @@ def write_report(case: Case, path: Path) -> Verdict:
 
 def render(case: Case, verdict: Verdict) -> str:
     """The page as text."""
-    shown = [_Shown(case, plane) for plane in planes(case)]
-    environment = jinja2.Environment(
+    shown = [Shown(case, plane) for plane in planes(case)]
+    record, volumes = case.record, as_volumes(case)
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            name=case.name,
+            fixed_name=_file(case.fixed.image),
+            moving_name=_file(case.moving.image),
+            verdict=verdict,
+            planes=[one.about for one in shown],
+            groups=list(grouped(case, shown)),
+            charts=list(drawings(case)),
+            volumes=_json(volumes) if volumes else "",
+            viewer=VIEWER.read_text(encoding="utf-8") if VIEWER.is_file() else "",
+            command=record.get("command", ""),
+            facts=list(_facts(record)),
+            version=__version__,
+            css=(HERE / "page.css").read_text(encoding="utf-8"),
+            script=(HERE / "page.js").read_text(encoding="utf-8"),
+            slices=_json([one.about for one in shown]),
+        )
+    )
+
+
+def templates() -> jinja2.Environment:
+    """Where pages come from; what is filled in is escaped."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    record, volumes = case.record, as_volumes(case)
-    return environment.get_template("page.html.j2").render(
-        name=case.name,
-        fixed_name=_file(case.fixed.image),
-        moving_name=_file(case.moving.image),
-        verdict=verdict,
-        planes=[one.about for one in shown],
-        groups=list(_groups(case, shown)),
-        charts=list(_charts(case)),
-        volumes=_json(volumes) if volumes else "",
-        viewer=VIEWER.read_text(encoding="utf-8") if VIEWER.is_file() else "",
-        command=record.get("command", ""),
-        facts=list(_facts(record)),
-        version=__version__,
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
-        script=(HERE / "page.js").read_text(encoding="utf-8"),
-        slices=_json([one.about for one in shown]),
-    )
-
-
-class _Shown:
-    """The images of a case in one plane, as pictures."""
-
-    def __init__(self, case: Case, plane: Plane) -> None:
-        fixed, moving = case.fixed.image, case.moving.image
-        self.plane = plane
-        layers = {
-            "fixed": sampled(fixed.data, fixed.grid, Chain(), plane),
-            "before": sampled(moving.data, moving.grid, Chain(), plane),
-            "warped": sampled(moving.data, moving.grid, case.chain, plane),
-        }
-        windows = {
-            "fixed": pictures.window(layers["fixed"]),
-            "before": pictures.window(layers["warped"]),
-            "warped": pictures.window(layers["warped"]),
-        }
-        self.gray = {
-            name: [pictures.gray(slice_, windows[name]) for slice_ in plane.pictures(values)]
-            for name, values in layers.items()
-        }
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What the page and its script need."""
-        height, width = self.gray["fixed"][0].shape
-        return {
-            "name": self.plane.name,
-            "sides": self.plane.sides,
-            "positions": self.plane.positions(),
-            "width": width,
-            "height": height,
-            **{name: [pictures.as_address(one) for one in slices] for name, slices in self.gray.items()},
-        }
-
-    def middle(self, name: str) -> np.ndarray:
-        """The middle slice of a layer."""
-        slices = self.gray[name]
-        return slices[len(slices) // 2]
-
-
-def _groups(case: Case, shown: list[_Shown]) -> Iterator[Group]:
-    middle = [(one, one.plane.middle) for one in shown]
-    yield Group(
-        "checkerboard",
-        "Checkerboard",
-        "Squares of the fixed and of the warped image in turn: edges must go on from one to the next.",
-        [
-            _picture(pictures.checkerboard(one.middle("fixed"), one.middle("warped")), f"checkerboard, {plane.name}")
-            for one, plane in middle
-        ],
-    )
-    yield Group(
-        "difference",
-        "Difference, before and after",
-        "Orange where the moving image is brighter than the fixed one, purple where it is darker, white where they "
-        "agree. Between two kinds of scan it says little.",
-        [
-            _picture(pictures.difference(one.middle("fixed"), one.middle(layer)), f"difference {when}, {plane.name}")
-            for layer, when in (("before", "before"), ("warped", "after"))
-            for one, plane in middle
-        ],
-    )
-    yield _deformation(case, middle)
-    if case.fixed.labels is not None and case.moving.labels is not None:
-        yield _labels(case, middle)
-    if case.fixed.points is not None and case.moving.points is not None:
-        yield _points(case, middle)
-
-
-def _deformation(case: Case, middle: list[tuple[_Shown, Plane]]) -> Group:
-    field = _without_affine(case)
-    lattice = _lattice(case.fixed.image.grid)
-    dense = case.chain.field_on(lattice)
-    determinant = field_determinant(dense).clamp(min=1e-3).log().numpy()
-    folded = (nondiffeomorphic_volume(dense) > 0).float().numpy()
-    drawn = []
-    for one, plane in middle:
-        across = [axis for axis in range(3) if axis != plane.normal]
-        nodes = plane.grid.to_world(np.argwhere(np.ones(plane.grid.shape))).reshape(*plane.grid.shape, 3)
-        moved = plane.grid.to_voxel(field(nodes))[..., across] * plane.grid.spacing[across]
-        extent = min(n * s for n, s in zip(plane.grid.shape, plane.grid.spacing, strict=True) if n > 1)
-        mm = next((step for step in LINES if extent / step <= LINE_COUNT), LINES[-1])
-        lines = pictures.bent_grid(one.middle("fixed"), plane.pictures(moved)[0], mm)
-        drawn.append(_picture(lines, f"lines {mm:g} mm apart in the moving image, {plane.name}"))
-    for _, plane in middle:
-        change = plane.pictures(sampled(determinant, lattice, Chain(), plane))[0]
-        folds = plane.pictures(sampled(folded, lattice, Chain(), plane))[0] > 0
-        drawn.append(_picture(pictures.volume_change(change, folds), f"change of volume, {plane.name}"))
-    return Group(
-        "deformation",
-        "Deformation",
-        "Straight lines of the moving image as they lie in the fixed one, the affine part taken out; then the log of "
-        "the Jacobian determinant: orange where the map expands (fourfold where darkest), purple where it shrinks, and "
-        "pink where space is folded.",
-        drawn,
-    )
-
-
-def _labels(case: Case, middle: list[tuple[_Shown, Plane]]) -> Group:
-    fixed, moving = case.fixed, case.moving
-    assert fixed.labels is not None and moving.labels is not None
-    drawn = []
-    for chain, when in ((Chain(), "before"), (case.chain, "after")):
-        for one, plane in middle:
-            mine = plane.pictures(sampled(fixed.labels, fixed.image.grid, Chain(), plane, "nearest"))[0]
-            theirs = plane.pictures(sampled(moving.labels, moving.image.grid, chain, plane, "nearest"))[0]
-            drawn.append(_picture(pictures.outlined(one.middle("fixed"), mine, theirs), f"labels {when}, {plane.name}"))
-    metrics = case.record["metrics"]
-    rows = [
-        (str(label), *(_number(metrics[key]["by_label"].get(label)) for key in LABEL_KEYS))
-        for label in sorted(metrics["dice_after"]["by_label"], key=int)
-    ]
-    heads = ("label", "Dice before", "Dice after", "HD95 before, mm", "HD95 after, mm")
-    return Group(
-        "labels",
-        "Labels",
-        "Outlines of the fixed image's labels in orange, of the moving image's in blue, before and after.",
-        drawn,
-        Table("Overlap and 95 % Hausdorff distance of each label", heads, rows),
-    )
-
-
-LABEL_KEYS = ("dice_before", "dice_after", "hd95_mm_before", "hd95_mm_after")
-
-
-def _points(case: Case, middle: list[tuple[_Shown, Plane]]) -> Group:
-    assert case.fixed.points is not None
-    places = case.fixed.points.coordinates
-    drawn = []
-    for one, plane in middle:
-        across = [axis for axis in range(3) if axis != plane.normal]
-        index = plane.grid.to_voxel(places)[:, across]
-        columns, rows = (np.array(plane.grid.shape)[across] - 1 - index).T
-        marked = pictures.dotted(one.middle("fixed"), np.stack([rows, columns], axis=1), pictures.FIRST)
-        drawn.append(_picture(marked, f"all landmarks, seen through the {plane.name} slice"))
-    metrics = case.record["metrics"]
-    pairs = zip(metrics["tre_mm_before"]["by_point"], metrics["tre_mm_after"]["by_point"], strict=True)
-    rows_: list[tuple[str, ...]] = [
-        (str(number), f"{before:.2f}", f"{after:.2f}") for number, (before, after) in enumerate(pairs, 1)
-    ]
-    return Group(
-        "points",
-        "Landmarks",
-        "Where the landmarks of the fixed image are, and how far each lies from its partner.",
-        drawn,
-        Table("Target registration error", ("point", "before, mm", "after, mm"), rows_),
-    )
-
-
-def _charts(case: Case) -> Iterator[str]:
-    fixed = case.fixed.image
-    content = normalise(torch.as_tensor(fixed.data.astype(np.float32))).numpy() > FAINT
-    voxels = np.argwhere(content) if content.any() else np.argwhere(np.ones_like(content))
-    start = fixed.grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
-    moved = np.linalg.norm(case.chain.map_points(start) - start, axis=1)
-    yield charts.histogram(moved, f"motion: mean {moved.mean():.1f}, largest {moved.max():.1f} mm")
-    if case.record["levels"]:
-        yield charts.curves(case.record["levels"], case.record["metrics"]["similarity"]["name"])
 
 
 def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -289,45 +90,9 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield role.replace("_", " "), f"{file['path']} (SHA-256 {file['sha256'][:12]}…)"
 
 
-def _without_affine(case: Case):  # type: ignore[no-untyped-def]
-    """The map with the affine that fits it best undone: what was bent, not how it was placed."""
-    grid = case.fixed.image.grid
-    corners = np.stack(np.meshgrid(*(np.linspace(0, n - 1, 12) for n in grid.shape), indexing="ij"), axis=-1)
-    start = grid.to_world(corners.reshape(-1, 3))
-    known = np.column_stack([start, np.ones(len(start))])
-    flat = [axis for axis, n in enumerate(grid.shape) if n == 1]
-    if flat:  # a plane does not say what an affine does across it
-        normal = grid.direction[:, flat[0]]
-        known = np.concatenate([known, np.column_stack([start + normal, np.ones(len(start))])])
-        moved = case.chain.map_points(start)
-        ends = np.concatenate([moved, moved + normal])
-    else:
-        ends = case.chain.map_points(start)
-    matrix = np.eye(4)
-    matrix[:3] = np.linalg.lstsq(known, ends, rcond=None)[0].T
-    back = Affine(np.linalg.inv(matrix))
-    return lambda points: back.map_points(case.chain.map_points(points))
-
-
-def _lattice(grid: Grid) -> Grid:
-    """The grid, or every second, third, … node of it: what a determinant is shown on."""
-    step = 1
-    while np.prod([-(-n // step) for n in grid.shape]) > DETERMINANT_VOXELS:
-        step += 1
-    return grid if step == 1 else grid.every([step if n > 4 else 1 for n in grid.shape])
-
-
-def _picture(array: np.ndarray, alt: str) -> Picture:
-    return Picture(pictures.as_address(array), alt, array.shape[1], array.shape[0])
-
-
 def _file(image: Image) -> str:
     """What to call an image: the name of its file, without the way to it."""
     return image.name if image.path is None else image.path.name
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _json(value: Any) -> str:

@@ -1,0 +1,148 @@
+"""One page for many registrations: what needs a look comes first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from maxca import __version__
+from maxca.errors import MaxcaError
+from maxca.io.atomic import RESULT_FILE, atomic_path
+from maxca.report.case import read_case
+from maxca.report.groups import Picture, Shown
+from maxca.report.html import HERE, REPORT, templates, write_report
+from maxca.report.pictures import checkerboard
+from maxca.report.planes import planes
+from maxca.report.verdict import ORDER, State, Verdict
+
+PAGE = "cohort.html"
+WIDTH = 168  # pixels of a thumbnail, shown at half of it
+NUMBERS = {"similarity": 1, "dice": 1, "ndv": -1, "inverse_mm": -1}  # which way is good, to find outliers by
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One registration in the table.
+
+    Args:
+        name: of its folder, below that of the cohort.
+        state: its verdict; ``"failed"`` where it could not be judged.
+        reasons: why.
+        numbers: by the keys of ``NUMBERS``; NaN where there is none.
+        seconds: it took.
+        thumbnail: a checkerboard of its middle slice, if it could be made.
+        link: its own page, relative.
+    """
+
+    name: str
+    state: State
+    reasons: tuple[str, ...]
+    numbers: dict[str, float]
+    seconds: float
+    thumbnail: Picture | None
+    link: str
+
+    @property
+    def rank(self) -> int:
+        """2 for those that failed, 0 for those that are well."""
+        return ORDER.index(self.state)
+
+
+def write_cohort(
+    folder: Path, *, pages: bool = False, progress: Callable[[str, float], None] = lambda _stage, _share: None
+) -> list[Entry]:
+    """Write ``cohort.html`` into a folder of output folders.
+
+    Args:
+        folder: below it, at any depth, are folders that ``register`` wrote.
+        pages: make the page of each one too, where there is none.
+        progress: called with a name and the share of the work.
+
+    Returns:
+        The rows, those that need a look first: by verdict, then by how far the worst number is from the median.
+
+    Raises:
+        MaxcaError: when there is no output folder.
+    """
+    places = sorted(path.parent for path in folder.rglob(RESULT_FILE))
+    if not places:
+        raise MaxcaError(f"{folder}: holds no output folder of maxca register")
+    entries = []
+    for number, place in enumerate(places):
+        name = str(place.relative_to(folder)) if place != folder else place.resolve().name
+        progress(name, number / len(places))
+        entries.append(_entry(place, name, folder, pages))
+    far = outlyingness([entry.numbers for entry in entries])
+    order = sorted(range(len(entries)), key=lambda n: (-entries[n].rank, -far[n], entries[n].name))
+    rows = [entries[n] for n in order]
+    page = (
+        templates()
+        .get_template("cohort.html.j2")
+        .render(
+            title=folder.resolve().name,
+            rows=[(entry, far[n]) for entry, n in zip(rows, order, strict=True)],
+            counts={state: sum(entry.state == state for entry in entries) for state in reversed(ORDER)},
+            css=(HERE / "page.css").read_text(encoding="utf-8"),
+            script=(HERE / "page.js").read_text(encoding="utf-8"),
+            version=__version__,
+        )
+    )
+    with atomic_path(folder / PAGE) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+    return rows
+
+
+def outlyingness(rows: list[dict[str, float]]) -> list[float]:
+    """How far the worst number of each row is on the bad side of the median, in robust standard deviations."""
+    worst = np.zeros(len(rows))
+    for name, good in NUMBERS.items():
+        values = np.array([row[name] for row in rows], dtype=np.float64) * good
+        known = np.isfinite(values)
+        if known.sum() < 3:
+            continue
+        apart = np.median(values[known]) - values
+        spread = 1.4826 * np.median(np.abs(apart[known]))
+        if spread > 0:
+            worst = np.fmax(worst, np.where(known, apart / spread, 0))
+    return [float(value) for value in worst]
+
+
+def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
+    """A row; whatever is wrong with a registration is said in it."""
+    from maxca.report.verdict import judge
+
+    try:
+        case = read_case(place, name=name)
+        path = place / REPORT
+        verdict: Verdict = write_report(case, path) if pages and not path.is_file() else judge(case)
+        plane = next(planes(case)).middle
+        shown = Shown(case, plane)
+        thumbnail = Picture(
+            _small(checkerboard(shown.middle("fixed"), shown.middle("warped"))), f"checkerboard, {name}"
+        )
+        metrics = case.record["metrics"]
+        numbers = {
+            "similarity": metrics["similarity"]["after"],
+            "dice": metrics.get("dice_after", {}).get("mean"),
+            "ndv": metrics["folding"]["ndv_percent"],
+            "inverse_mm": metrics["inverse_consistency_mm"]["mean"],
+        }
+        known = {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
+        seconds = float(sum(case.record["seconds"].values()))
+        link = quote(os.path.relpath(path, folder)) if path.is_file() else ""
+        return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
+    except (MaxcaError, KeyError, TypeError) as error:
+        nothing = dict.fromkeys(NUMBERS, float("nan"))
+        return Entry(name, "failed", (f"cannot be judged: {error}",), nothing, float("nan"), None, "")
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    height = max(1, round(picture.shape[0] * WIDTH / picture.shape[1]))
+    return np.asarray(Image.fromarray(picture).resize((WIDTH, height)))

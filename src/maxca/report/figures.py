@@ -1,0 +1,62 @@
+"""The pictures of a report as files, for a paper or a talk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maxca.io.atomic import atomic_path
+from maxca.report.case import Case
+from maxca.report.groups import Picture, Shown, grouped
+from maxca.report.planes import planes
+
+KINDS = ("png", "svg")
+FOLDER = "figures"
+
+
+def write_figures(case: Case, folder: Path, kind: str) -> list[Path]:
+    """One file for each group of pictures.
+
+    Args:
+        case: what to show.
+        folder: where the folder ``figures`` goes.
+        kind: one of ``KINDS``.
+
+    Returns:
+        The files.
+    """
+    shown = [Shown(case, plane) for plane in planes(case)]
+    layers = [
+        Picture(one.middle(layer), f"{words}, {one.plane.name}")
+        for layer, words in (("fixed", "fixed"), ("before", "moving, as it lay"), ("warped", "moving, warped"))
+        for one in shown
+    ]
+    groups = {"images": layers} | {group.id: group.pictures for group in grouped(case, shown)}
+    place = folder / FOLDER
+    place.mkdir(exist_ok=True)
+    written = []
+    for name, found in groups.items():
+        path = place / f"{name}.{kind}"
+        with atomic_path(path) as unfinished:
+            _figure(found, len(shown)).savefig(unfinished, format=kind, dpi=150, metadata=_undated(kind))
+        written.append(path)
+    return written
+
+
+def _figure(found: Sequence[Picture], across: int) -> Figure:
+    rows = -(-len(found) // across)
+    figure = Figure(figsize=(3.4 * across, 3.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, picture in zip(figure.subplots(rows, across, squeeze=False).flat, found, strict=False):
+        axes.imshow(picture.array, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(picture.alt, fontsize=9)
+        axes.axis("off")
+    return figure
+
+
+def _undated(kind: str) -> dict[str, None]:
+    """The same pictures give the same bytes."""
+    return {"Date": None} if kind == "svg" else {}
