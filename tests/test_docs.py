@@ -9,25 +9,59 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import phantoms
 import pytest
 
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
 from maxca.training import recipes
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md") if "```python" in page.read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Those have a test of their own, or commands that take hours.
+ELSEWHERE = {"train-on-your-data", "reproduce-the-paper", "compare-methods"}
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page.stem not in ELSEWHERE)
+FENCE = re.compile(r"```(bash|python)\n(.*?)```", flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages take for granted: a pair, its labels, masks and landmarks, and the pair in another contrast."""
+    folder = tmp_path_factory.mktemp("scans")
+    where = phantoms.grid()
+    pair = phantoms.image(where, phantoms.bend), phantoms.image(where)
+    labels = phantoms.image(where, phantoms.bend, phantoms.regions), phantoms.image(where, what=phantoms.regions)
+    points = np.random.default_rng(0).uniform(-12, 12, (6, 3))
+    for name, image, names, places in zip(
+        ("fixed", "moving"), pair, labels, (points, phantoms.bend(points)), strict=True
+    ):
+        phantoms.save(folder / f"{name}.nii.gz", image)
+        phantoms.save(folder / f"{name}_labels.nii.gz", names)
+        phantoms.save(folder / f"{name}_mask.nii.gz", replace(names, data=(names.data > 0).astype(np.uint8)))
+        np.savetxt(folder / f"points_in_{name}.csv", places, delimiter=",", header="x,y,z", comments="")
+    phantoms.save(folder / "t1.nii.gz", pair[0])
+    inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
+    phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
+    return folder
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_snippet_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in scans.iterdir():
+        (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     known, known_recipes = set(BLOCKS), set(recipes.RECIPES)  # a page may add its own
-    snippets = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     names: dict[str, object] = {"__name__": "page"}
     try:
-        for number, snippet in enumerate(snippets):
-            exec(compile(snippet, f"{page.name}, snippet {number + 1}", "exec"), names)
+        for number, (language, snippet) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
+            if language == "python":
+                exec(compile(snippet, f"{page.name}, snippet {number + 1}", "exec"), names)
+                continue
+            for line in snippet.replace("\\\n", " ").splitlines():
+                program, *words = shlex.split(line, comments=True)
+                assert program == "maxca", line
+                assert main(words) == 0, line
     finally:
         for name in set(BLOCKS) - known:
             del BLOCKS[name]
@@ -35,8 +69,10 @@ def test_every_snippet_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
             del recipes.RECIPES[name]
 
 
-def test_there_are_pages_to_run() -> None:
-    assert {"maxca", "your-own-block"} <= {page.stem for page in PAGES}
+@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for address in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert "://" in address or (page.parent / address).exists(), address
 
 
 @pytest.mark.slow
