@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from maxca.data.focus import focus
-from maxca.data.preprocess import Volume, resampled
+from maxca.data.preprocess import Volume, crop, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
 from maxca.losses.similarity import SimilarityName
@@ -65,7 +65,8 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, similarity:
         similarity: how to compare.
     """
     field = network_field(model, fixed, moving, affine)
-    scores = similarity_of(fixed, moving, similarity, {"affine": Chain((affine,)), "network": Chain((field, affine))})
+    chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
+    scores = similarity_of(_within(fixed, field.grid), moving, similarity, chains)
     taken = scores["network"] > scores["affine"]
     return Answer(model, field, scores, taken, f"{similarity} went from {_arrow(scores)}")
 
@@ -137,6 +138,14 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     for axis, (a, b, n) in enumerate(zip(low, high, grid.shape, strict=True)):
         flow *= _fading(b - a, before=a > 0, after=b < n).to(flow).view([-1 if d == axis else 1 for d in range(3)])
     return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid.box(low, high))
+
+
+def _within(volume: Volume, grid: Grid) -> Volume:
+    """The part of a volume that a grid covers: an answer counts where it was given."""
+    index = volume.grid.to_voxel(grid.to_world(np.array(list(product(*((0, n - 1) for n in grid.shape))))))
+    low = np.clip(np.floor(index.min(axis=0) + 1e-3), 0, None).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0) - 1e-3) + 1, None, volume.grid.shape).astype(int)
+    return crop(volume, low.tolist(), high.tolist())
 
 
 def _fading(n: int, *, before: bool, after: bool) -> Tensor:
