@@ -24,7 +24,7 @@ from maxca.assessment import landmark_error, overlap, regularity
 from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, DenseField, Grid
-from maxca.geometry.repair import Invertible, invertible, unfolded
+from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
 from maxca.inputs import ImageLike, Side, check_pair, identified, read_initial, read_side
@@ -44,7 +44,6 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
-FINER_INVERSE = 2  # nodes along each axis for each of a network's field
 MOST_INVERSE_NODES = 8_000_000
 Progress = Callable[[str, float], None]
 
@@ -239,8 +238,9 @@ def _kept(field: DenseField) -> Invertible:
     What it learnt from labels is sharp: smoothed like an optimised field, until the inverse leads back to within 0.4
     voxels everywhere, hippocampi lost 0.03 of their Dice; 0.001 with a finer inverse and one voxel.
     """
-    nodes = int(np.prod(field.grid.shape)) * FINER_INVERSE**3
-    finer = FINER_INVERSE if nodes <= MOST_INVERSE_NODES else 1
+    finer = finer_steps(field.grid)
+    if np.prod(field.grid.shape) * np.prod(finer) > MOST_INVERSE_NODES:
+        finer = (1, 1, 1)
     return invertible(unfolded(field), tolerance=1.0, finer=finer)
 
 

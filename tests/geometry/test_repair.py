@@ -9,7 +9,7 @@ from grids import grid, smooth_field
 
 from maxca.geometry import DenseField, Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.geometry.repair import invertible, unfolded
+from maxca.geometry.repair import finer_steps, invertible, unfolded
 from maxca.geometry.warp import voxel_coordinates
 
 SHAPE = (32, 30, 28)
@@ -90,9 +90,15 @@ def test_a_guess_changes_the_way_to_the_inverse_and_not_its_quality() -> None:
 def test_a_finer_inverse_leads_back_from_where_space_is_squeezed() -> None:
     field = squeezed().faded()
     misses = []
-    for finer in (1, 2):
+    for finer in ((1, 1, 1), (2, 2, 2)):
         kept, inverse, _ = invertible(field, tolerance=100.0, finer=finer)
         assert torch.equal(kept.displacement, field.displacement)
         misses.append(round_trip(kept, inverse).max())
     assert misses[0] > 0.1
     assert misses[1] < 0.9 * misses[0]
+
+
+def test_an_inverse_is_finest_across_thick_slices() -> None:
+    steps = [finer_steps(Grid((20, 20, n), np.diag([*mm, 1.0]))) for n, mm in ((20, (1, 1, 1)), (9, (1.5, 1.5, 10)))]
+    assert steps == [(2, 2, 2), (1, 1, 4)]
+    assert finer_steps(Grid((20, 20, 1), np.diag([1.0, 1.0, 8.0, 1.0])))[2] == 1
