@@ -203,7 +203,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     monkeypatch.setattr("maxca.inference.load_model", lambda path, device: held[path.stem])
     monkeypatch.setattr("maxca.registration.shipped", lambda: list(held))
     monkeypatch.setattr("maxca.registration.find_model", lambda name: tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr("maxca.registration.file_hashes", lambda paths: {str(path): "0" for path in paths})
+    monkeypatch.setattr("maxca.registration.identified", lambda path: {"path": str(path), "sha256": "0"})
     monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
     monkeypatch.setattr(
         "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())
