@@ -35,6 +35,7 @@ ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts t
 BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
 BENT = 0.05  # see ``_Problem.bend``: at most 0.03 between scans of one kind, at least 0.12 between T1 and T2 or FLAIR
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
+DIGITS = 9  # of a matrix: the last bit of a product depends on where in memory its factors lie
 POOLS = ThreadpoolController()
 
 
@@ -129,7 +130,7 @@ class _Problem:
             chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
             index = index[chosen.sort().values.to(device)]
         points = lattice.grid.to_world(index.cpu().numpy())
-        self.center = points.mean(0)
+        self.center = np.round(points.mean(0), DIGITS)
         self.radius = float(np.sqrt(((points - self.center) ** 2).sum(1).mean()))
         self.offsets = torch.as_tensor((points - self.center).T, dtype=torch.float32, device=device)
         self.values = lattice.values[index.unbind(1)]
@@ -191,7 +192,7 @@ class _Problem:
         move = np.eye(4)
         move[:3, :3] = linear
         move[:3, 3] = self.center + shift[:, 0] - linear @ self.center
-        found = start @ Affine(move)
+        found = Affine(np.round((start @ Affine(move)).matrix, DIGITS))
         return found if self.similarity(found) > self.similarity(start) else start
 
     def _warp(self, affine: Affine, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -271,7 +271,6 @@ def test_names_of_further_images_that_collide(refused: Callable[..., str], scans
 @pytest.mark.parametrize(
     "words",
     [
-        ("--report",),
         ("--model", "brain"),
         ("--effort", "huge"),
         ("--threads", "0"),
