@@ -18,8 +18,8 @@ def focus(
 ) -> tuple[list[int], list[int]]:
     """The box of a shape around the place where two images on one grid differ most.
 
-    In a cine series that is the heart: on 70 patients all labels were within a box of 168 mm placed like this, but for
-    0.1 % of them in the worst pair.
+    In a cine series that is the heart: on 70 patients a box of 168 mm placed like this held 99.9 % of the labels, and
+    97.4 % in the worst pair.
 
     Args:
         fixed: an image.

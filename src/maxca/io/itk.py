@@ -22,6 +22,7 @@ from scipy.io import savemat
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
+from maxca.geometry.grid import triple
 from maxca.geometry.transforms import Transform
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.nifti import SHEAR_TOLERANCE, is_sheared, load_nifti, nifti_grid, open_nifti, save_nifti
@@ -164,7 +165,7 @@ def grid_from_patient(
     affine[:3] *= FLIP[:, None]
     if n == 2:
         affine[2, 2] = 1.0
-    return Grid(tuple([*size, 1][:3]), affine)  # type: ignore[arg-type]
+    return Grid(triple([*size, 1][:3]), affine)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -37,7 +38,7 @@ def curves(levels: Sequence[dict], name: str) -> str:
     return _svg(figure, title)
 
 
-def _axes(title: str, across: str, up: str):  # type: ignore[no-untyped-def]
+def _axes(title: str, across: str, up: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
