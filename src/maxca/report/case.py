@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from maxca.data.preprocess import FAINT, normalise
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
 from maxca.inputs import Side, read_side, sha256
@@ -41,6 +44,13 @@ class Case:
     chain: Chain
     inverse: Chain
     warped_labels: np.ndarray | None
+
+    @cached_property
+    def content(self) -> np.ndarray:
+        """(N, 3) voxels of the fixed image that are brighter than its background; all, where none is."""
+        fixed = self.fixed.image
+        bright = normalise(torch.as_tensor(fixed.data.astype(np.float32))).numpy() > FAINT
+        return np.argwhere(bright) if bright.any() else np.argwhere(np.ones_like(bright))
 
 
 def read_case(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from maxca.data.preprocess import FAINT, normalise
 from maxca.geometry import Affine, Chain, Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.report import charts, pictures
@@ -217,10 +215,7 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
 
 def drawings(case: Case) -> Iterator[str]:
     """The histogram of the motion, and the similarity at each step, as SVG."""
-    fixed = case.fixed.image
-    content = normalise(torch.as_tensor(fixed.data.astype(np.float32))).numpy() > FAINT
-    voxels = np.argwhere(content) if content.any() else np.argwhere(np.ones_like(content))
-    start = fixed.grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
+    start = case.fixed.image.grid.to_world(case.content[:: max(1, len(case.content) // POINTS)])
     moved = np.linalg.norm(case.chain.map_points(start) - start, axis=1)
     yield charts.histogram(moved, f"motion: mean {moved.mean():.1f}, largest {moved.max():.1f} mm")
     if case.record["levels"]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from maxca.data.preprocess import FAINT, Volume, at_scale, normalise
+from maxca.data.preprocess import Volume, at_scale, normalise
 from maxca.losses.similarity import MutualInformation
 from maxca.report.case import Case
 
@@ -140,10 +140,7 @@ def position(case: Case) -> Check:
 
 def covered(case: Case) -> float:
     """The share of the fixed image's content that is mapped into the field of view of the moving image."""
-    fixed = case.fixed.image
-    content = normalise(torch.as_tensor(fixed.data.astype(np.float32))).numpy() > FAINT
-    voxels = np.argwhere(content) if content.any() else np.argwhere(np.ones_like(content))
-    moved = case.chain.map_points(fixed.grid.to_world(_some(voxels)))
+    moved = case.chain.map_points(case.fixed.image.grid.to_world(_some(case.content)))
     index = case.moving.image.grid.to_voxel(moved)
     shape = np.array(case.moving.image.grid.shape)
     thick = shape > 1
@@ -153,16 +150,14 @@ def covered(case: Case) -> float:
 def border_motion(case: Case) -> float | None:
     """Mean motion in mm, beyond an affine, of content at the faces of the fixed image; None where there is none."""
     grid = case.fixed.image.grid
-    content = normalise(torch.as_tensor(case.fixed.image.data.astype(np.float32))).numpy() > FAINT
-    inner = tuple(slice(1, -1) if n > 2 else slice(None) for n in grid.shape)
-    face = content.copy()
-    face[inner] = False
-    if not face.any():
+    last = np.array(grid.shape) - 1
+    at_face = (((case.content == 0) | (case.content == last)) & (last > 1)).any(axis=1)
+    if not at_face.any():
         return None
-    start = grid.to_world(_some(np.argwhere(content)))
+    start = grid.to_world(_some(case.content))
     known = np.column_stack([start, np.ones(len(start))])
     affine = np.linalg.lstsq(known, case.chain.map_points(start), rcond=None)[0]
-    ends = grid.to_world(_some(np.argwhere(face)))
+    ends = grid.to_world(_some(case.content[at_face]))
     moved = case.chain.map_points(ends) - np.column_stack([ends, np.ones(len(ends))]) @ affine
     return float(np.linalg.norm(moved, axis=1).mean())
 
