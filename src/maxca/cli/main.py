@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
+from maxca.cli import signals
 from maxca.errors import MaxcaError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-ENDINGS = ("SIGTERM", "SIGHUP")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-PATIENCE = 2.0  # seconds during which a second Ctrl-C waits for the cleaning up after the first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
-    with _signals() as interrupted, warnings.catch_warnings():
+    with signals.as_exceptions() as interrupted, warnings.catch_warnings():
         if not debug:
             warnings.simplefilter("ignore")  # those of libraries; ours come with the result
         try:
@@ -115,39 +110,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _say(line: str) -> None:
     print("maxca:", " ".join(line.split()), file=sys.stderr)
-
-
-@contextmanager
-def _signals() -> Iterator[list[float]]:
-    """Let signals end the process by exceptions, so that every ``with`` on the way cleans up.
-
-    Yields:
-        The times of Ctrl-C so far.
-    """
-    times: list[float] = []
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        impatient = bool(times) and time.monotonic() - times[-1] < PATIENCE
-        times.append(time.monotonic())
-        if not impatient:
-            raise KeyboardInterrupt
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {}
-    try:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-        for name in ENDINGS:
-            if number := getattr(signal, name, None):
-                before[number] = signal.signal(number, end)
-    except ValueError:  # not in the main thread of a program that calls us
-        pass
-    try:
-        yield times
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

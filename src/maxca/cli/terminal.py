@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
+from maxca.cli import signals
+
 Progress = Callable[[str, float], None]
 ROWS = 12  # of a training log that are shown
 
@@ -30,6 +32,7 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
 
         def show(stage: str, share: float) -> None:
             nonlocal last
+            signals.check()
             bar.update(task, description=stage, completed=share)
             if verbose and not quiet and stage != last:
                 console.print(f"{time.monotonic() - begin:7.1f} s  {stage}", markup=False)
@@ -62,6 +65,7 @@ def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None
     with Live(console=console, auto_refresh=False) if shown else nullcontext() as live:
 
         def show(row: dict[str, float]) -> None:
+            signals.check()
             rows.append(row)
             if live is not None:
                 live.update(table(), refresh=True)
