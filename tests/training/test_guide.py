@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from prepared_data import make
 from torch import Tensor
 
 from maxca.data.loader import Pairs, batches
 from maxca.data.prepared import read_prepared
 from maxca.errors import MaxcaError
+from maxca.losses.overlap import soft_dice
 from maxca.networks import build_network
 from maxca.training.config import Losses
 from maxca.training.guide import GuidedPrediction, guided, label_names, segmentation
@@ -41,6 +43,20 @@ def test_the_right_names_cost_nothing_and_wrong_ones_much() -> None:
     assert float(segmentation(right, batch, [4, 8])) == pytest.approx(0, abs=1e-6)
     swapped = GuidedPrediction(flow, None, [both[2:]], (8, 8, 8))  # those of the moving images, for the fixed ones
     assert float(segmentation(swapped, batch, [4, 8])) > 10
+
+
+def test_coarse_voxels_are_asked_for_the_share_of_each_label() -> None:
+    batch, flow = labelled(), torch.zeros(2, 3, *SHAPE)
+    generator = torch.Generator().manual_seed(1)
+    logits = [torch.randn(n, 3, *shape, generator=generator) for n, shape in ((4, (4, 4, 8)), (2, (2, 1, 1)))]
+    both = torch.cat([batch["fixed_labels"], batch["moving_labels"]])
+    channels = F.pad(torch.stack([both == name for name in (0, 4, 8)], dim=1).float(), (0, 1, 0, 2, 0, 3))
+    expected = 0.0
+    for x in logits:
+        target, log = F.adaptive_avg_pool3d(channels[: len(x)], x.shape[2:]), x.log_softmax(dim=1)
+        expected += float(1 - (target * log).sum(dim=1).mean() - soft_dice(log.exp()[:, 1:], target[:, 1:])) / 2
+    asked = segmentation(GuidedPrediction(flow, None, logits, (8, 8, 8)), batch, [4, 8])
+    assert float(asked) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["corrxca_tiny", "nice_net_tiny"])

@@ -6,18 +6,19 @@ every voxel something to learn from, from the first step on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from maxca.blocks.layers import Conv3d
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.geometry.grid import triple
-from maxca.losses.overlap import one_hot, soft_dice
+from maxca.losses.overlap import soft_dice
 from maxca.networks.pyramid import CoarseToFine
 
 
@@ -100,16 +101,41 @@ def segmentation(prediction: GuidedPrediction, batch: Mapping[str, Tensor], name
         names: the labels, in the order of the logits.
     """
     labels = torch.cat([batch["fixed_labels"], batch["moving_labels"]])
-    known = one_hot(labels, names)
-    target = torch.cat([1 - known.sum(dim=1, keepdim=True), known], dim=1)
-    i, j, k = (n - m for n, m in zip(prediction.shape, labels.shape[1:], strict=True))
-    target = F.pad(target, (0, k, 0, j, 0, i))
     losses = []
     for logits in prediction.logits:
-        here = F.adaptive_avg_pool3d(target[: len(logits)], triple(logits.shape[2:]))
+        here = _shares(labels[: len(logits)], names, prediction.shape, triple(logits.shape[2:]))
         log = logits.float().log_softmax(dim=1)
         entropy = -(here * log).sum(dim=1).mean()
         seen = log.exp()[:, 1:]
         dice = torch.stack([soft_dice(a[None], b[None]) for a, b in zip(seen, here[:, 1:], strict=True)]).mean()
         losses.append(entropy + 1 - dice)
     return torch.stack(losses).mean()
+
+
+def _shares(
+    labels: Tensor, names: Sequence[int], padded: Sequence[int], shape: tuple[int, int, int]
+) -> Float[Tensor, "n channels i j k"]:
+    """Which part of each voxel of a coarser grid every label fills, background (all other labels) first.
+
+    By counting: a channel for each label at full resolution would take gigabytes for a hundred regions of a brain.
+
+    Args:
+        labels: (N, I, J, K).
+        names: the labels, rising.
+        padded: of the finer grid, of which the labels fill the beginning of each axis; a multiple of ``shape``.
+        shape: of the coarser grid.
+    """
+    known = torch.tensor(names, device=labels.device)
+    place = torch.searchsorted(known, labels.long()).clamp(max=len(names) - 1)
+    channel = torch.where(known[place] == labels, place + 1, 0)
+    cells = labels.new_zeros((), dtype=torch.long)
+    children = 1
+    for size, whole, coarse in zip(labels.shape[1:], padded, shape, strict=True):
+        ratio = whole // coarse
+        along = torch.arange(size, device=labels.device) // ratio
+        cells = cells[..., None] * coarse + along
+        children *= ratio
+    shares = torch.zeros(len(labels), (1 + len(names)) * math.prod(shape), device=labels.device)
+    at = (channel * math.prod(shape) + cells).flatten(1)
+    shares.scatter_add_(1, at, torch.full((), 1 / children, device=labels.device).expand(at.shape))
+    return shares.unflatten(1, (1 + len(names), *shape))
