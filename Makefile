@@ -8,7 +8,7 @@ METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,s
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test test-browser lint bench viewer clean
+.PHONY: demo test test-browser lint bench results viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -27,6 +27,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/versus_peers.py $(DATA) --methods $(METHODS) --threads $(THREADS)
+
+# docs/results.md from the tables that the benchmarks and experiments left.
+results: $(VENV)/.dev
+	$(BIN)/python experiments/results.py
 
 # NiiVue for the 3-D view of reports, bundled into one file; the only thing here that needs node.
 viewer: src/maxca/report/viewer/built/space.js

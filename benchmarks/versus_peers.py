@@ -4,6 +4,7 @@
     python benchmarks/versus_peers.py ../shared/data --set hippocampus --methods maxca-balanced+auto,greedy
 
 Rows that are there already are not done again: run the same command to go on, and delete a row to repeat it.
+`make results` puts them on docs/results.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def command(data: Path, name: str, methods: str, threads: int, results: Path) ->
     """The command line of one set."""
     pairs, group = SETS[name]
     options = ["--pairs", str(data / pairs), "--name", name, "--methods", methods, "--threads", str(threads)]
-    options += ["-o", str(results / f"{name}.csv"), "--figure", str(results / f"{name}.png")]
+    options += ["-o", str(results / f"{name}.csv")]
     return [sys.executable, "-m", "maxca", "evaluate", *options, *(["--group", group] if group else [])]
 
 

@@ -64,53 +64,8 @@ def measured(network: str, block: str, side: int, threads: int) -> dict[str, Any
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def draw(rows: list[dict[str, str]], path: Path) -> None:
-    """Seconds and memory against voxels, and Dice against seconds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
-    kinds = list(dict.fromkeys((row["network"], row["block"]) for row in rows))
-    markers = dict(zip(BLOCKS, "osv^DPX*", strict=True))
-    colours = {network: f"C{number}" for number, network in enumerate(NETWORKS)}
-    for panel, (column, label) in zip(
-        panels, {"seconds": "seconds per pass", "extra_gb": "extra memory, GB"}.items(), strict=False
-    ):
-        for network, block in kinds:
-            mine = [row for row in rows if (row["network"], row["block"]) == (network, block)]
-            panel.loglog(
-                [int(row["side"]) ** 3 for row in mine],
-                [float(row[column]) for row in mine],
-                marker=markers[block],
-                color=colours[network],
-                label=f"{network}, {block}",
-            )
-        panel.set(xlabel="voxels", ylabel=label)
-        panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=7, frameon=False)
-    reached = [row for row in trials.read(trials.RESULTS / "block_swap.csv") if row["set"] == "hippocampus"]
-    for row in rows:
-        dice = [float(r["dice"]) for r in reached if (r["network"], r["block"]) == (row["network"], row["block"])]
-        if int(row["side"]) == PARETO_SIDE and dice:
-            middle = statistics.fmean(dice)
-            panels[2].errorbar(
-                float(row["seconds"]),
-                middle,
-                yerr=[[middle - min(dice)], [max(dice) - middle]],
-                marker=markers[row["block"]],
-                color=colours[row["network"]],
-                capsize=2,
-            )
-    panels[2].set(xlabel=f"seconds per pass at {PARETO_SIDE}³", ylabel="Dice, hippocampus; all seeds", xscale="log")
-    panels[2].grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-
-
 def main() -> None:
-    """Measure what is missing, and draw."""
+    """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, default=trials.RESULTS / "complexity.csv")
     parser.add_argument("--threads", type=int, default=2)
@@ -137,7 +92,6 @@ def main() -> None:
         rounded = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()}
         trials.write(options.output, rounded, COLUMNS)
         print(*task, f"{row['seconds']:.3f} s, {row['extra_gb']:.2f} GB", flush=True)
-    draw(trials.read(options.output), options.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,6 @@ def main() -> None:
         out = options.output / f"smoothness-{name}.csv"
         command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(options.data / pairs), "--name", name]
         command += ["--methods", methods, "--smoothness", mm, "--threads", str(options.threads), "-o", str(out)]
-        command += ["--figure", str(out.with_name(f"smoothness-{name}-folding.png"))]
         subprocess.run([*command, *(word for n in chosen for word in ("--pair", str(n)))], check=True)
 
 

@@ -1,0 +1,340 @@
+"""docs/results.md from the tables of the benchmarks and experiments: no number on that page is typed.
+
+python experiments/results.py    # or: make results
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+
+import block_swap
+import complexity
+import figures
+import resolution
+import robustness
+import smoothness
+import trials
+
+from maxca.evaluate.figures import against_folding, against_time
+from maxca.evaluate.rows import Row, names, numbers, read_rows
+from maxca.evaluate.statistics import Interval, compare
+from maxca.evaluate.summary import comparisons, markdown
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks" / "results"
+EXPERIMENTS = ROOT / "experiments" / "results"
+FIGURES = "images/results"  # beside the page
+PAGE = ROOT / "docs" / "results.md"
+PEERS = {
+    "brain": ("Brains of different people", "oasis/pairs_val.csv"),
+    "rescan": ("The same brain twice", "oasis/pairs_val.csv"),
+    "cardiac": ("Hearts, end of diastole and end of systole", "acdc/pairs_val.csv"),
+    "hippocampus": ("Hippocampi of different people", "hippocampus/pairs_val.csv"),
+}
+FOLDING = (0.001, 0.01, 0.1)  # percent of the volume, at which smoothnesses are compared
+
+START = """# Results
+
+Every number on this page is computed by `make results` from the tables in `benchmarks/results` and
+`experiments/results`, which the scripts of `benchmarks` and `experiments` wrote on one machine with two CPU cores. An
+interval in square brackets is the 95 % bootstrap interval of a mean. Two things are called different only where the
+interval of their paired difference leaves out zero. Images are those of OASIS (with labels of Neuromorphometrics), ACDC
+and the Medical Segmentation Decathlon. No network was trained on the people of these pairs; but settings of the
+optimiser were chosen looking at four of the ten pairs of brains, and of each training the checkpoint that did best on
+such pairs is the one that is kept.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([START, *peers(), *swapped(), *levels(), *costs(), *spoiled(), *smooth()]).rstrip() + "\n"
+
+
+def peers() -> list[str]:
+    """Ours beside other tools."""
+    lines = ["## Beside other tools", ""]
+    for name, (title, pairs) in PEERS.items():
+        rows = read_rows(BENCHMARKS / f"{name}.csv")
+        lines += [f"### {title}", ""]
+        if not rows:
+            lines += [not_yet(f"benchmarks/versus_peers.py --set {name}"), ""]
+            continue
+        methods = names(rows, "method")
+        ours = methods[0]
+        others = {m: c.difference for m, c in comparisons(rows, ours).items() if not m.startswith("maxca")}
+        lines += [markdown(rows, ours).rstrip(), ""]
+        for other, difference in others.items():
+            share = fmean(of(rows, ours, "seconds")) / fmean(of(rows, other, "seconds"))
+            lines += [f"- `{ours}` against `{other}`: {said(opposite(difference), 'Dice')}, in {share:.2f} × the time."]
+        lines += ["", picture(f"peers-{name}", f"Dice by seconds, {title.lower()}")]
+        lines += ["", again(f"maxca evaluate --pairs ../shared/data/{pairs} --pair 0 --methods {ours} -o row.csv"), ""]
+    return lines
+
+
+def swapped() -> list[str]:
+    """Blocks against each other."""
+    lines = [
+        "## The block, all else the same",
+        "",
+        "Five networks, each with eight blocks; channels, losses, order of the data and steps are the same; no labels.",
+        "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
+        "",
+    ]
+    rows = trials.read(EXPERIMENTS / "block_swap.csv")
+    return lines + compared(rows, "maxca", "block_swap", len(block_swap.listed(every())))
+
+
+def levels() -> list[str]:
+    """MAXCA at some resolutions."""
+    lines = [
+        "## Where in a network",
+        "",
+        "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter resolution.",
+        "",
+    ]
+    rows = trials.read(EXPERIMENTS / "resolution.csv")
+    return lines + compared(rows, "everywhere", "resolution", len(resolution.listed(every())))
+
+
+def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -> list[str]:
+    """A table of trainings, and one block against each other over networks and seeds."""
+    if not rows:
+        return [not_yet(f"experiments/{script}.py"), ""]
+    lines = [partly(len(rows), planned)] if len(rows) < planned else []
+    for name, group in groupby(sorted(rows, key=lambda row: row["set"]), key=lambda row: row["set"]):
+        mine = list(group)
+        steps = ", ".join(dict.fromkeys(row["steps"] for row in mine))
+        lines += [
+            f"### {name[0].upper()}{name[1:]}, {steps} steps",
+            "",
+            "| network | block | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel | s/step |",
+            "|---|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for network, block in dict.fromkeys((row["network"], row["block"]) for row in mine):
+            of_kind = [row for row in mine if (row["network"], row["block"]) == (network, block)]
+            cells = network, block, spread([float(r["dice"]) for r in of_kind]), len(of_kind)
+            ndv, step = (fmean(float(r[column]) for r in of_kind) for column in ("ndv", "seconds_per_step"))
+            spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
+            lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent, f"{step:.2f}"))) + " |"]
+        lines += ["", f"`{base}` minus each other, over networks and seeds that have both:", ""]
+        dice = {(r["network"], r["seed"], r["block"]): float(r["dice"]) for r in mine}
+        for block in dict.fromkeys(row["block"] for row in mine):
+            both = [key for key in dice if key[2] == block and (*key[:2], base) in dice]
+            if block != base and both:
+                difference = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both]).difference
+                lines += [f"- row `{block}` ({len(both)}): {said(difference, 'Dice')}."]
+        row = " ".join(mine[0][name] for name in trials.KEY[1:])
+        lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
+        lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
+    return lines
+
+
+def costs() -> list[str]:
+    """Time and memory by resolution."""
+    lines = ["## What it costs", ""]
+    rows = trials.read(EXPERIMENTS / "complexity.csv")
+    if not rows:
+        return [*lines, not_yet("experiments/complexity.py"), ""]
+    planned = sum(map(len, complexity.SHOWN.values())) * len(complexity.SIDES)
+    lines += [partly(len(rows), planned)] if len(rows) < planned else []
+    sides = sorted({int(row["side"]) for row in rows})
+    heads = " | ".join(f"s at {side}³" for side in sides)
+    lines += [
+        "One pass of whole networks, on two cores; the exponent is that of seconds in voxels, fitted to all sizes.",
+        "",
+        f"| network | block | {heads} | exponent | GB at {sides[-1]}³ | parameters |",
+        "|---|---|" + "---:|" * (len(sides) + 3),
+    ]
+    for network, block in dict.fromkeys((row["network"], row["block"]) for row in rows):
+        mine = {int(r["side"]): r for r in rows if (r["network"], r["block"]) == (network, block)}
+        cells = [f"{float(mine[side]['seconds']):.3g}" if side in mine else "–" for side in sides]
+        largest = f"{float(mine[sides[-1]]['extra_gb']):.2f}" if sides[-1] in mine else "–"
+        slope = exponent([side**3 for side in mine], [float(row["seconds"]) for row in mine.values()])
+        spent = f"{int(next(iter(mine.values()))['parameters']):,}"
+        lines += [f"| {network} | {block} | {' | '.join(cells)} | {slope} | {largest} | {spent} |"]
+    lines += ["", picture("complexity", "Seconds and memory by voxels, and Dice by seconds")]
+    row = rows[0]
+    one = f"{row['network']} {row['block']} {row['side']}"
+    return [*lines, "", again(f'python experiments/complexity.py --only "{one}" -o row.csv'), ""]
+
+
+def spoiled() -> list[str]:
+    """Images that are worse than one would wish."""
+    lines = ["## Bad images", ""]
+    rows = [row for row in read_rows(EXPERIMENTS / "robustness.csv") if not row["error"]]
+    if not rows:
+        return [*lines, not_yet("experiments/robustness.py"), ""]
+    lines += [
+        "The moving image is spoiled, in three severities; its labels are not. Mean Dice over the same pairs.",
+        "",
+    ]
+    for name in dict.fromkeys(row["set"].split()[0] for row in rows):
+        mine = [row for row in rows if row["set"].split()[0] == name]
+        pairs, methods = len(names(mine, "pair")), names(mine, "method")
+        table = {(row["set"].split()[1], row["set"].split()[2], row["method"], row["pair"]): row for row in mine}
+        lines += [f"### {name[0].upper()}{name[1:]}, {pairs} pairs", ""]
+        lines += ["| corruption | method | none | 1 | 2 | 3 | NDV % at 3 |", "|---|---|---:|---:|---:|---:|---:|"]
+        harmed = []
+        for corruption in (c for c in robustness.CORRUPTIONS if any(key[0] == c for key in table)):
+            for method in methods:
+                dice = [
+                    numbers([row for key, row in table.items() if key[:3] == (*what, method)], "dice")
+                    for what in (("none", "0"), *((corruption, str(severity)) for severity in robustness.SEVERITIES))
+                ]
+                last = [row for key, row in table.items() if key[:3] == (corruption, "3", method)]
+                ndv = numbers(last, "ndv_percent")
+                cells = [*(f"{fmean(d):.3f}" if d else "–" for d in dice), f"{fmean(ndv):.4f}" if ndv else "–"]
+                lines += [f"| {corruption} | {method} | {' | '.join(cells)} |"]
+            for severity in map(str, robustness.SEVERITIES):
+                both = [
+                    [float(table[corruption, severity, method, pair]["dice"]) for method in methods[:2]]
+                    for pair in names(mine, "pair")
+                    if all((corruption, severity, method, pair) in table for method in methods[:2])
+                ]
+                if both and len(methods) > 1:
+                    difference = compare(*zip(*both, strict=True)).difference
+                    if difference.high < 0:
+                        harmed += [f"{corruption} {severity} ({bounded(difference)})"]
+        worse = ", ".join(harmed) or "nowhere"
+        lines += ["", f"`{methods[0]}` has less Dice than `{methods[1]}`: {worse}."] if len(methods) > 1 else []
+        lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
+    return [*lines, again('python experiments/robustness.py PAIRS.csv --name NAME --only "noise 2" -o row.csv'), ""]
+
+
+def smooth() -> list[str]:
+    """Dice at equal folding."""
+    lines = [
+        "## At equal folding",
+        "",
+        "Each method at several smoothnesses: the most Dice it reaches while no more than a share of the volume folds.",
+        "",
+    ]
+    for name in smoothness.SETS:
+        rows = [row for row in read_rows(EXPERIMENTS / f"smoothness-{name}.csv") if not row["error"]]
+        lines += [f"### {name[0].upper()}{name[1:]}", ""]
+        if not rows:
+            lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
+            continue
+        lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
+        lines += ["|---|" + "---:|" * len(FOLDING)]
+        tools = dict.fromkeys(row["method"].partition("@")[0] for row in rows)
+        for tool in tools:
+            cells = []
+            for limit in FOLDING:
+                best = best_within(rows, tool, limit)
+                cells += [
+                    "–" if best is None else f"{fmean(of(rows, best, 'dice')):.4f} at {best.partition('@')[2]} mm"
+                ]
+            lines += [f"| {tool} | {' | '.join(cells)} |"]
+        lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
+        lines += [again(f"python experiments/smoothness.py ../shared/data --set {name} -o rows"), ""]
+    return lines
+
+
+def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
+    """The setting of a tool with the most Dice whose folding stays below a limit."""
+    settings = [m for m in names(rows, "method") if m.partition("@")[0] == tool and of(rows, m, "dice")]
+    allowed = [m for m in settings if fmean(of(rows, m, "ndv_percent")) <= limit]
+    return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
+
+
+def of(rows: Sequence[Row], method: str, column: str) -> list[float]:
+    """The numbers of a method."""
+    return numbers([row for row in rows if row["method"] == method], column)
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> str:
+    """Of the power law that fits best."""
+    if len(x) < 2:
+        return "–"
+    across, up = [math.log(v) for v in x], [math.log(v) for v in y]
+    middle, height = fmean(across), fmean(up)
+    slope = sum((a - middle) * (b - height) for a, b in zip(across, up, strict=True))
+    return f"{slope / sum((a - middle) ** 2 for a in across):.2f}"
+
+
+def said(difference: Interval, what: str) -> str:
+    """A difference in words; nothing is called better unless its interval says so."""
+    if math.isnan(difference.low):
+        return f"{difference.mean:+.4f} {what}, one value only"
+    told = "more" if difference.low > 0 else "less" if difference.high < 0 else "not told apart in"
+    return f"{told} {what}, {bounded(difference)}"
+
+
+def bounded(value: Interval) -> str:
+    """A mean with its interval."""
+    return f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
+
+
+def opposite(value: Interval) -> Interval:
+    """The same difference, seen from the other side."""
+    return Interval(-value.mean, value.sd, -value.high, -value.low)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{fmean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
+
+
+def every() -> argparse.Namespace:
+    """The options with which an experiment is done in full."""
+    return argparse.Namespace(seeds=3, set=None)
+
+
+def not_yet(script: str) -> str:
+    """What stands where there is no table."""
+    return f"*Not run yet: `{script}`.*"
+
+
+def partly(rows: int, planned: int) -> str:
+    """What stands above a table that is not complete."""
+    return f"*{rows} of {planned} rows so far.*\n"
+
+
+def again(command: str) -> str:
+    """How to make a row again."""
+    return f"One row again: `{command}`"
+
+
+def picture(name: str, text: str) -> str:
+    """A figure that ``draw`` makes."""
+    return f"![{text}]({FIGURES}/{name}.png)"
+
+
+def draw(folder: Path) -> None:
+    """The figures of whatever has rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for script in ("block_swap", "resolution"):
+        rows = trials.read(EXPERIMENTS / f"{script}.csv")
+        for name in names(rows, "set"):
+            figures.trainings(rows, name, folder / f"{script}-{name}.png")
+    if rows := trials.read(EXPERIMENTS / "complexity.csv"):
+        reached = [row for row in trials.read(EXPERIMENTS / "block_swap.csv") if row["set"] == "hippocampus"]
+        figures.costs(rows, reached, folder / "complexity.png")
+    rows = read_rows(EXPERIMENTS / "robustness.csv")
+    for name in dict.fromkeys(row["set"].split()[0] for row in rows):
+        figures.corruptions(rows, name, folder / f"robustness-{name}.png")
+    for name in smoothness.SETS:
+        if rows := read_rows(EXPERIMENTS / f"smoothness-{name}.csv"):
+            against_folding(rows, folder / f"smoothness-{name}.png")
+    for name in PEERS:
+        if rows := read_rows(BENCHMARKS / f"{name}.csv"):
+            against_time(rows, folder / f"peers-{name}.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page and its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, default=PAGE)
+    options = parser.parse_args(arguments)
+    options.output.write_text(page(), encoding="utf-8")
+    draw(options.output.parent / FIGURES)
+
+
+if __name__ == "__main__":
+    main()

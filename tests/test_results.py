@@ -1,0 +1,127 @@
+"""The page of results says what the tables say, and no more than they allow."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maxca.evaluate.rows import COLUMNS
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import results  # noqa: E402
+import trials  # noqa: E402
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "BENCHMARKS", tmp_path)
+    monkeypatch.setattr(results, "EXPERIMENTS", tmp_path)
+    return tmp_path
+
+
+def write(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def scored(of_set: str, method: str, dice: list[float], **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"set": of_set, "pair": n, "method": method, "dice": d, "seconds": 2, "threads": 2} | more
+        for n, d in enumerate(dice)
+    ]
+
+
+def trained(block: str, dice: list[float]) -> list[dict[str, Any]]:
+    row = {"experiment": "block_swap", "set": "hippocampus", "network": "corrxca", "block": block, "steps": 300}
+    row |= {"ndv": 0.01, "parameters": 1234, "multiply_adds_per_voxel": 5678, "seconds_per_step": 0.5}
+    return [row | {"seed": seed, "dice": d} for seed, d in enumerate(dice)]
+
+
+def test_the_page_that_is_kept_is_what_the_tables_give() -> None:
+    assert results.PAGE.read_text(encoding="utf-8") == results.page(), "make results"
+
+
+def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
+    write(tables / "brain.csv", COLUMNS, scored("brain", "maxca", [0.7, 0.72]))
+    write(tables / "smoothness-brain.csv", COLUMNS, scored("brain", "greedy@1", [0.7], ndv_percent=0.1))
+    write(tables / "robustness.csv", COLUMNS, scored("brain none 0", "a", [0.8]) + scored("brain blur 2", "a", [0.7]))
+    rows = [{"network": "corrxca", "block": "maxca", "side": side, "seconds": side} for side in (32, 64)]
+    rows = [row | {"extra_gb": 1, "parameters": 99} for row in rows]
+    write(tables / "complexity.csv", results.complexity.COLUMNS, rows)
+    for name in ("block_swap", "resolution"):
+        write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
+    results.main(["-o", str(tables / "page.md")])
+    shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text()))
+    assert shown == {str(path.relative_to(tables)) for path in tables.rglob("*.png")}
+    assert len(shown) == 6
+
+
+def test_without_tables_it_says_what_to_run(tables: Path) -> None:
+    page = results.page()
+    for script in ("versus_peers.py --set brain", "block_swap.py", "resolution.py", "complexity.py", "robustness.py"):
+        assert f"{script}`.*" in page
+    assert "|---" not in page
+
+
+def test_another_tool_is_better_only_where_its_interval_says_so(tables: Path) -> None:
+    ours, base = "maxca-balanced", [0.7, 0.72, 0.71, 0.69, 0.7, 0.73]
+    rows = scored("brain", ours, base)
+    rows += scored("brain", "greedy", [d + 0.02 + 0.001 * n for n, d in enumerate(base)], seconds=1)
+    rows += scored("brain", "syn", [d - 0.05 + 0.001 * n for n, d in enumerate(base)], seconds=8)
+    rows += scored("brain", "elastix", [d + 0.01 * (-1) ** n for n, d in enumerate(base)])
+    write(tables / "brain.csv", COLUMNS, rows)
+    page = results.page()
+    assert "against `greedy`: less Dice, -0.0225 [" in page
+    assert "in 2.00 × the time" in page
+    assert "against `syn`: more Dice, +0.0475 [" in page
+    assert "against `elastix`: not told apart in Dice, " in page
+
+
+def test_blocks_are_compared_over_networks_and_seeds(tables: Path) -> None:
+    rows = trained("maxca", [0.60, 0.61, 0.62]) + trained("gmlp", [0.58, 0.60, 0.59]) + trained("xca", [0.6, 0.62])
+    write(tables / "block_swap.csv", trials.COLUMNS, rows)
+    page = results.page()
+    assert "*8 of 174 rows so far.*" in page
+    assert "| corrxca | maxca | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 | 0.50 |" in page
+    assert "row `gmlp` (3): more Dice, +0.0200 [" in page
+    assert "row `xca` (2): not told apart in Dice, " in page
+    assert '--only "hippocampus corrxca maxca 300 0"' in page
+
+
+def test_costs_have_the_exponent_of_their_growth(tables: Path) -> None:
+    rows = [
+        {"network": "corrxca", "block": "maxca", "side": side, "seconds": 1e-6 * side**3.3, "parameters": 99}
+        | {"extra_gb": 1e-6 * side**3}
+        for side in (32, 64, 128)
+    ]
+    write(tables / "complexity.csv", results.complexity.COLUMNS, rows)
+    (row,) = (line for line in results.page().splitlines() if line.startswith("| corrxca"))
+    assert row == "| corrxca | maxca | 0.0927 | 0.913 | 8.99 | 1.10 | 2.10 | 99 |"
+
+
+def test_what_harms_a_model_is_named(tables: Path) -> None:
+    rows = []
+    for what, model in (("none 0", 0.8), ("noise 1", 0.79), ("noise 3", 0.5)):
+        rows += scored(f"hippocampus {what}", "maxca+auto", [model, model + 0.01], ndv_percent=0.2)
+        rows += scored(f"hippocampus {what}", "maxca", [0.7, 0.71])
+    write(tables / "robustness.csv", COLUMNS, rows)
+    page = results.page()
+    assert "| noise | maxca+auto | 0.805 | 0.795 | – | 0.505 | 0.2000 |" in page
+    assert "less Dice than `maxca`: noise 3 (-0.2000 [" in page
+
+
+def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
+    rows = []
+    for mm, dice, ndv in ((1, 0.8, 0.05), (2, 0.7, 0.005), (4, 0.6, 0.0)):
+        rows += scored("brain", f"greedy@{mm}", [dice, dice], ndv_percent=ndv)
+    write(tables / "smoothness-brain.csv", COLUMNS, rows)
+    assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in results.page()
