@@ -8,7 +8,7 @@ METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,s
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test test-browser lint bench results viewer clean
+.PHONY: demo test test-browser lint bench results docs viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -32,6 +32,10 @@ bench: $(VENV)/.bench
 results: $(VENV)/.dev
 	$(BIN)/python experiments/results.py
 
+# site/index.html opens from disk; a warning, a broken link too, is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # NiiVue for the 3-D view of reports, bundled into one file; the only thing here that needs node.
 viewer: src/maxca/report/viewer/built/space.js
 
@@ -40,7 +44,7 @@ src/maxca/report/viewer/built/space.js: viewer/space.js viewer/package.json view
 	cd viewer && npm ci --no-audit --no-fund && npm run build
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output site
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "maxca needs Python 3.11 or newer: none found; set PYTHON=/path/to/python3" >&2; exit 1; }
@@ -59,6 +63,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.browser: $(VENV)/.dev
 	$(INSTALL) -e '.[browser]'
+	@touch $@
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt

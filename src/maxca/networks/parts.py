@@ -25,7 +25,7 @@ Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to
 class Prediction(NamedTuple):
     """What a network says about a pair.
 
-    Args:
+    Attributes:
         flow: (N, 3, I, J, K), voxels, the whole motion: fixed voxel → moving voxel. float32.
         affine: (N, 3, 4), voxel → voxel, the linear part of that motion, from networks that find one.
     """
