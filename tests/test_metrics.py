@@ -8,6 +8,7 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.metrics import dice, folding, hd95, inverse_consistency, mean_surface_distance, surface_distances, tre
@@ -86,6 +87,15 @@ def test_hd95_is_the_percentile_of_all_surface_distances() -> None:
         assert value == pytest.approx(expected)
 
 
+def test_the_mean_surface_distance_is_monais() -> None:
+    surface = pytest.importorskip("monai.metrics")
+    a, b = label_maps()
+    channels = [torch.as_tensor(np.stack([m == label for label in range(5)])[None]) for m in (a, b)]
+    theirs = surface.compute_average_surface_distance(*channels, symmetric=True, spacing=SPACING)[0]
+    ours = mean_surface_distance(a, b, SPACING)
+    np.testing.assert_allclose([ours[label] for label in (1, 2, 3, 4)], theirs, rtol=1e-5)
+
+
 def test_hd95_of_a_shifted_box_is_the_shift_in_mm() -> None:
     a, b = np.zeros((20, 20, 20), int), np.zeros((20, 20, 20), int)
     a[5:10, 5:10, 5:10] = 3
@@ -160,6 +170,35 @@ def test_folding_of_one_row_that_jumps_over_the_next() -> None:
     assert got.sd_log_jacobian == pytest.approx(expected, rel=1e-4)
     learn2reg = np.std(np.log(np.array([0.25, 1.75] + [1] * 10) + 3))
     assert got.sd_log_jacobian_plus_3 == pytest.approx(learn2reg, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [(0.5, 0.5, 0.5), (2, 0.5, 3)])
+def test_a_scaling_folds_nothing_and_is_the_same_everywhere(size: tuple[float, float, float]) -> None:
+    got = folding(Chain((Affine(np.diag([*size, 1])),)), Grid((6, 7, 8), np.diag([-1.0, 1, 3, 1])))
+    assert (got.ndv_percent, got.nonpositive_percent) == (0, 0)
+    assert got.sd_log_jacobian == pytest.approx(0, abs=1e-5)
+    assert got.sd_log_jacobian_plus_3 == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("axes", ["flipped", "anisotropic", "oblique", "left-handed and oblique"])
+def test_the_same_motion_folds_as_much_on_any_grid(axes: str) -> None:
+    turn = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
+    matrix = {
+        "flipped": np.diag([-1.0, 1, -1]),
+        "anisotropic": np.diag([0.7, 1.0, 6.0]),
+        "oblique": turn @ np.diag([1.0, 2.0, 3.0]),
+        "left-handed and oblique": turn @ np.diag([-1.0, 2.0, 1.5]),
+    }[axes]
+    voxels = torch.randn(3, 9, 8, 7, generator=torch.Generator().manual_seed(0)) * 0.6
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = matrix, (-30, 12, 5)
+    world = torch.einsum("ab,bijk->aijk", torch.as_tensor(matrix, dtype=torch.float32), voxels)
+    plain, other = (
+        folding(Chain((DenseField(field, where),)), where)
+        for field, where in ((voxels, Grid((9, 8, 7), np.eye(4))), (world, Grid((9, 8, 7), affine)))
+    )
+    assert 1 < plain.ndv_percent < 50
+    np.testing.assert_allclose(other, plain, rtol=2e-3)
 
 
 def test_only_the_mask_counts() -> None:
