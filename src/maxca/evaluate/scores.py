@@ -23,6 +23,7 @@ from maxca import metrics
 from maxca.data.preprocess import FAINT, normalise
 from maxca.evaluate.peers import LABELS, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
+from maxca.geometry.fit import fitted_affine
 from maxca.inputs import Side, read_side
 from maxca.io.itk import read_transform
 from maxca.io.learn2reg import read_voxel_displacement
@@ -132,9 +133,8 @@ def deformation(chain: Chain, grid: Grid, inside: np.ndarray) -> float:
     voxels = np.argwhere(inside)
     start = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
     moved = chain.map_points(start)
-    known = np.column_stack([start, np.ones(len(start))])
-    affine = np.linalg.lstsq(known, moved, rcond=None)[0]
-    return float(np.linalg.norm(moved - known @ affine, axis=1).mean())
+    affine = fitted_affine(start, moved)
+    return float(np.linalg.norm(moved - affine.map_points(start), axis=1).mean())
 
 
 def mean(values: dict[int, float]) -> float | None:

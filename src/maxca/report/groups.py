@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maxca.geometry import Affine, Chain, Grid
+from maxca.geometry import Chain, Grid
+from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.report import charts, pictures
 from maxca.report.case import Case
@@ -227,18 +228,7 @@ def _without_affine(case: Case) -> Callable[[np.ndarray], np.ndarray]:
     grid = case.fixed.image.grid
     corners = np.stack(np.meshgrid(*(np.linspace(0, n - 1, 12) for n in grid.shape), indexing="ij"), axis=-1)
     start = grid.to_world(corners.reshape(-1, 3))
-    known = np.column_stack([start, np.ones(len(start))])
-    flat = [axis for axis, n in enumerate(grid.shape) if n == 1]
-    if flat:  # a plane does not say what an affine does across it
-        normal = grid.direction[:, flat[0]]
-        known = np.concatenate([known, np.column_stack([start + normal, np.ones(len(start))])])
-        moved = case.chain.map_points(start)
-        ends = np.concatenate([moved, moved + normal])
-    else:
-        ends = case.chain.map_points(start)
-    matrix = np.eye(4)
-    matrix[:3] = np.linalg.lstsq(known, ends, rcond=None)[0].T
-    back = Affine(np.linalg.inv(matrix))
+    back = fitted_affine(start, case.chain.map_points(start)).inverse()[0]
     return lambda points: back.map_points(case.chain.map_points(points))
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from maxca.data.preprocess import Volume, at_scale, normalise
+from maxca.geometry.fit import fitted_affine
 from maxca.losses.similarity import MutualInformation
 from maxca.report.case import Case
 
@@ -155,11 +156,9 @@ def border_motion(case: Case) -> float | None:
     if not at_face.any():
         return None
     start = grid.to_world(_some(case.content))
-    known = np.column_stack([start, np.ones(len(start))])
-    affine = np.linalg.lstsq(known, case.chain.map_points(start), rcond=None)[0]
+    affine = fitted_affine(start, case.chain.map_points(start))
     ends = grid.to_world(_some(case.content[at_face]))
-    moved = case.chain.map_points(ends) - np.column_stack([ends, np.ones(len(ends))]) @ affine
-    return float(np.linalg.norm(moved, axis=1).mean())
+    return float(np.linalg.norm(case.chain.map_points(ends) - affine.map_points(ends), axis=1).mean())
 
 
 def _some(voxels: np.ndarray) -> np.ndarray:
