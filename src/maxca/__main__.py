@@ -1,7 +1,5 @@
 """``python -m maxca`` is the command ``maxca``."""
 
-import sys
+from maxca.cli.main import process
 
-from maxca.cli.main import main
-
-sys.exit(main())
+process()

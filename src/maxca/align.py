@@ -174,7 +174,9 @@ class _Problem:
                 parameters, linear, shift = linear_and_shift(numbers)
                 warped, weight = self._warp(start, linear @ self.offsets + shift)
                 score = self.metric(warped.detach(), weight)
-                (gradient,) = torch.autograd.grad(warped, parameters, -score.gradient / warped.numel())
+                # Asked for the gradient of a vector, torch imports an algebra system first.
+                share = (warped * (-score.gradient / warped.numel())).sum()
+                (gradient,) = torch.autograd.grad(share, parameters)
             return -float(score.value), gradient.double().cpu().numpy()
 
         # Not torch's own L-BFGS: at its first use it imports a compiler, which takes longer than the search. SciPy's

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from maxca.cli import signals
 from maxca.errors import MaxcaError
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+
+
+def process() -> NoReturn:
+    """``main`` as a process, which ends without the interpreter's tidying up: with torch that takes most of a second."""
+    code = main()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read it is gone, or the disc is full
+        code = code or FAILED
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +124,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _say(line: str) -> None:
     print("maxca:", " ".join(line.split()), file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
