@@ -18,7 +18,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def process() -> NoReturn:
-    """``main`` as a process, which ends without the interpreter's tidying up: with torch that takes most of a second."""
+    """``main`` as a process; it ends without Python's tidying up, which takes most of a second once torch is loaded."""
     code = main()
     atexit._run_exitfuncs()
     try:
