@@ -2,9 +2,10 @@
 
     python benchmarks/block_scaling.py --threads 2 -o benchmarks/results/block_scaling.csv --figure …/block_scaling.png
 
-Each point is a process of its own: one pass to warm up, then the median of some. The exponent is the slope of a line
-through the log of the figure against the log of the voxels, over the five largest sizes that a block reached: smaller
-ones are overhead. ``--blocks`` measures some again and keeps the other rows of the file.
+Each point is a process of its own: one pass to warm up, then the median of three, or one that takes longer than ten
+seconds. A block stops where its growth so far says that it would pass ``--most-gb`` or ``--most-seconds``. The exponent
+is the slope of a line through the log of the figure against the log of the voxels, over the five largest sizes that a
+block reached: smaller ones are overhead. ``--blocks`` measures some again and keeps the other rows of the file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,7 @@ import torch
 from maxca.blocks import BLOCKS, MAXCA, SelfAttention, Window
 
 CHANNELS = 24
-SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192)
+SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 352, 400)
 KINDS = {
     "maxca": partial(MAXCA, heads=2, region=6),
     "window": partial(Window, heads=2, window=6),
@@ -34,7 +36,12 @@ KINDS = {
     "conv": BLOCKS["conv"],
     "gmlp": BLOCKS["gmlp"],
 }
+SHOWN = (16, 32, 64, 128, 256)  # on the axis
 LARGEST = 5
+LONG = 10.0  # seconds
+# What is freed is kept, as the command line does it: a page that is handed out anew must be zeroed, which for blocks of
+# gigabytes took longer than the arithmetic.
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FIELDS = ("block", "side", "voxels", "seconds", "extra_gb", "device", "threads")
 
 
@@ -48,12 +55,18 @@ def main() -> None:
     asked = options.blocks.split(",")
     rows = [row for row in earlier(options.output) if row["block"] not in asked]
     for kind in asked:
+        mine: list[dict[str, object]] = []
         for side in SIDES:
-            row = apart(kind, side, options)
-            if row is None or row["extra_gb"] > options.most_gb or row["seconds"] > options.most_seconds:
+            if expected(mine, "extra_gb", side) > options.most_gb:
                 break
-            rows.append(row)
+            if expected(mine, "seconds", side) > options.most_seconds:
+                break
+            row = apart(kind, side, options)
+            if row is None:
+                break
+            mine.append(row)
             print(*(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+        rows += mine
     rows.sort(key=lambda row: (list(KINDS).index(str(row["block"])), row["voxels"]))
     with options.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -65,20 +78,33 @@ def main() -> None:
         draw(rows, options.figure)
 
 
+def expected(rows: list[dict], name: str, side: int) -> float:
+    """A figure at the next size, if it goes on growing as it did from the last but one to the last."""
+    if len(rows) < 2 or not rows[-2][name] > 0:
+        return 0.0
+    before, last = rows[-2:]
+    power = np.log(last[name] / before[name]) / np.log(last["voxels"] / before["voxels"])
+    return float(last[name] * (side**3 / last["voxels"]) ** power)
+
+
 def earlier(path: Path) -> list[dict[str, object]]:
     """The rows of an earlier run."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row | {n: float(row[n]) for n in FIELDS[1:5]} for row in csv.DictReader(file)]
+        return [
+            row | {n: float(row[n]) for n in FIELDS[2:5]} | {"side": int(float(row["side"]))}
+            for row in csv.DictReader(file)
+        ]
 
 
 def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, object] | None:
     """One row from a fresh process; None when it ran out of memory or time."""
     command = [sys.executable, __file__, "--one", f"{kind},{side}", "--threads", str(options.threads)]
     command += ["--device", options.device]
+    limits = {"check": True, "capture_output": True, "text": True, "timeout": 10 * options.most_seconds}
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20 * options.most_seconds)
+        done = subprocess.run(command, env=os.environ | KEPT, **limits)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return None
     return json.loads(done.stdout)
@@ -97,7 +123,7 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, obj
         block(x[:, :, :12, :12, :12])  # libraries load here, not in what is measured
         forget_peak(cuda)
         before = peak(cuda)
-        for _ in range(4):
+        while len(seconds) < (4 if not seconds or seconds[0] < LONG else 2):
             begin = time.perf_counter()
             block(x)
             if cuda:
@@ -146,7 +172,7 @@ def draw(rows: list[dict], path: Path) -> None:
             slope = exponent(rows, kind, name)
             legend = kind if np.isnan(slope) else f"{kind} (exponent {slope:.2f})"
             panel.loglog([r["voxels"] for r in mine], [r[name] for r in mine], marker=markers[kind], label=legend)
-        panel.set_xticks([side**3 for side in SIDES], [f"{side}³" for side in SIDES], fontsize=7)
+        panel.set_xticks([side**3 for side in SHOWN], [f"{side}³" for side in SHOWN])
         panel.minorticks_off()
         panel.set_xlabel("voxels")
         panel.set_ylabel(label)
@@ -162,7 +188,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--most-gb", type=float, default=20.0)
-    parser.add_argument("--most-seconds", type=float, default=30.0, help="stop a block that takes longer for a pass")
+    parser.add_argument("--most-seconds", type=float, default=100.0, help="of a pass")
     parser.add_argument("-o", "--output", type=Path, default=Path("block_scaling.csv"))
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)

@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +119,25 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
 
 
 def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
-    """Each in a process of its own; those with a row are done already."""
+    """Each in a process of its own, some at a time; those with a row are done already."""
     out = options.output
     out.parent.mkdir(parents=True, exist_ok=True)
-    for trial in trials:
-        if trial.key in {tuple(row[name] for name in KEY) for row in read(out)}:
-            continue
-        task = {"trial": vars(trial), "data": str(options.data), "threads": options.threads}
-        done = subprocess.run([sys.executable, __file__, json.dumps(task)], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(trial.key)} failed:\n{done.stderr}")
-        row = json.loads(done.stdout.splitlines()[-1])
-        write(out, row)
-        print(f"{' '.join(trial.key)}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
+    known = {tuple(row[name] for name in KEY) for row in read(out)}
+    missing = [trial for trial in trials if trial.key not in known]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(partial(apart, options=options), missing):
+            write(out, row)
+            key = " ".join(str(row[name]) for name in KEY)
+            print(f"{key}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
+
+
+def apart(trial: Trial, options: argparse.Namespace) -> dict[str, Any]:
+    """The row of a trial, from a process of its own."""
+    task = {"trial": vars(trial), "data": str(options.data), "threads": options.threads}
+    done = subprocess.run([sys.executable, __file__, json.dumps(task)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(trial.key)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -157,7 +165,8 @@ def main(title: str, trials: Callable[[argparse.Namespace], list[Trial]], result
     parser.add_argument("-o", "--output", type=Path, default=results, help=f"CSV, by default {results.name}")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--quick", action="store_true", help="two steps of the first trial, to see that it runs")
     parser.add_argument("--only", help="only trials whose key, words with spaces between, holds this text")
     options = parser.parse_args()

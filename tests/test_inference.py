@@ -200,6 +200,7 @@ BODY = ((40.0, 400.0),) * 3
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     """Models that come along, by name: their files are made of them, their networks are those given."""
     held: dict[str, Model] = {}
+    monkeypatch.setattr("maxca.inference.read_domain", lambda path: held[path.stem].domain)
     monkeypatch.setattr("maxca.inference.load_model", lambda path, device: held[path.stem])
     monkeypatch.setattr("maxca.registration.shipped", lambda: list(held))
     monkeypatch.setattr("maxca.registration.find_model", lambda name: tmp_path / f"{name}.safetensors")

@@ -19,7 +19,7 @@ from maxca.geometry.warp import transform_vectors
 from maxca.losses.similarity import SimilarityName
 from maxca.optimise import similarity_of
 from maxca.zoo.likeness import describe
-from maxca.zoo.models import Model, gain, load_model
+from maxca.zoo.models import Domain, Model, gain, load_model, read_domain
 
 FADE = 8  # over one part in so many of a box the motion fades to none at its ends
 
@@ -92,17 +92,21 @@ def choose(
     """
     reasons = []
     for path in models:
+        domain = read_domain(path)
+        against = _outside(domain, fixed, moving, similarity) if domain else "says nothing about what it is for"
+        if domain is None or against:  # most go without being loaded
+            reasons.append(f"{path.stem}: {against}")
+            continue
         model = load_model(path, fixed.values.device)
-        against = _mismatch(model, fixed, moving, similarity)
-        if model.domain is None or against:
+        if against := _unlike(model, fixed, moving):
             reasons.append(f"{model.name}: {against}")
             continue
         answer = ask(model, fixed, moving, affine, similarity)
         gained = gain(answer.similarity)
-        believed = gained >= model.domain.gain
+        believed = gained >= domain.gain
         reasons.append(
             f"{model.name}: {answer.reason}, {gained:.0%} of what was missing; "
-            f"{'at least' if believed else 'less than the'} {model.domain.gain:.0%} that it gains on images of its kind"
+            f"{'at least' if believed else 'less than the'} {domain.gain:.0%} that it gains on images of its kind"
         )
         if believed:
             return Answer(model, answer.field, answer.similarity, True, reasons[-1]), reasons
@@ -168,21 +172,22 @@ def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:
     return torch.stack(flows).mean(dim=0)
 
 
-def _mismatch(model: Model, fixed: Volume, moving: Volume, similarity: SimilarityName) -> str:
-    """What tells a pair from those that a model was made for; empty where nothing does."""
-    domain = model.domain
-    if domain is None:
-        return "says nothing about what it is for"
+def _outside(domain: Domain, fixed: Volume, moving: Volume, similarity: SimilarityName) -> str:
+    """What tells a pair from those that a model says it was made for; empty where nothing does."""
     if domain.similarity != similarity:
         return f"learnt from {domain.similarity}, not {similarity}"
-    sides = (("fixed", fixed), ("moving", moving))
-    for name, volume in sides:
+    for name, volume in (("fixed", fixed), ("moving", moving)):
         for axis, (mm, (least, most)) in enumerate(zip(extent(volume.grid), domain.extent_mm, strict=True)):
             if not least <= mm <= most:
                 return f"the {name} image is {mm:.0f} mm {AXES[axis]}, its own were {least:.0f} to {most:.0f}"
-    for name, volume in sides:
-        if model.likeness is None:
-            break
+    return ""
+
+
+def _unlike(model: Model, fixed: Volume, moving: Volume) -> str:
+    """Likewise by what its encoder sees."""
+    if model.likeness is None:
+        return ""
+    for name, volume in (("fixed", fixed), ("moving", moving)):
         grid = volume.grid.canonical.at_spacing(model.spacing or (None, None, None))
         descriptor = describe(model.network, resampled(volume, grid, Chain()))
         if descriptor is not None and (apart := model.likeness.distance(descriptor)) > model.likeness.limit:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,26 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     Raises:
         MaxcaError: for a file that is missing, is no safetensors file, or was not written by ``save_checkpoint``.
     """
+    with _opened(path) as (file, about):
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What the weights in a file are the weights of, without reading them; raises as ``read_checkpoint`` does."""
+    with _opened(path) as (_, about):
+        return about
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     path = Path(path)
     if not path.is_file():
         raise MaxcaError(f"{path}: no such model file")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(ENTRY, "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if not isinstance(about, dict):
+                raise MaxcaError(f"{path}: holds weights, but does not say of which network; save it with maxca")
+            yield file, about
     except (SafetensorError, OSError, ValueError) as error:
         raise MaxcaError(f"{path}: not a model file (safetensors): {error}") from error
-    if not isinstance(about, dict):
-        raise MaxcaError(f"{path}: holds weights, but does not say of which network; save it with maxca")
-    return state, about

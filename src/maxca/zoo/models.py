@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maxca.errors import MaxcaError
-from maxca.io.checkpoint import read_checkpoint, save_checkpoint
+from maxca.io.checkpoint import read_checkpoint, read_description, save_checkpoint
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.networks import NetworkConfig
 from maxca.zoo.likeness import Likeness
@@ -117,14 +118,27 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     path = Path(path)
     state, about = read_checkpoint(path)
-    try:
+    with _named(path):
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
         mirror, likeness, shape = _mirror(about), _likeness(about, state), _shape(about)
         network = config.build()
         network.load_state_dict(state, strict=True)
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape)
+
+
+def read_domain(path: str | Path) -> Domain | None:
+    """What a model is for, without loading it; raises as ``load_model`` does."""
+    with _named(Path(path)):
+        return _domain(read_description(path))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape)
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
