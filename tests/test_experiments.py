@@ -110,4 +110,3 @@ def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
         "maxca-fast@2",
         "maxca-fast@4",
     ]
-    assert (tmp_path / "out" / "smoothness-hippocampus-folding.png").is_file()

@@ -60,7 +60,7 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     for name in ("block_swap", "resolution"):
         write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
     results.main(["-o", str(tables / "page.md")])
-    shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text()))
+    shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text(encoding="utf-8")))
     assert shown == {str(path.relative_to(tables)) for path in tables.rglob("*.png")}
     assert len(shown) == 6
 

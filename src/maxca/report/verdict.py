@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from maxca.data.preprocess import Volume, at_scale, normalise
 from maxca.geometry.fit import fitted_affine
-from maxca.losses.similarity import MutualInformation
+from maxca.losses.similarity import LocalNCC, MutualInformation, local_window
 from maxca.report.case import Case
 
 State = Literal["aligned", "check", "failed"]
@@ -26,8 +26,10 @@ NODES = 60_000  # of the lattice on which positions are tried
 SHIFTED = (2, 4)  # nodes of that lattice
 BETTER = 0.02  # of the mutual information: more than noise
 POINTS = 100_000
-# Local NCC after a registration: 0.79 to 0.84 of hearts, 0.8 of brains; 0.06 of a heart laid on a brain.
-LIKE, UNLIKE = 0.35, 0.15
+WINDOW = 343  # voxels
+# Local NCC inside the fixed image after a registration: 0.85 of hearts, 0.32 of the demo's pair, smooth tissue with noise
+# of 2 %; 0.07 of what does not belong together.
+LIKE, UNLIKE = 0.25, 0.15
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _checks(case: Case, metrics: dict[str, Any]) -> Iterator[Check]:
         f"{score['name']} went from {score['before']:.3f} to {score['after']:.3f}; it must not fall",
     )
     if score["name"] == "lncc":
-        yield _high("likeness", score["after"], LIKE, UNLIKE, "local correlation is {:.2f}")
+        yield _high("likeness", likeness(case), LIKE, UNLIKE, "local correlation inside the fixed image is {:.2f}")
     yield position(case)
     yield _low("folding", metrics["folding"]["ndv_percent"], 0.1, 1.0, "{:.3g} % of the volume is turned inside out")
     voxel = float(case.fixed.image.grid.largest_spacing)
@@ -107,6 +109,16 @@ def _checks(case: Case, metrics: dict[str, Any]) -> Iterator[Check]:
         yield _grown("landmarks", before - after, voxel, f"the mean error went from {before:.2f} to {after:.2f} mm")
     for warning in case.record["warnings"]:
         yield Check("warning", "check", warning)
+
+
+def likeness(case: Case) -> float:
+    """Local NCC of the fixed and the warped image within the content of the fixed one: around it is only noise."""
+    fixed, moving = (side.image for side in (case.fixed, case.moving))
+    values, others = (normalise(torch.as_tensor(image.data.astype(np.float32))) for image in (fixed, moving))
+    content = torch.zeros(fixed.grid.shape)
+    content[tuple(case.content.T)] = 1
+    measure = LocalNCC(values, local_window(fixed.grid, WINDOW), content)
+    return float(measure(case.chain.resample(others[None], moving.grid, fixed.grid)[0]).value)
 
 
 def position(case: Case) -> Check:
