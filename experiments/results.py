@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, stdev
+from types import ModuleType
 
 import block_swap
 import complexity
@@ -78,27 +79,29 @@ def peers() -> list[str]:
 
 def swapped() -> list[str]:
     """Blocks against each other."""
-    lines = [
-        "## The block, all else the same",
-        "",
-        "Five networks, each with eight blocks; channels, losses, order of the data and steps are the same; no labels.",
+    return trained(
+        "The block, all else the same",
+        "Five networks, each with eight blocks; channels, losses, order of the data and steps are the same; no labels.\n"
         "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
-        "",
-    ]
-    rows = trials.read(EXPERIMENTS / "block_swap.csv")
-    return lines + compared(rows, "maxca", "block_swap", len(block_swap.listed(every())))
+        "maxca",
+        block_swap,
+    )
 
 
 def levels() -> list[str]:
     """MAXCA at some resolutions."""
-    lines = [
-        "## Where in a network",
-        "",
+    return trained(
+        "Where in a network",
         "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter resolution.",
-        "",
-    ]
-    rows = trials.read(EXPERIMENTS / "resolution.csv")
-    return lines + compared(rows, "everywhere", "resolution", len(resolution.listed(every())))
+        "everywhere",
+        resolution,
+    )
+
+
+def trained(title: str, about: str, base: str, script: ModuleType) -> list[str]:
+    """The section of an experiment that trains networks."""
+    rows = trials.read(EXPERIMENTS / f"{script.__name__}.csv")
+    return [f"## {title}", "", about, "", *compared(rows, base, script.__name__, len(script.listed(every())))]
 
 
 def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -> list[str]:

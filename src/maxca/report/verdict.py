@@ -27,7 +27,7 @@ SHIFTED = (2, 4)  # nodes of that lattice
 BETTER = 0.02  # of the mutual information: more than noise
 POINTS = 100_000
 WINDOW = 343  # voxels
-# Local NCC inside the fixed image after a registration: 0.85 of hearts, 0.32 of the demo's pair (smooth tissue with
+# Local NCC inside the fixed image after a registration: 0.85 of a heart, 0.32 of the demo's pair (smooth tissue with
 # noise of 2 %), 0.07 of what does not belong together.
 LIKE, UNLIKE = 0.25, 0.15
 
