@@ -81,7 +81,7 @@ def swapped() -> list[str]:
     """Blocks against each other."""
     return trained(
         "The block, all else the same",
-        "Five networks, each with eight blocks; channels, losses, order of the data and steps are the same; no labels.\n"
+        "Five networks, each with eight blocks; same channels, losses, order of the data and steps; no labels.\n"
         "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
         "maxca",
         block_swap,
