@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from maxca.geometry import Grid
-from maxca.losses.overlap import one_hot, soft_dice
+from maxca.geometry.warp import sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
+from maxca.losses.overlap import one_hot, soft_dice, warped_dice
 from maxca.losses.regularity import bending, diffusion, folding
 from maxca.losses.similarity import LocalNCC, dissimilarity, local_window
 
@@ -67,6 +68,22 @@ def test_soft_dice_of_whole_labels_is_dice() -> None:
     a[:, 3], b[:, 3] = 7, 7
     assert soft_dice(one_hot(a, [1, 7]), one_hot(b, [1, 7])) == pytest.approx((0.5 + 1) / 2)
     assert soft_dice(one_hot(a, [1, 7, 9]), one_hot(b, [1, 7, 9])) == pytest.approx((0.5 + 1) / 2), "9 is in neither"
+
+
+def test_counted_dice_is_that_of_channels_value_and_gradient() -> None:
+    fixed, moving = (torch.randint(0, 5, SHAPE).short() * 3 for _ in range(2))
+    names = [3, 9, 12, 40]  # 6 is left out, and nothing is called 40
+    flow = (torch.randn(3, *SHAPE) * 1.5).requires_grad_()  # beyond the faces too
+    at = voxel_coordinates(SHAPE)[0] + flow
+    looked_up = sample_unit(
+        one_hot(moving[None], names), transform_coordinates(unit_matrix(SHAPE), at[None]), padding="zeros"
+    )
+    expected = soft_dice(one_hot(fixed[None], names), looked_up)
+    counted = warped_dice(fixed, moving, at, names)
+    torch.testing.assert_close(counted, expected)
+    (ours,), (theirs,) = torch.autograd.grad(counted, flow), torch.autograd.grad(expected, flow)
+    assert theirs.abs().max() > 0
+    torch.testing.assert_close(ours, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=1e-3)
 
 
 def test_dissimilarity_has_the_gradient_of_its_value() -> None:

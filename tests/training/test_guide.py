@@ -39,13 +39,16 @@ def sure(labels: Tensor, names: list[int]) -> Tensor:
 def test_the_right_names_cost_nothing_and_wrong_ones_much() -> None:
     batch, flow = labelled(), torch.zeros(2, 3, *SHAPE)
     both = sure(torch.cat([batch["fixed_labels"], batch["moving_labels"]]), [4, 8])
-    right = GuidedPrediction(flow, None, [both, both[:2]], (8, 8, 8))
+    right = GuidedPrediction(flow, None, [both, both[:2]], (8, 8, 8), [((8, 8, 8), 1)] * 2)
     assert float(segmentation(right, batch, [4, 8])) == pytest.approx(0, abs=1e-6)
-    swapped = GuidedPrediction(flow, None, [both[2:]], (8, 8, 8))  # those of the moving images, for the fixed ones
+    swapped = GuidedPrediction(
+        flow, None, [both[2:]], (8, 8, 8), [((8, 8, 8), 1)]
+    )  # those of the moving images, for the fixed ones
     assert float(segmentation(swapped, batch, [4, 8])) > 10
 
 
-def test_coarse_voxels_are_asked_for_the_share_of_each_label() -> None:
+@pytest.mark.parametrize("apart", [1, 2, 3])
+def test_coarse_voxels_are_asked_for_the_share_of_each_label(apart: int) -> None:
     batch, flow = labelled(), torch.zeros(2, 3, *SHAPE)
     generator = torch.Generator().manual_seed(1)
     logits = [torch.randn(n, 3, *shape, generator=generator) for n, shape in ((4, (4, 4, 8)), (2, (2, 1, 1)))]
@@ -53,9 +56,12 @@ def test_coarse_voxels_are_asked_for_the_share_of_each_label() -> None:
     channels = F.pad(torch.stack([both == name for name in (0, 4, 8)], dim=1).float(), (0, 1, 0, 2, 0, 3))
     expected = 0.0
     for x in logits:
-        target, log = F.adaptive_avg_pool3d(channels[: len(x)], x.shape[2:]), x.log_softmax(dim=1)
+        target = F.adaptive_avg_pool3d(channels[: len(x)], x.shape[2:])[..., ::apart, ::apart, ::apart]
+        log = x[..., ::apart, ::apart, ::apart].log_softmax(dim=1)
         expected += float(1 - (target * log).sum(dim=1).mean() - soft_dice(log.exp()[:, 1:], target[:, 1:])) / 2
-    asked = segmentation(GuidedPrediction(flow, None, logits, (8, 8, 8)), batch, [4, 8])
+    seen = [x[..., ::apart, ::apart, ::apart] for x in logits]
+    levels = [((4, 4, 8), apart), ((2, 1, 1), apart)]
+    asked = segmentation(GuidedPrediction(flow, None, seen, (8, 8, 8), levels), batch, [4, 8])
     assert float(asked) == pytest.approx(expected, rel=1e-5)
 
 
@@ -80,6 +86,17 @@ def test_heads_change_nothing_about_the_answer() -> None:
     fixed, moving = torch.rand(2, 1, 1, 9, 10, 11)
     with torch.no_grad():
         torch.testing.assert_close(guided(network, 3)(fixed, moving).flow, network(fixed, moving).flow)
+
+
+def test_a_lattice_asks_fewer_voxels_of_the_finer_levels() -> None:
+    network = build_network("corrxca_tiny")
+    fixed, moving = torch.rand(2, 1, 1, 32, 32, 32)
+    with torch.no_grad():
+        all_of, some = guided(network, 3)(fixed, moving), guided(network, 3, 4)(fixed, moving)
+    assert {apart for _, apart in all_of.levels} == {1}
+    assert [(level[0], apart) for level, apart in some.levels] == [(16, 4), (8, 2), (32, 4)]
+    for logits, (level, apart) in zip(some.logits, some.levels, strict=True):
+        assert logits.shape[2] == -(-level[0] // apart)
 
 
 def test_a_batch_counts_as_its_pairs_alone(tmp_path: Path) -> None:

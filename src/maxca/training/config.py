@@ -27,8 +27,8 @@ class Losses:
         bending: of its bending energy.
         folding: of the share of the volume that is turned inside out.
         overlap: of 1 minus the Dice of the labels. Labels are used in training alone.
-        labels: at most so many labels take part in a step, drawn at random.
-        lattice: overlap is measured at every so-manieth voxel along each axis, others from step to step.
+        lattice: overlap is measured at every so-manieth voxel along each axis, others from step to step; and features
+            are asked for labels at every so-manieth of their own, half that at each coarser level.
         segmentation: of how badly the labels can be told from the network's features, by heads that are trained with it
             and thrown away: it learns faster what belongs together. Coarse-to-fine networks only.
         consistency: of the mean squared distance, in voxels, by which the way there and back misses.
@@ -41,7 +41,6 @@ class Losses:
     bending: float = 0.0
     folding: float = 0.0
     overlap: float = 0.0
-    labels: int = 24
     lattice: int = 1
     segmentation: float = 0.0
     consistency: float = 0.0

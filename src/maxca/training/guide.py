@@ -18,7 +18,7 @@ from maxca.blocks.layers import Conv3d
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.geometry.grid import triple
-from maxca.losses.overlap import soft_dice
+from maxca.losses.overlap import channels, soft_dice
 from maxca.networks.pyramid import CoarseToFine
 
 
@@ -28,14 +28,17 @@ class GuidedPrediction(NamedTuple):
     Args:
         flow: see ``Prediction``.
         affine: likewise.
-        logits: (M, 1 + labels, I', J', K') each, background first: of the fixed images, or of them and the moving ones.
-        shape: of the grid, padded, that all of these cover.
+        logits: (M, 1 + labels, I', J', K') each, background first: of the fixed images, or of them and the moving ones,
+            at every so-manieth voxel of a level.
+        shape: of the grid, padded, that all levels cover.
+        levels: for each of the logits, the shape of the level, and how far apart its voxels are that are asked.
     """
 
     flow: Tensor
     affine: Tensor | None
     logits: list[Tensor]
     shape: tuple[int, ...]
+    levels: list[tuple[tuple[int, int, int], int]]
 
 
 class Guided(nn.Module):
@@ -44,11 +47,14 @@ class Guided(nn.Module):
     Args:
         network: what is trained; its weights are this module's.
         labels: how many there are.
+        lattice: at full and half resolution every so-manieth voxel along each axis is asked, at a quarter twice as
+            many, and so on: a hundred labels at every voxel take longer than all the rest of a step.
     """
 
-    def __init__(self, network: CoarseToFine, labels: int) -> None:
+    def __init__(self, network: CoarseToFine, labels: int, lattice: int = 1) -> None:
         super().__init__()
         self.network = network
+        self.lattice = lattice
         self.encoder_heads = nn.ModuleList(Conv3d(c, 1 + labels, 1) for c in network.encoder.widths[1:])
         self.decoder_head = Conv3d(network.widths[0], 1 + labels, 1)
         self._encoded: list[Tensor] = []
@@ -59,11 +65,20 @@ class Guided(nn.Module):
     def forward(self, fixed: Tensor, moving: Tensor) -> GuidedPrediction:
         """Two (N, 1, I, J, K) → what the network says, and what the heads do."""
         prediction = self.network(fixed, moving)
-        logits = [head(x) for head, x in zip(self.encoder_heads, self._encoded[1:], strict=True)]
-        logits += [self.decoder_head(x) for x in self._decoded]
         shape = tuple(self._encoded[0].shape[2:])
+        seen = [
+            *zip(self.encoder_heads, self._encoded[1:], strict=True),
+            *((self.decoder_head, x) for x in self._decoded),
+        ]
+        logits, levels = [], []
+        for head, features in seen:
+            level = triple(features.shape[2:])
+            ratio = max(whole // here for whole, here in zip(shape, level, strict=True))
+            apart = max(1, min(self.lattice, 2 * self.lattice // ratio))
+            logits.append(head(features[..., ::apart, ::apart, ::apart]))
+            levels.append((level, apart))
         self._encoded, self._decoded = [], []
-        return GuidedPrediction(prediction.flow, prediction.affine, logits, shape)
+        return GuidedPrediction(prediction.flow, prediction.affine, logits, shape, levels)
 
     def _keep_encoded(self, _module: nn.Module, _inputs: object, output: list[Tensor]) -> None:
         self._encoded = output
@@ -72,15 +87,15 @@ class Guided(nn.Module):
         self._decoded = [output]
 
 
-def guided(network: nn.Module, labels: int) -> Guided:
-    """A network with heads for so many labels.
+def guided(network: nn.Module, labels: int, lattice: int = 1) -> Guided:
+    """A network with heads for so many labels; see ``Guided``.
 
     Raises:
         MaxcaError: for a network that has no pyramid of features.
     """
     if not isinstance(network, CoarseToFine):
         raise MaxcaError("a segmentation loss needs a coarse-to-fine network: corrxca, corrmlp, nice_net, nice_trans")
-    return Guided(network, labels)
+    return Guided(network, labels, lattice)
 
 
 def label_names(data: Prepared) -> list[int]:
@@ -102,8 +117,8 @@ def segmentation(prediction: GuidedPrediction, batch: Mapping[str, Tensor], name
     """
     labels = torch.cat([batch["fixed_labels"], batch["moving_labels"]])
     losses = []
-    for logits in prediction.logits:
-        here = _shares(labels[: len(logits)], names, prediction.shape, triple(logits.shape[2:]))
+    for logits, (level, apart) in zip(prediction.logits, prediction.levels, strict=True):
+        here = _shares(labels[: len(logits)], names, prediction.shape, level, apart)
         log = logits.float().log_softmax(dim=1)
         entropy = -(here * log).sum(dim=1).mean()
         seen = log.exp()[:, 1:]
@@ -113,7 +128,7 @@ def segmentation(prediction: GuidedPrediction, batch: Mapping[str, Tensor], name
 
 
 def _shares(
-    labels: Tensor, names: Sequence[int], padded: Sequence[int], shape: tuple[int, int, int]
+    labels: Tensor, names: Sequence[int], padded: Sequence[int], level: tuple[int, int, int], apart: int
 ) -> Float[Tensor, "n channels i j k"]:
     """Which part of each voxel of a coarser grid every label fills, background (all other labels) first.
 
@@ -122,20 +137,21 @@ def _shares(
     Args:
         labels: (N, I, J, K).
         names: the labels, rising.
-        padded: of the finer grid, of which the labels fill the beginning of each axis; a multiple of ``shape``.
-        shape: of the coarser grid.
+        padded: of the finer grid, of which the labels fill the beginning of each axis; a multiple of ``level``.
+        level: shape of the coarser grid.
+        apart: every so-manieth voxel of it along each axis is wanted.
     """
-    known = torch.tensor(names, device=labels.device)
-    place = torch.searchsorted(known, labels.long()).clamp(max=len(names) - 1)
-    channel = torch.where(known[place] == labels, place + 1, 0)
     cells = labels.new_zeros((), dtype=torch.long)
     children = 1
-    for size, whole, coarse in zip(labels.shape[1:], padded, shape, strict=True):
+    shape = triple([-(-n // apart) for n in level])
+    for axis, (whole, coarse, n) in enumerate(zip(padded, level, shape, strict=True)):
         ratio = whole // coarse
-        along = torch.arange(size, device=labels.device) // ratio
-        cells = cells[..., None] * coarse + along
+        along = torch.arange(labels.shape[1 + axis], device=labels.device) // ratio
+        wanted = torch.nonzero(along % apart == 0)[:, 0]
+        labels = labels.index_select(1 + axis, wanted)
+        cells = cells[..., None] * n + along[wanted] // apart
         children *= ratio
     shares = torch.zeros(len(labels), (1 + len(names)) * math.prod(shape), device=labels.device)
-    at = (channel * math.prod(shape) + cells).flatten(1)
+    at = (channels(labels, names) * math.prod(shape) + cells).flatten(1)
     shares.scatter_add_(1, at, torch.full((), 1 / children, device=labels.device).expand(at.shape))
     return shares.unflatten(1, (1 + len(names), *shape))

@@ -73,7 +73,7 @@ def train(
     average = copy.deepcopy(network).requires_grad_(False) if config.average else None
     rates = config.optimiser
     names = label_names(data) if config.losses.segmentation else []
-    trained = guided(network, len(names)) if names else network
+    trained = guided(network, len(names), config.losses.lattice) if names else network
     model, optimiser = fabric.setup(
         trained, torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
     )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from maxca.geometry.grid import Grid
-from maxca.geometry.warp import sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
-from maxca.losses.overlap import one_hot, soft_dice
+from maxca.geometry.warp import voxel_coordinates
+from maxca.losses.overlap import warped_dice
 from maxca.losses.regularity import bending, diffusion, folding
 from maxca.losses.similarity import (
     LocalNCC,
@@ -38,7 +38,7 @@ def objective(
         batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3); perhaps ``fixed_labels`` and
             ``moving_labels`` (N, I, J, K).
         losses: the weights.
-        chosen: decides which labels take part.
+        chosen: decides which voxels labels are compared at.
         names: of the labels that features are asked for.
     """
     prediction = network(batch["fixed"], batch["moving"])
@@ -86,18 +86,14 @@ def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, s
 
 def _overlaps(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses, chosen: int) -> Tensor:
     each = zip(batch["fixed_labels"], batch["moving_labels"], flow, strict=True)
-    return torch.stack([_overlap(f[None], m[None], one[None], losses, chosen) for f, m, one in each]).mean()
+    return torch.stack([_overlap(f, m, one, losses, chosen) for f, m, one in each]).mean()
 
 
 def _overlap(fixed: Tensor, moving: Tensor, flow: Tensor, losses: Losses, chosen: int) -> Tensor:
     random = np.random.default_rng(chosen)
     names = sorted((set(fixed.unique().tolist()) & set(moving.unique().tolist())) - {0})
-    if len(names) > losses.labels:
-        names = random.choice(names, losses.labels, replace=False).tolist()
     if not names:
         return flow.sum() * 0 + 1
-    shape = fixed.shape[1:]
-    i, j, k = (slice(int(random.integers(min(losses.lattice, n))), None, losses.lattice) for n in shape)
-    moved = (voxel_coordinates(shape, flow.device) + flow)[..., i, j, k]
-    seen = sample_unit(one_hot(moving, names), transform_coordinates(unit_matrix(shape), moved), padding="zeros")
-    return soft_dice(one_hot(fixed[:, i, j, k], names), seen)
+    i, j, k = (slice(int(random.integers(min(losses.lattice, n))), None, losses.lattice) for n in fixed.shape)
+    moved = (voxel_coordinates(fixed.shape, flow.device)[0] + flow)[:, i, j, k]
+    return warped_dice(fixed[i, j, k], moving, moved, names)

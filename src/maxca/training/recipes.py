@@ -54,7 +54,7 @@ def brain_t1() -> TrainingConfig:
     return TrainingConfig(
         recipe="brain_t1",
         network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(window=343, image=0.3, diffusion=0.05, overlap=2.0, labels=64, lattice=2, segmentation=0.5),
+        losses=Losses(window=343, image=0.3, diffusion=0.05, overlap=2.0, lattice=2, segmentation=0.5),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         # Not mirrored: left and right have names of their own, and a convolution sees both sides anyway.
         augmentation=Augmentation(rotate=3, scale=0.04, shift=2.0, warp=1.5, bias=0.2, gamma=0.2, noise=0.02),
@@ -73,7 +73,7 @@ def synth() -> TrainingConfig:
     return TrainingConfig(
         recipe="synth",
         network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(similarity="mi", image=0.0, diffusion=0.05, overlap=2.0, labels=32, lattice=2),
+        losses=Losses(similarity="mi", image=0.0, diffusion=0.05, overlap=2.0, lattice=2),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         synth=Synth(),
         precision="bf16-mixed",
