@@ -16,9 +16,10 @@ import maxca
 from maxca.align import align
 from maxca.data.preprocess import Volume
 from maxca.geometry import Affine, Grid
-from maxca.inference import network_field
+from maxca.inference import ask, network_field
 from maxca.losses.similarity import SimilarityName
 from maxca.networks import NetworkConfig, Prediction
+from maxca.optimise import Level, Settings
 from maxca.result import Result
 from maxca.zoo.models import Domain, Model, gain
 
@@ -166,6 +167,21 @@ def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeyp
     assert result.record["network"]["taken"] == good
     assert len(result.record["levels"]) <= 2 or not good
     assert any("left out" in warning for warning in result.warnings) != good
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0], ids=["worse", "better"])
+@pytest.mark.parametrize("refine", [None, 0], ids=["a start", "an answer"])
+def test_a_start_must_be_better_than_coarse_levels_find(share: float, refine: int | None) -> None:
+    where = phantoms.grid()
+    fixed, moving = (
+        Volume(torch.from_numpy(phantoms.scene(points) / 1000).float(), where)
+        for points in (wave(phantoms.nodes(where)), phantoms.nodes(where))
+    )
+    settings = Settings((Level(2, 30), Level(1, 5), Level(1, 5)), smoothness=3 * where.smallest_spacing)
+    answer = ask(Model(Told(share), CONFIG, refine=refine), fixed, moving, Affine.identity(), settings)
+    assert answer.similarity["network"] > answer.similarity["affine"]
+    assert answer.taken == (share == 1.0 or refine == 0)
+    assert ("by optimising at coarse levels" in answer.reason) == (refine is None)
 
 
 @pytest.mark.parametrize("steps", [0, 3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from maxca.data.preprocess import Volume, crop, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
 from maxca.losses.similarity import SimilarityName
-from maxca.optimise import similarity_of
+from maxca.optimise import Settings, optimise, similarity_of
+from maxca.presets import refining
 from maxca.zoo.likeness import describe
 from maxca.zoo.models import Domain, Model, gain, load_model, read_domain
 
@@ -31,7 +32,8 @@ class Answer:
     Args:
         model: who says it.
         field: fixed world → fixed world before the affine.
-        similarity: of the pair under the affine alone, ``"affine"``, and with the field, ``"network"``.
+        similarity: of the pair under the affine alone, ``"affine"``, and with the field, ``"network"``; and where the
+            field is only a start, under the one that optimisation finds at the coarser levels, ``"optimised"``.
         taken: whether it is to be believed.
         reason: why, or why not.
     """
@@ -54,38 +56,48 @@ class Answer:
         }
 
 
-def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName) -> Answer:
+def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Answer:
     """A network's answer, taken if it makes the pair more alike than the affine alone.
+
+    One that is only where an optimisation begins must also beat the one that the optimisation finds by itself at the
+    levels it would leave out: they take seconds, and a worse start ends worse.
 
     Args:
         model: whom to ask.
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
-        similarity: how to compare.
+        settings: how the pair would be optimised.
     """
     field = network_field(model, fixed, moving, affine)
     chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
-    scores = similarity_of(_within(fixed, field.grid), moving, similarity, chains)
-    taken = scores["network"] > scores["affine"]
-    return Answer(model, field, scores, taken, f"{similarity} went from {_arrow(scores)}")
+    if model.refine is None:
+        coarse = replace(settings, levels=settings.levels[: -len(refining(settings).levels)])
+        chains["optimised"] = Chain((optimise(fixed, moving, affine, coarse)[0], affine))
+    scores = similarity_of(_within(fixed, field.grid), moving, settings.similarity, chains)
+    rivals = {name: score for name, score in scores.items() if name != "network"}
+    taken = scores["network"] > max(rivals.values())
+    reason = f"{settings.similarity} went from {_arrow(scores)}"
+    if "optimised" in scores:
+        reason += f", {scores['optimised']:.3f} by optimising at coarse levels"
+    return Answer(model, field, scores, taken, reason)
 
 
 def choose(
-    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName
+    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings
 ) -> tuple[Answer | None, list[str]]:
     """The first of some models that is made for such a pair and proves it on the pair.
 
     A model is asked when both images are as large as those it was trained on and look like them to its own encoder, and
     the similarity is the one it was trained with; it is taken when it removes about as much of the dissimilarity as it
-    did there.
+    did there, and ``ask`` would take it.
 
     Args:
         models: files.
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points.
-        similarity: how to compare.
+        settings: how the pair would be optimised.
 
     Returns:
         The answer, or None when no model fits, and what speaks for or against each model, a line each.
@@ -93,7 +105,9 @@ def choose(
     reasons = []
     for path in models:
         domain = read_domain(path)
-        against = _outside(domain, fixed, moving, similarity) if domain else "says nothing about what it is for"
+        against = (
+            _outside(domain, fixed, moving, settings.similarity) if domain else "says nothing about what it is for"
+        )
         if domain is None or against:  # most go without being loaded
             reasons.append(f"{path.stem}: {against}")
             continue
@@ -101,15 +115,15 @@ def choose(
         if against := _unlike(model, fixed, moving):
             reasons.append(f"{model.name}: {against}")
             continue
-        answer = ask(model, fixed, moving, affine, similarity)
+        answer = ask(model, fixed, moving, affine, settings)
         gained = gain(answer.similarity)
         believed = gained >= domain.gain
         reasons.append(
             f"{model.name}: {answer.reason}, {gained:.0%} of what was missing; "
             f"{'at least' if believed else 'less than the'} {domain.gain:.0%} that it gains on images of its kind"
         )
-        if believed:
-            return Answer(model, answer.field, answer.similarity, True, reasons[-1]), reasons
+        if believed and answer.taken:
+            return replace(answer, reason=reasons[-1]), reasons
     return None, reasons
 
 

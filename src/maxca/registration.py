@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import psutil
@@ -22,9 +22,9 @@ from maxca import __version__
 from maxca.align import Start, align
 from maxca.assessment import landmark_error, overlap, regularity
 from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
+from maxca.deformation import Ask, deform
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain, DenseField, Grid
-from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
+from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
 from maxca.inputs import ImageLike, Side, check_pair, identified, read_initial, read_side
@@ -32,19 +32,18 @@ from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
-from maxca.optimise import LevelRecord, optimise, similarity_of
-from maxca.presets import EFFORTS, EffortName, refining, settings_for
+from maxca.optimise import similarity_of
+from maxca.presets import EFFORTS, EffortName, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
 from maxca.zoo.find import find_model, shipped
-from maxca.zoo.models import load_model
+from maxca.zoo.models import Model, load_model
 
 TransformName = Literal["deformable", "affine", "rigid"]
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 MODELS = ("auto", "none")
 BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
-MOST_INVERSE_NODES = 8_000_000
 Progress = Callable[[str, float], None]
 
 
@@ -143,39 +142,21 @@ def register(
                 seed=seed,
                 progress=lambda stage: progress(stage, 0.06),
             )
-        levels: tuple[LevelRecord, ...] = ()
-        plan = settings
         found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
         residual = Residual(0.0, 0.0)
-        answer: Answer | None = None
-        taken, reasons = False, ["as asked" if transform == "deformable" else f"a {transform} transform needs none"]
+        deformation = None
         if transform == "deformable":
-            if model != "none":
-                with clock.stage("network"):
-                    progress(f"asking {'the networks' if network is None else network.name}", 0.12)
-                    pair = fixed_volume, moving_volume, alignment.affine, similarity
-                    if network is None:
-                        answer, reasons = choose(map(find_model, shipped()), *pair)
-                    else:
-                        answer = ask(network, *pair)
-                        reasons = [f"as asked; {answer.reason}"]
-            taken = answer is not None and answer.taken
-            if answer is not None and taken:
-                plan = refining(settings, answer.model.refine)
-            with clock.stage("optimise"):
-                field, levels = optimise(
-                    fixed_volume,
-                    moving_volume,
-                    alignment.affine,
-                    plan,
-                    initial=answer.field if answer is not None and taken else None,
-                    progress=lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / max(total, 1)),
-                )
-            with clock.stage("invert"):
-                progress("inverting", 0.85)
-                both = invertible(field) if plan.levels else _kept(field)
-                found, back = found @ Chain((both.field.rounded(),)), Chain((both.inverse.rounded(),)) @ back
-                residual = both.residual
+            deformation = deform(
+                fixed_volume,
+                moving_volume,
+                alignment.affine,
+                settings,
+                _asking(model, network),
+                clock.stage,
+                lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / max(total, 1)),
+            )
+            found, back = found @ Chain((deformation.field,)), Chain((deformation.inverse,)) @ back
+            residual = deformation.residual
         known_back, left = known.inverse()
         residual = residual | left
         chain = (known @ found).to(torch.device("cpu")).simplified()
@@ -199,9 +180,11 @@ def register(
                 **landmark_error(fixed_side, moving_side, chain),
             }
     progress("done", 1.0)
+    answer = None if deformation is None else deformation.answer
     # A name chosen among those that come along, or what the user wrote.
     used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
     noticed = [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings]
+    advice = _advice(alignment.same_contrast, similarity, answer is not None and not answer.taken)
     record = {
         "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
@@ -211,20 +194,20 @@ def register(
         },
         "settings": {
             "model": used or "none",
-            "model_reason": "; ".join(reasons),
+            "model_reason": f"a {transform} transform needs none" if deformation is None else deformation.reason,
             "transform": transform,
             "initial_transform": None if initial_transform is None else str(initial_transform),
             "effort": effort,
-            "optimisation": asdict(plan) if transform == "deformable" else None,
+            "optimisation": None if deformation is None else asdict(deformation.plan),
             "seed": seed,
             "threads": torch.get_num_threads(),
             "device": str(where),
         },
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
         "network": {} if answer is None else answer.as_plain(),
-        "levels": [asdict(level) for level in levels],
+        "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
         "metrics": measured,
-        "warnings": [*_advice(alignment.same_contrast, similarity, answer is not None and not taken), *noticed],
+        "warnings": [*advice, *noticed],
         "versions": _versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
@@ -232,16 +215,19 @@ def register(
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
 
 
-def _kept(field: DenseField) -> Invertible:
-    """A network's field, smoothed as little as its inverse allows.
+def _asking(model: str, network: Model | None) -> Ask | None:
+    """How to come by a network's answer: from the one that is wanted, or from the one that fits; None to do without."""
+    if model == "none":
+        return None
 
-    What it learnt from labels is sharp: smoothed like an optimised field, until the inverse leads back to within 0.4
-    voxels everywhere, hippocampi lost 0.03 of their Dice; 0.001 with a finer inverse and one voxel.
-    """
-    finer = finer_steps(field.grid)
-    if np.prod(field.grid.shape) * np.prod(finer) > MOST_INVERSE_NODES:
-        finer = (1, 1, 1)
-    return invertible(unfolded(field), tolerance=1.0, finer=finer)
+    def asked(*pair: Any) -> tuple[Answer | None, str]:
+        if network is None:
+            answer, reasons = choose(map(find_model, shipped()), *pair)
+            return answer, "; ".join(reasons)
+        answer = ask(network, *pair)
+        return answer, f"as asked; {answer.reason}"
+
+    return asked
 
 
 class _Clock:
@@ -313,7 +299,7 @@ def _start(word: str) -> Start:
 def _advice(same_contrast: bool, similarity: SimilarityName, left_out: bool) -> list[str]:
     advice = []
     if left_out:
-        advice.append("the network made the pair no more alike than the affine, so its answer was left out")
+        advice.append("the network made the pair no more alike than would be without it, so its answer was left out")
     if same_contrast or similarity == "mi":
         return advice
     return [*advice, f"the images differ in contrast, which {similarity} does not expect; consider --similarity mi"]
