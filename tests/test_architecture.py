@@ -24,7 +24,8 @@ FLOORS = (
 )
 # Files that make one room together: the way of one pair, from its inputs to its result.
 ROOM_OF_FILE = dict.fromkeys(
-    ("inputs", "presets", "result", "assessment", "inference", "registration", "resampling", "demo"), "register"
+    ("inputs", "presets", "result", "assessment", "inference", "deformation", "registration", "resampling", "demo"),
+    "register",
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 EVERYWHERE = {"__version__", "errors", "types"}
