@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from statistics import fmean, stdev
 from types import ModuleType
 
 import block_swap
 import complexity
+import contrast
 import figures
 import resolution
 import robustness
@@ -53,7 +54,8 @@ such pairs is the one that is kept.
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([START, *peers(), *swapped(), *levels(), *costs(), *spoiled(), *smooth()]).rstrip() + "\n"
+    parts = peers(), swapped(), levels(), costs(), spoiled(), contrasts(), smooth()
+    return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
 
 def peers() -> list[str]:
@@ -207,6 +209,44 @@ def spoiled() -> list[str]:
         lines += ["", f"`{methods[0]}` has less Dice than `{methods[1]}`: {worse}."] if len(methods) > 1 else []
         lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
     return [*lines, again('python experiments/robustness.py PAIRS.csv --name NAME --only "noise 2" -o row.csv'), ""]
+
+
+def contrasts() -> list[str]:
+    """From one contrast to another, against a known answer."""
+    lines = ["## Between contrasts", ""]
+    rows = trials.read(contrast.RESULTS)
+    if not rows:
+        return [*lines, not_yet("experiments/contrast.py"), ""]
+    cases = len({tuple(row[name] for name in contrast.KEY[:4]) for row in rows})
+    planned = math.prod(map(len, (contrast.VISITS, contrast.CONTRASTS, contrast.BENDS, contrast.SEEDS)))
+    lines += [partly(cases, planned)] if cases < planned else []
+    lines += [
+        "T1w onto T2w or FLAIR of the same person, one of them bent by a known map: the distance of points of the head",
+        "from where they belong, mean over both visits and three maps. One person only.",
+        "",
+        "| moving | bent by | model, similarity | cases | mm before | mm after | mm, worst twentieth | NDV % | s |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    told = []
+    for kind, bent in dict.fromkeys((row["contrast"], row["bend_mm"]) for row in rows):
+        here = [row for row in rows if (row["contrast"], row["bend_mm"]) == (kind, bent)]
+        missed = {}
+        for way in contrast.WAYS:
+            mine = [row for row in here if (row["model"], row["similarity"]) == way]
+            if mine:
+                columns = ("before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds")
+                before, after, worst, ndv, seconds = (fmean(float(row[c]) for row in mine) for c in columns)
+                missed[way] = [float(row["mean_mm"]) for row in mine]
+                cells = f"{before:.2f} | {after:.2f} | {worst:.2f} | {ndv:.4f} | {seconds:.1f}"
+                lines += [f"| {kind} | {bent} mm | {', '.join(way)} | {len(mine)} | {cells} |"]
+        for model, similarity in missed:
+            if model != "none" and len(missed.get(("none", similarity), ())) == len(missed[model, similarity]):
+                difference = compare(missed[model, similarity], missed["none", similarity]).difference
+                told += [
+                    f"- {kind}, {bent} mm, `{model}` against `none`, both `{similarity}`: {said(difference, 'mm')}."
+                ]
+    row = " ".join(rows[0][name] for name in contrast.KEY[:4])
+    return [*lines, "", *told, "", again(f'python experiments/contrast.py PATIENT --only "{row}" -o row.csv'), ""]
 
 
 def smooth() -> list[str]:

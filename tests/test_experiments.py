@@ -10,10 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "tests" / "training")]
 
+import contrast  # noqa: E402
+import phantoms  # noqa: E402
 import robustness  # noqa: E402
 from prepared_data import make  # noqa: E402
 
@@ -50,6 +53,20 @@ def test_complexity_starts(tmp_path: Path) -> None:
     small, large = rows(out)
     assert (small["side"], large["side"]) == ("32", "48")
     assert float(large["seconds"]) > float(small["seconds"]) > 0
+
+
+def test_contrast_knows_the_way_back(tmp_path: Path) -> None:
+    grid = phantoms.grid((2.0, 2.0, 2.0), extent=100.0)
+    shift = np.array([6.0, -4.0, 0.0])
+    phantoms.save(tmp_path / "study1_T1W.nii.gz", phantoms.image(grid))
+    phantoms.save(tmp_path / "study1_T2W.nii.gz", phantoms.image(grid, lambda points: points + shift))
+    for name, move in (("T1W", np.zeros(3)), ("T2W", -shift)):  # FLAIR points to those of each scan, as ITK has it
+        itk = sitk.TranslationTransform(3, (move * (-1, -1, 1)).tolist())
+        sitk.WriteTransform(itk, str(tmp_path / f"study1_{name}_intrastudy_to_FLAIR.txt"))
+    (row,) = contrast.measured(tmp_path, 1, "T2W", 3, 0, threads=2, ways=[("none", "lncc")])
+    before, after = (float(str(row[name])) for name in ("before_mm", "mean_mm"))
+    assert 2 < before < 4
+    assert after < before / 3  # the other way round it would be twice as far
 
 
 @pytest.fixture

@@ -69,13 +69,14 @@ def brain_t1() -> TrainingConfig:
 
 
 def synth() -> TrainingConfig:
-    """Shapes from noise, and label maps if there is data, in random contrasts: for images of any kind."""
+    """Shapes from noise, and label maps if there is data, in random contrasts, at 2 mm: for images of any kind."""
     return TrainingConfig(
         recipe="synth",
         network=NetworkConfig("corrxca", dict(HALF)),
         losses=Losses(similarity="mi", image=0.0, diffusion=0.05, overlap=2.0, lattice=2),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         synth=Synth(),
+        spacing=(2.0, 2.0, 2.0),
         precision="bf16-mixed",
         steps=5_000,
         validate=500,
