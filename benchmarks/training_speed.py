@@ -1,11 +1,12 @@
 """A step of the paper's brain experiment: ours beside the same network computed as its formulas read.
 
-    python benchmarks/training_speed.py --threads 2 -o benchmarks/results/training_speed.csv
+    python benchmarks/training_speed.py --threads 2 -o benchmarks/results/training_speed.csv    # rows are added
+    python benchmarks/training_speed.py --threads 2 --shape 96 128 112 -o benchmarks/results/training_speed.csv
     python benchmarks/training_speed.py --device cuda --steps 10
 
-``paper_brain`` on noise of 144 x 192 x 160 voxels: forward, loss, backward, optimiser, in bfloat16 autocast. Each in a
-process of its own; one that needs more memory than there is gets a row that says so. ``checkpointing`` keeps only the
-input of each block and computes the rest again on the way back.
+``paper_brain`` on noise of 144 x 192 x 160 voxels, or another shape: forward, loss, backward, optimiser, in bfloat16
+autocast. Each in a process of its own; one that needs more memory than there is gets a row that says so.
+``checkpointing`` keeps only the input of each block and computes the rest again on the way back.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -58,9 +58,11 @@ def main() -> None:
         rows.append(row)
         print(*row.values(), flush=True)
     if options.output:
-        with options.output.open("w", newline="") as file:
+        is_new = not options.output.exists()
+        with options.output.open("a", newline="") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
+            if is_new:
+                writer.writeheader()
             writer.writerows(rows)
 
 
@@ -95,7 +97,7 @@ def measured(options: argparse.Namespace) -> dict[str, object]:
         times.append(time.perf_counter() - begin)
     seconds = sum(times[1:]) / options.steps
     peak = torch.cuda.max_memory_allocated() / 1e9 if cuda else peak_gb()
-    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if cuda else "cpu"
     return {
         "seconds_per_step": round(seconds, 3),
         "steps_per_second": round(1 / seconds, 4),

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from itertools import chain, groupby
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from types import ModuleType
 
 import block_swap
@@ -21,16 +21,17 @@ import resolution
 import robustness
 import smoothness
 import trials
+import wording
+from wording import again, bounded, exponent, not_yet, opposite, partly, picture, said, spread
 
 from maxca.evaluate.figures import against_folding, against_time
 from maxca.evaluate.rows import Row, names, numbers, read_rows
-from maxca.evaluate.statistics import Interval, compare
+from maxca.evaluate.statistics import compare
 from maxca.evaluate.summary import comparisons, markdown
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks" / "results"
 EXPERIMENTS = ROOT / "experiments" / "results"
-FIGURES = "images/results"  # beside the page
 PAGE = ROOT / "docs" / "results.md"
 PEERS = {
     "brain": ("Brains of different people", "oasis/pairs_val.csv"),
@@ -54,7 +55,7 @@ such pairs is the one that is kept.
 
 def page() -> str:
     """The whole page."""
-    parts = peers(), swapped(), levels(), costs(), spoiled(), contrasts(), smooth()
+    parts = peers(), swapped(), levels(), costs(), steps(), spoiled(), contrasts(), smooth()
     return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
 
@@ -166,6 +167,27 @@ def costs() -> list[str]:
     row = rows[0]
     one = f"{row['network']} {row['block']} {row['side']}"
     return [*lines, "", again(f'python experiments/complexity.py --only "{one}" -o row.csv'), ""]
+
+
+def steps() -> list[str]:
+    """Time and memory of a step of training."""
+    lines = ["## A step of training", ""]
+    rows = trials.read(BENCHMARKS / "training_speed.csv")
+    if not rows:
+        return [*lines, not_yet("benchmarks/training_speed.py"), ""]
+    lines += [
+        "The network of `paper_brain` in bfloat16: forward, loss, backward and optimiser, of one pair. `reference` is",
+        "the same network computed as its formulas read; `checkpointing` computes again what it does not keep.",
+        "",
+        "| voxels | way | s a step | GB | threads |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        spent = f"– | {row['error']}" if row["error"] else f"{float(row['seconds_per_step']):.1f} | {row['peak_gb']}"
+        lines += [f"| {row['shape'].replace('x', ' × ')} | {row['way']} | {spent} | {row['threads']} |"]
+    shape = " ".join(rows[0]["shape"].split("x"))
+    again_with = f'--shape {shape} --ways "{rows[0]["way"]}" --threads {rows[0]["threads"]} -o row.csv'
+    return [*lines, "", again(f"python benchmarks/training_speed.py {again_with}"), ""]
 
 
 def spoiled() -> list[str]:
@@ -291,62 +313,9 @@ def of(rows: Sequence[Row], method: str, column: str) -> list[float]:
     return numbers([row for row in rows if row["method"] == method], column)
 
 
-def exponent(x: Sequence[float], y: Sequence[float]) -> str:
-    """Of the power law that fits best."""
-    if len(x) < 2:
-        return "–"
-    across, up = [math.log(v) for v in x], [math.log(v) for v in y]
-    middle, height = fmean(across), fmean(up)
-    slope = sum((a - middle) * (b - height) for a, b in zip(across, up, strict=True))
-    return f"{slope / sum((a - middle) ** 2 for a in across):.2f}"
-
-
-def said(difference: Interval, what: str) -> str:
-    """A difference in words; nothing is called better unless its interval says so."""
-    if math.isnan(difference.low):
-        return f"{difference.mean:+.4f} {what}, one value only"
-    told = "more" if difference.low > 0 else "less" if difference.high < 0 else "not told apart in"
-    return f"{told} {what}, {bounded(difference)}"
-
-
-def bounded(value: Interval) -> str:
-    """A mean with its interval."""
-    return f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
-
-
-def opposite(value: Interval) -> Interval:
-    """The same difference, seen from the other side."""
-    return Interval(-value.mean, value.sd, -value.high, -value.low)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
-    return f"{fmean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
-
-
 def every() -> argparse.Namespace:
     """The options with which an experiment is done in full."""
     return argparse.Namespace(seeds=3, set=None)
-
-
-def not_yet(script: str) -> str:
-    """What stands where there is no table."""
-    return f"*Not run yet: `{script}`.*"
-
-
-def partly(rows: int, planned: int) -> str:
-    """What stands above a table that is not complete."""
-    return f"*{rows} of {planned} rows so far.*\n"
-
-
-def again(command: str) -> str:
-    """How to make a row again."""
-    return f"One row again: `{command}`"
-
-
-def picture(name: str, text: str) -> str:
-    """A figure that ``draw`` makes."""
-    return f"![{text}]({FIGURES}/{name}.png)"
 
 
 def draw(folder: Path) -> None:
@@ -376,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     options.output.write_text(page(), encoding="utf-8")
-    draw(options.output.parent / FIGURES)
+    draw(options.output.parent / wording.FIGURES)
 
 
 if __name__ == "__main__":
