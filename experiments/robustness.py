@@ -1,10 +1,12 @@
 """What bad images do: each corruption of the moving image at growing severity, for every method alike.
 
-    python experiments/robustness.py PAIRS.csv --name hippocampus    # hours; goes on where it was
-    python experiments/robustness.py PAIRS.csv --name hippocampus --only "noise 2"
+    python experiments/robustness.py PAIRS.csv --name hippocampus --model hippocampus    # hours; goes on where it was
+    python experiments/robustness.py PAIRS.csv --name hippocampus --model hippocampus --only "noise 2"
 
 The moving image is spoiled, its labels are not (where the field of view is cut they are cut with it), so Dice says what
-the method made of it. Artefacts are TorchIO's; the rest is written here.
+the method made of it. ``auto`` may refuse a model; asked for by its name, it is taken wherever the images become more
+alike; ``-refined`` goes on from there with the steps that the effort takes at full resolution. Artefacts are TorchIO's;
+the rest is written here.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,8 +25,12 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from maxca.presets import EFFORT
+from maxca.zoo.find import find_model
+from maxca.zoo.models import load_model
+
 RESULTS = Path(__file__).with_name("results")
-METHODS = "maxca-balanced+auto,maxca-balanced,greedy"
+METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with a model
 SEVERITIES = (1, 2, 3)
 Scan = tuple[np.ndarray, np.ndarray, np.ndarray]  # voxels, labels, affine
 Corruption = Callable[[Scan, int, np.random.Generator], Scan]
@@ -171,12 +178,23 @@ def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: 
     return out
 
 
+def with_model(name: str, folder: Path) -> list[str]:
+    """The methods that ask a model that comes along: as it is, and with steps of optimisation after it."""
+    model = load_model(find_model(name))
+    refined = folder / f"{name}-refined.safetensors"
+    replace(model, refine=EFFORT["balanced"].fine).save(refined, half=True)
+    return [f"maxca-balanced+{name}", f"maxca-balanced+{refined}"]
+
+
 def main() -> None:
     """Every corruption, severity by severity."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--name", required=True, help="of the set, for the rows")
     parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--model", help="a model that comes along, to be asked by name, alone and refined")
+    parser.add_argument("--threads", type=int, default=1, help="of each pair")
+    parser.add_argument("--jobs", type=int, default=2, help="pairs at a time")
     parser.add_argument("--count", type=int, default=8, help="pairs, evenly spaced in the list")
     parser.add_argument("--only", help="one corruption and severity, such as 'noise 2'")
     parser.add_argument("--quick", action="store_true", help="one pair, one corruption, one method")
@@ -195,7 +213,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             known = name if severity else next(iter(CORRUPTIONS))
             made = spoiled_pairs(pairs, options.pairs.parent, known, severity, Path(folder))
-            command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", methods]
+            asked = ",".join([methods, *(with_model(options.model, Path(folder)) if options.model else ())])
+            command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", asked]
+            command += ["--threads", str(options.threads), "--jobs", str(options.jobs)]
             command += ["--name", f"{options.name} {name} {severity}", "-o", str(options.output), "--quiet"]
             subprocess.run(command, check=True)
         print(f"{options.name} {name} {severity}: done", flush=True)

@@ -20,6 +20,10 @@ import phantoms  # noqa: E402
 import robustness  # noqa: E402
 from prepared_data import make  # noqa: E402
 
+from maxca.evaluate.methods import parse  # noqa: E402
+from maxca.zoo.find import find_model  # noqa: E402
+from maxca.zoo.models import load_model  # noqa: E402
+
 
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
@@ -114,6 +118,13 @@ def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
     (row,) = rows(tmp_path / "out.csv")
     assert row["set"] == "balls noise 1"
     assert row["error"] == ""
+
+
+def test_robustness_asks_a_model_alone_and_refined(tmp_path: Path) -> None:
+    alone, refined = map(parse, robustness.with_model("hippocampus", tmp_path))
+    assert (alone.name, refined.name) == ("maxca-balanced+hippocampus", "maxca-balanced+hippocampus-refined")
+    assert load_model(find_model(alone.model)).refine == 0
+    assert load_model(refined.model).refine > 0
 
 
 @pytest.mark.slow
