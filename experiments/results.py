@@ -21,6 +21,7 @@ import resolution
 import robustness
 import smoothness
 import trials
+import variants
 import wording
 from wording import again, bounded, exponent, not_yet, opposite, partly, picture, said, spread
 
@@ -55,7 +56,7 @@ such pairs is the one that is kept.
 
 def page() -> str:
     """The whole page."""
-    parts = peers(), swapped(), levels(), costs(), steps(), spoiled(), contrasts(), smooth()
+    parts = peers(), swapped(), levels(), varied(), costs(), steps(), spoiled(), contrasts(), smooth()
     return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
 
@@ -98,6 +99,17 @@ def levels() -> list[str]:
         "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter resolution.",
         "everywhere",
         resolution,
+    )
+
+
+def varied() -> list[str]:
+    """What was tried to make MAXCA win."""
+    return trained(
+        "What was tried to make it better",
+        "CorrXCA with MAXCA (two heads, regions of 4 voxels, three levels), one setting changed at a time; where the\n"
+        "network is another one, the convolution of the same cost in it too. `wide` has twice the channels.",
+        "maxca",
+        variants,
     )
 
 
@@ -321,7 +333,7 @@ def every() -> argparse.Namespace:
 def draw(folder: Path) -> None:
     """The figures of whatever has rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    for script in ("block_swap", "resolution"):
+    for script in ("block_swap", "resolution", "variants"):
         rows = trials.read(EXPERIMENTS / f"{script}.csv")
         for name in names(rows, "set"):
             figures.trainings(rows, name, folder / f"{script}-{name}.png")

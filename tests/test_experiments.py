@@ -37,7 +37,7 @@ def experiment(name: str, *words: object) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["block_swap", "resolution"])
+@pytest.mark.parametrize("name", ["block_swap", "resolution", "variants"])
 def test_a_comparison_of_networks_starts(name: str, tmp_path: Path) -> None:
     make(tmp_path / "ready" / "hippocampus", shape=(16, 20, 16))
     out = tmp_path / "out.csv"

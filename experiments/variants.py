@@ -1,0 +1,54 @@
+"""Can MAXCA do better? One setting changed at a time, and in each other network the convolution of the same cost too.
+
+python experiments/variants.py ready    # ready: see block_swap.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import trials
+from block_swap import BLOCKS, MAXCA, NETWORKS, STEPS
+from trials import Trial
+
+CONVOLUTION = BLOCKS["conv=multiply-adds"]
+WIDE = {"encoder_channels": 8, "decoder_channels": 16}
+# The row's name → what differs from CorrXCA with MAXCA in regions of 4 voxels and two heads.
+CHANGES: dict[str, dict[str, Any]] = {
+    "maxca": {},
+    "conv=multiply-adds": {"block": CONVOLUTION},
+    "region 2": {"block": {**MAXCA, "region": 2}},
+    "region 8": {"block": {**MAXCA, "region": 8}},
+    "heads 1": {"block": {**MAXCA, "heads": 1}},
+    "heads 4": {"block": {**MAXCA, "heads": 4}},
+    "padding left out": {"block": {**MAXCA, "mask_padding": True}},
+    "with plain XCA besides": {"block": {**MAXCA, "axes": ["dilated", "regional", "plain"]}},
+    "levels 2": {"levels": 2},
+    "levels 2, conv=multiply-adds": {"levels": 2, "block": CONVOLUTION},
+    "levels 4": {"levels": 4},
+    "levels 4, conv=multiply-adds": {"levels": 4, "block": CONVOLUTION},
+    "wide": WIDE,
+    "wide, conv=multiply-adds": {**WIDE, "block": CONVOLUTION},
+}
+
+
+def listed(options: argparse.Namespace) -> list[Trial]:
+    """CorrXCA on hippocampi, or on the sets asked for; seed by seed."""
+    return [
+        Trial(
+            "variants",
+            name,
+            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], "block": MAXCA, **change}},
+            label,
+            STEPS[name],
+            seed,
+        )
+        for seed in range(options.seeds)
+        for name in options.set or ("hippocampus",)
+        for label, change in CHANGES.items()
+    ]
+
+
+if __name__ == "__main__":
+    trials.main(__doc__.splitlines()[0], listed, trials.RESULTS / "variants.csv")
