@@ -14,7 +14,7 @@ from maxca.data.augment import Augmentation, turned, warped
 from maxca.data.focus import focus
 from maxca.data.loader import MadeUp, Pairs
 from maxca.data.prepared import NOTHING, Prepared, read_prepared
-from maxca.data.synth import Synth, synthetic_pair
+from maxca.data.synth import Synth, bend, synthetic_pair
 
 ALL = Augmentation(flips=(0, 1), rotate=10, scale=0.1, shift=2, warp=1, bias=0.3, gamma=0.3, noise=0.05)
 
@@ -143,6 +143,21 @@ def test_made_up_pairs(real: bool) -> None:
     assert set(once["moving_labels"].unique().tolist()) <= ({0.0, 5.0} if real else set(map(float, range(6))))
     overlap = (once["fixed_labels"] == once["moving_labels"]).float().mean()
     assert 0.5 < overlap < 1, "bent, but the same thing"
+
+
+def test_a_bend_is_as_large_as_asked_and_tears_nothing() -> None:
+    for seed in range(4):
+        flow = bend((48, 56, 40), 1.5, torch.Generator().manual_seed(seed))
+        assert float(flow.std()) == pytest.approx(1.5, rel=0.02)
+        strain = torch.stack([torch.stack(torch.gradient(part)) for part in flow]).permute(2, 3, 4, 0, 1)
+        assert float(torch.linalg.det(torch.eye(3) + strain).min()) > 0
+
+
+def test_what_was_made_up_still_corresponds() -> None:
+    for seed in range(4):
+        pair = synthetic_pair(Synth(), seed)
+        fixed, moving = pair["fixed_labels"], pair["moving_labels"]
+        assert float((fixed == moving)[fixed > 0].float().mean()) > 0.5, "a motion smaller than the shapes"
 
 
 def test_samples_are_functions_of_their_number(data: Prepared) -> None:

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from maxca.data.synth import Shape, smooth_noise
+from maxca.data.synth import Shape, bend
 
 DEGREE = math.pi / 180
 
@@ -89,8 +89,7 @@ def warped(how: Augmentation, shape: Shape, random: np.random.Generator) -> Tens
     if not how.warp:
         return None
     generator = torch.Generator().manual_seed(int(random.integers(2**32)))
-    flow = torch.stack([smooth_noise(shape, 6.0, generator) for _ in range(3)]).unsqueeze(0)
-    return flow * (how.warp * random.random())
+    return bend(shape, how.warp * random.random(), generator).unsqueeze(0)
 
 
 def repainted(image: Tensor, how: Augmentation, seed: int) -> Tensor:
