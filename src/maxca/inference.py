@@ -56,11 +56,14 @@ class Answer:
         }
 
 
-def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Answer:
+def ask(
+    model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings, *, same_contrast: bool = True
+) -> Answer:
     """A network's answer, taken if it makes the pair more alike than the affine alone.
 
     One that is only where an optimisation begins must also beat the one that the optimisation finds by itself at the
-    levels it would leave out: they take seconds, and a worse start ends worse.
+    levels it would leave out: they take seconds, and a worse start ends worse. Not so between two contrasts, where
+    the similarity is no judge between two fields that both raise it (CONTRIBUTING.md).
 
     Args:
         model: whom to ask.
@@ -68,10 +71,11 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
         settings: how the pair would be optimised.
+        same_contrast: see ``Alignment``.
     """
     field = network_field(model, fixed, moving, affine)
     chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
-    if model.refine is None:
+    if model.refine is None and same_contrast:
         coarse = replace(settings, levels=settings.levels[: -len(refining(settings).levels)])
         chains["optimised"] = Chain((optimise(fixed, moving, affine, coarse)[0], affine))
     scores = similarity_of(_within(fixed, field.grid), moving, settings.similarity, chains)
@@ -84,7 +88,13 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
 
 
 def choose(
-    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings
+    models: Iterable[Path],
+    fixed: Volume,
+    moving: Volume,
+    affine: Affine,
+    settings: Settings,
+    *,
+    same_contrast: bool = True,
 ) -> tuple[Answer | None, list[str]]:
     """The first of some models that is made for such a pair and proves it on the pair.
 
@@ -98,6 +108,7 @@ def choose(
         moving: prepared moving image.
         affine: fixed world points → moving world points.
         settings: how the pair would be optimised.
+        same_contrast: see ``ask``.
 
     Returns:
         The answer, or None when no model fits, and what speaks for or against each model, a line each.
@@ -115,7 +126,7 @@ def choose(
         if against := _unlike(model, fixed, moving):
             reasons.append(f"{model.name}: {against}")
             continue
-        answer = ask(model, fixed, moving, affine, settings)
+        answer = ask(model, fixed, moving, affine, settings, same_contrast=same_contrast)
         gained = gain(answer.similarity)
         believed = gained >= domain.gain
         reasons.append(

@@ -42,6 +42,8 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
     packed = load_model(out)
     assert packed.mirror == (0, 2)
     assert (packed.refine, packed.spacing, packed.domain) == (3, (1.0, 1.0, 1.0), load_model(model).domain)
+    assert run("models", "pack", model, "-o", out, "--by-name", "--overwrite").code == 0
+    assert load_model(out).domain is None
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def pack(
             show_default=False,
         ),
     ] = "",
+    by_name: Annotated[
+        bool,
+        typer.Option("--by-name", help="For those who ask for it by name only: --model auto passes it by."),
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -72,5 +76,8 @@ def pack(
         raise typer.BadParameter(f"--mirror {mirror}: give some of x, y and z")
     model = load_model(source)
     axes = tuple(sorted("xyz".index(letter) for letter in set(mirror))) or model.mirror
-    replace(model, refine=model.refine if refine is None else refine, mirror=axes).save(out, half=True)
+    packed = replace(model, refine=model.refine if refine is None else refine, mirror=axes)
+    if by_name:
+        packed = replace(packed, domain=None, likeness=None)
+    packed.save(out, half=True)
     report(f"{out}: {out.stat().st_size / 1e6:.1f} MB", quiet=quiet)
