@@ -87,6 +87,16 @@ def test_mutual_information_copes_with_another_contrast() -> None:
     assert phantoms.error(chain) < 0.6 * BEFORE
 
 
+@pytest.mark.parametrize(("given", "times"), [(None, 9), (5.0, 2.5)])
+def test_between_contrasts_it_is_smoother_unless_told(given: float | None, times: float) -> None:
+    where = phantoms.grid((2.0, 2.0, 2.0))
+    moving = phantoms.image(where)
+    other = Image(np.where(moving.data > 0, np.abs(moving.data - 400) + 100, 0).astype(np.int16), where)
+    record = register(moving, other, similarity="mi", effort="fast", smoothness=given).record
+    assert not record["affine"]["same_contrast"]
+    assert record["settings"]["optimisation"]["smoothness"] == times * where.smallest_spacing
+
+
 def test_mean_squares_work_within_one_contrast() -> None:
     pair = phantoms.image(phantoms.grid(), phantoms.bend), phantoms.image(phantoms.grid())
     assert phantoms.error(register(*pair, similarity="mse", effort="balanced").chain) < 0.4 * BEFORE

@@ -17,6 +17,7 @@ EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
 
 
+SMOOTHER = 3.0  # between contrasts; see CONTRIBUTING.md
 STEPS = 50  # most at each level; coarse ones cost next to nothing
 AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
 
@@ -66,6 +67,15 @@ def settings_for(
     cheap = AFFORDABLE // int(np.prod(grid.shape))
     levels = tuple(Level(f, STEPS if f > 1 else min(max(work.fine, cheap), STEPS)) for f in factors)
     return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)
+
+
+def between_contrasts(settings: Settings) -> Settings:
+    """The same for two images of different contrast: smoother, since similarity says less about where a point belongs.
+
+    Args:
+        settings: for two images of one contrast.
+    """
+    return replace(settings, smoothness=SMOOTHER * settings.smoothness)
 
 
 def refining(settings: Settings, steps: int | None = None) -> Settings:

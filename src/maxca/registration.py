@@ -33,7 +33,7 @@ from maxca.io.images import Image, read
 from maxca.io.points import Points
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.optimise import similarity_of
-from maxca.presets import EFFORTS, EffortName, settings_for
+from maxca.presets import EFFORTS, EffortName, between_contrasts, settings_for
 from maxca.resampling import resample
 from maxca.result import Result
 from maxca.zoo.find import find_model, shipped
@@ -86,7 +86,7 @@ def register(
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
         similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` (other contrast) or ``"mse"``.
         smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest
-            spacing.
+            spacing, and nine times between two contrasts.
         fixed_mask: where the similarity counts, on the grid of ``fixed``.
         moving_mask: where the moving image may pull, on the grid of ``moving``.
         fixed_labels: labels to measure overlap with, on the grid of ``fixed``; never used to align.
@@ -142,6 +142,8 @@ def register(
                 seed=seed,
                 progress=lambda stage: progress(stage, 0.06),
             )
+        if smoothness is None and not alignment.same_contrast:
+            settings = between_contrasts(settings)
         found, back = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
         residual = Residual(0.0, 0.0)
         deformation = None
