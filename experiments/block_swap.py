@@ -11,6 +11,7 @@ larger is not counted for the block.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 import trials
@@ -50,6 +51,29 @@ def listed(options: argparse.Namespace) -> list[Trial]:
         if name == "hippocampus" or network in DECISIVE["networks"]
         for label, block in BLOCKS.items()
         if name == "hippocampus" or label in DECISIVE["blocks"]
+    ]
+
+
+def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> list[Trial]:
+    """CorrXCA with some arguments changed, on hippocampi or the sets asked for; seed by seed.
+
+    Args:
+        experiment: its name in the rows.
+        changes: name of a row → arguments in place of those in ``NETWORKS``.
+        options: of the command line.
+    """
+    return [
+        Trial(
+            experiment,
+            name,
+            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], **change}},
+            label,
+            STEPS[name],
+            seed,
+        )
+        for seed in range(options.seeds)
+        for name in options.set or ("hippocampus",)
+        for label, change in changes.items()
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import trials
-from block_swap import BLOCKS, NETWORKS, STEPS
+from block_swap import BLOCKS, of_corrxca
 from trials import Trial
 
 ATTENTION, CONVOLUTION = BLOCKS["maxca"], BLOCKS["conv=multiply-adds"]
@@ -23,20 +23,9 @@ WHERE = {
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """CorrXCA on hippocampi, or on the sets asked for."""
-    return [
-        Trial(
-            "resolution",
-            name,
-            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], "block": blocks}},
-            label,
-            STEPS[name],
-            seed,
-        )
-        for seed in range(options.seeds)
-        for name in options.set or ("hippocampus",)
-        for label, blocks in WHERE.items()
-    ]
+    """Each of them."""
+    changes = {label: {"block": blocks} for label, blocks in WHERE.items()}
+    return of_corrxca("resolution", changes, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 import trials
-from block_swap import BLOCKS, MAXCA, NETWORKS, STEPS
+from block_swap import BLOCKS, MAXCA, of_corrxca
 from trials import Trial
 
 CONVOLUTION = BLOCKS["conv=multiply-adds"]
@@ -34,20 +34,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """CorrXCA on hippocampi, or on the sets asked for; seed by seed."""
-    return [
-        Trial(
-            "variants",
-            name,
-            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], "block": MAXCA, **change}},
-            label,
-            STEPS[name],
-            seed,
-        )
-        for seed in range(options.seeds)
-        for name in options.set or ("hippocampus",)
-        for label, change in CHANGES.items()
-    ]
+    """Each of them."""
+    changes = {label: {"block": MAXCA, **change} for label, change in CHANGES.items()}
+    return of_corrxca("variants", changes, options)
 
 
 if __name__ == "__main__":

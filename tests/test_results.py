@@ -67,7 +67,8 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
 
 def test_without_tables_it_says_what_to_run(tables: Path) -> None:
     page = results.page()
-    for script in ("versus_peers.py --set brain", "block_swap.py", "resolution.py", "variants.py", "robustness.py"):
+    trained = "block_swap.py", "resolution.py", "variants.py"
+    for script in ("versus_peers.py --set brain", *trained, "complexity.py", "training_speed.py", "robustness.py"):
         assert f"{script}`.*" in page
     assert "|---" not in page
 
