@@ -14,7 +14,7 @@ from maxca.data.preprocess import Volume, normalise
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume, tetrahedron_determinants
 from maxca.losses.similarity import SimilarityName
-from maxca.optimise import LevelRecord, Settings, optimise, similarity_of
+from maxca.optimise import Level, LevelRecord, Settings, optimise, similarity_of
 from maxca.presets import settings_for
 
 STILL = Affine.identity()
@@ -181,6 +181,21 @@ def test_a_field_can_be_refined_further() -> None:
     last = replace(settings(where), levels=settings(where).levels[-1:])
     finer, _ = optimise(volume(where, waves), volume(where), STILL, last, initial=field)
     assert error(finer) < 0.5 * error(None)
+
+
+def test_a_start_is_only_where_to_begin_and_a_prior_is_held() -> None:
+    where = phantoms.grid((2.0, 2.0, 2.0))
+    motion = torch.from_numpy(np.sin(phantoms.nodes(where) / 3)).float().permute(3, 0, 1, 2).contiguous()
+    given = DenseField(motion, where)
+    empty = Volume(torch.zeros(where.shape), where)  # nothing to see: regularisation alone is at work
+    begun, held = (
+        optimise(empty, empty, STILL, Settings((Level(1, 10),), smoothness=12.0), initial=given, prior=prior)[0]
+        for prior in (None, given)
+    )
+    points = phantoms.nodes(where.box((8,) * 3, tuple(n - 8 for n in where.shape))).reshape(-1, 3)
+    moved, begun_at, held_at = (field.map_points(points) - points for field in (given, begun, held))
+    np.testing.assert_allclose(held_at, moved, atol=0.1)
+    assert np.square(begun_at).mean() < 0.5 * np.square(moved).mean()
 
 
 def test_the_same_call_gives_the_same_bits() -> None:

@@ -67,7 +67,9 @@ def deform(
     plan = settings if taken is None else refining(settings, taken.model.refine)
     with stage("optimise"):
         initial = None if taken is None else taken.field
-        field, levels = optimise(fixed, moving, affine, plan, initial=initial, progress=progress)
+        # An answer that says how far to refine it is held to what it learnt; a start is only where to begin.
+        prior = None if taken is None or taken.model.refine is None else taken.field
+        field, levels = optimise(fixed, moving, affine, plan, initial=initial, prior=prior, progress=progress)
     with stage("invert"):
         progress("inverting", 1, 1)
         both = invertible(field) if plan.levels else _kept(field)

@@ -56,14 +56,11 @@ class Answer:
         }
 
 
-def ask(
-    model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings, *, same_contrast: bool = True
-) -> Answer:
+def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Answer:
     """A network's answer, taken if it makes the pair more alike than the affine alone.
 
     One that is only where an optimisation begins must also beat the one that the optimisation finds by itself at the
-    levels it would leave out: they take seconds, and a worse start ends worse. Not so between two contrasts, where
-    the similarity is no judge between two fields that both raise it (CONTRIBUTING.md).
+    levels it would leave out: they take seconds, and a worse start ends worse.
 
     Args:
         model: whom to ask.
@@ -71,11 +68,10 @@ def ask(
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
         settings: how the pair would be optimised.
-        same_contrast: see ``Alignment``.
     """
     field = network_field(model, fixed, moving, affine)
     chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
-    if model.refine is None and same_contrast:
+    if model.refine is None:
         coarse = replace(settings, levels=settings.levels[: -len(refining(settings).levels)])
         chains["optimised"] = Chain((optimise(fixed, moving, affine, coarse)[0], affine))
     scores = similarity_of(_within(fixed, field.grid), moving, settings.similarity, chains)
@@ -88,13 +84,7 @@ def ask(
 
 
 def choose(
-    models: Iterable[Path],
-    fixed: Volume,
-    moving: Volume,
-    affine: Affine,
-    settings: Settings,
-    *,
-    same_contrast: bool = True,
+    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings
 ) -> tuple[Answer | None, list[str]]:
     """The first of some models that is made for such a pair and proves it on the pair.
 
@@ -108,7 +98,6 @@ def choose(
         moving: prepared moving image.
         affine: fixed world points → moving world points.
         settings: how the pair would be optimised.
-        same_contrast: see ``ask``.
 
     Returns:
         The answer, or None when no model fits, and what speaks for or against each model, a line each.
@@ -126,7 +115,7 @@ def choose(
         if against := _unlike(model, fixed, moving):
             reasons.append(f"{model.name}: {against}")
             continue
-        answer = ask(model, fixed, moving, affine, settings, same_contrast=same_contrast)
+        answer = ask(model, fixed, moving, affine, settings)
         gained = gain(answer.similarity)
         believed = gained >= domain.gain
         reasons.append(

@@ -103,6 +103,7 @@ def optimise(
     settings: Settings,
     *,
     initial: DenseField | None = None,
+    prior: DenseField | None = None,
     progress: Progress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Deform ``moving`` onto ``fixed``.
@@ -112,8 +113,8 @@ def optimise(
         moving: prepared moving image; where its mask is 0 it pulls nothing.
         affine: fixed world points → moving world points, applied after the field.
         settings: levels and regularisation.
-        initial: a field to start from, fixed world points; regularisation pulls back to it, as it pulls to no motion
-            where there is none.
+        initial: a field to start from, fixed world points; None for no motion.
+        prior: the field that regularisation pulls to, fixed world points; None for no motion.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
@@ -127,7 +128,7 @@ def optimise(
     for level in settings.levels:
         stage = f"deform at {level.factor * fixed.grid.spacing.min():.3g} mm"
         problem = _Problem(fixed, moving, affine, level, settings)
-        state = problem.start(field, initial)
+        state = problem.start(field, prior)
         values: list[float] = []
         converged = False
         for step in range(level.steps):
@@ -175,12 +176,12 @@ def _stalled(values: list[float], settings: Settings) -> bool:
 class _State:
     """Displacement and velocity at the nodes, (1, 3, A, B, D), in mm along the axes of the fixed grid.
 
-    ``known`` is the displacement that was given: what is smoothed is the difference from it.
+    ``prior`` is where regularisation pulls: what is smoothed is the difference from it.
     """
 
     displacement: Tensor
     velocity: Tensor
-    known: Tensor
+    prior: Tensor
 
 
 class _Problem:
@@ -216,10 +217,10 @@ class _Problem:
         self.to_nodes = to_nodes[:3, :3] / self.node_grid.spacing
         self.partial = self.moving.mask is not None or _touches_border(self.moving.values)
 
-    def start(self, field: DenseField | None, known: DenseField | None) -> _State:
-        """The state that stands for ``field``, or for no motion, when ``known`` was given."""
+    def start(self, field: DenseField | None, prior: DenseField | None) -> _State:
+        """The state that stands for ``field``, with ``prior`` to be pulled to; None for no motion."""
         displacement = self._at_nodes(field)
-        return _State(displacement, torch.zeros_like(displacement), self._at_nodes(known))
+        return _State(displacement, torch.zeros_like(displacement), self._at_nodes(prior))
 
     def _at_nodes(self, field: DenseField | None) -> Tensor:
         if field is None:
@@ -241,7 +242,7 @@ class _Problem:
         largest = state.velocity.norm(dim=1).max()
         update = state.velocity * (self.stride / largest.clamp(min=1e-12))
         moved = self._compose(state.displacement, update)
-        state.displacement = state.known + self.relax(moved - state.known)
+        state.displacement = state.prior + self.relax(moved - state.prior)
         return float(value)
 
     def finish(self, state: _State, *, on_nodes: bool) -> DenseField:

@@ -153,7 +153,7 @@ def register(
                 moving_volume,
                 alignment.affine,
                 settings,
-                _asking(model, network, alignment.same_contrast),
+                _asking(model, network),
                 clock.stage,
                 lambda stage, done, total: progress(stage, 0.15 + 0.7 * done / max(total, 1)),
             )
@@ -217,16 +217,16 @@ def register(
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
 
 
-def _asking(model: str, network: Model | None, same_contrast: bool) -> Ask | None:
+def _asking(model: str, network: Model | None) -> Ask | None:
     """How to come by a network's answer: from the one that is wanted, or from the one that fits; None to do without."""
     if model == "none":
         return None
 
     def asked(*pair: Any) -> tuple[Answer | None, str]:
         if network is None:
-            answer, reasons = choose(map(find_model, shipped()), *pair, same_contrast=same_contrast)
+            answer, reasons = choose(map(find_model, shipped()), *pair)
             return answer, "; ".join(reasons)
-        answer = ask(network, *pair, same_contrast=same_contrast)
+        answer = ask(network, *pair)
         return answer, f"as asked; {answer.reason}"
 
     return asked
