@@ -30,8 +30,8 @@ sys.path.append(str(Path(__file__).parent))
 import trials
 
 RESULTS = Path(__file__).with_name("results") / "contrast.csv"
-VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1, 2)
-BENDS = (3, 6)  # mm, root mean square of the displacement
+VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1)
+BENDS = (3, 6, 10)  # mm, root mean square of the displacement
 WAYS = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
 KEY = ("visit", "contrast", "bend_mm", "seed", "model", "similarity")
 COLUMNS = (*KEY, "taken", "before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds", "threads", "maxca")
