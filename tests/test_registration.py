@@ -97,6 +97,17 @@ def test_between_contrasts_it_is_smoother_unless_told(given: float | None, times
     assert record["settings"]["optimisation"]["smoothness"] == times * where.smallest_spacing
 
 
+@pytest.mark.parametrize(
+    ("similarity", "said"), [("lncc", "look at the result"), ("mse", "use --similarity"), ("mi", "")]
+)
+def test_another_contrast_is_said(similarity: str, said: str) -> None:
+    moving = phantoms.image(COARSE)
+    other = Image(np.where(moving.data > 0, np.abs(moving.data - 400) + 100, 0).astype(np.int16), COARSE)
+    told = [w for w in register(moving, other, similarity=similarity, effort="fast").warnings if "contrast" in w]
+    assert len(told) == bool(said)
+    assert all(said in warning for warning in told)
+
+
 def test_mean_squares_work_within_one_contrast() -> None:
     pair = phantoms.image(phantoms.grid(), phantoms.bend), phantoms.image(phantoms.grid())
     assert phantoms.error(register(*pair, similarity="mse", effort="balanced").chain) < 0.4 * BEFORE

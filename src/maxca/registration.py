@@ -304,7 +304,9 @@ def _advice(same_contrast: bool, similarity: SimilarityName, left_out: bool) -> 
         advice.append("the network made the pair no more alike than would be without it, so its answer was left out")
     if same_contrast or similarity == "mi":
         return advice
-    return [*advice, f"the images differ in contrast, which {similarity} does not expect; consider --similarity mi"]
+    if similarity == "mse":
+        return [*advice, "the images differ in contrast, which mse does not expect; use --similarity lncc or mi"]
+    return [*advice, "the images differ in contrast: more similarity proves less there, so look at the result"]
 
 
 def _check_options(
