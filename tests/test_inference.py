@@ -170,20 +170,29 @@ def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeyp
     assert any("left out" in warning for warning in result.warnings) != good
 
 
-@pytest.mark.parametrize("share", [0.3, 1.0], ids=["worse", "better"])
-@pytest.mark.parametrize("refine", [None, 0], ids=["a start", "an answer"])
-def test_a_start_must_be_better_than_coarse_levels_find(share: float, refine: int | None) -> None:
+@pytest.mark.parametrize("sign", [-1.0, 1.0], ids=["away", "towards"])
+def test_a_start_is_taken_if_it_is_better_than_coarse_levels_alone(sign: float) -> None:
     where = phantoms.grid()
     fixed, moving = (
         Volume(torch.from_numpy(phantoms.scene(points) / 1000).float(), where)
         for points in (wave(phantoms.nodes(where)), phantoms.nodes(where))
     )
-    settings = Settings((Level(2, 30), Level(1, 5), Level(1, 5)), smoothness=3 * where.smallest_spacing)
-    model = Model(Told(share), CONFIG, refine=refine)
-    answer = ask(model, fixed, moving, Affine.identity(), settings)
-    assert answer.similarity["network"] > answer.similarity["affine"]
-    assert answer.taken == (share == 1.0 or refine == 0)
-    assert ("by optimising at coarse levels" in answer.reason) == (refine is None)
+    settings = Settings((Level(2, 5), Level(1, 5), Level(1, 5)), smoothness=3 * where.smallest_spacing)
+    answer = ask(Model(Told(sign), CONFIG), fixed, moving, Affine.identity(), settings)
+    scores = answer.similarity
+    assert answer.taken == (sign > 0)
+    assert scores["optimised"] > scores["affine"]
+    assert scores["started"] != scores["network"]
+    # The truth is better as it is than smoothed by coarse levels.
+    points = phantoms.nodes(phantoms.grid((8.0, 8.0, 8.0), extent=24.0)).reshape(-1, 3)
+    missed = np.linalg.norm(answer.field.map_points(points) - wave(points), axis=1)
+    assert (missed.max() < 0.5) == (sign > 0)
+    rough = ask(Model(Told(0.4), CONFIG), fixed, moving, Affine.identity(), settings)
+    assert rough.similarity["started"] > rough.similarity["network"]
+    assert rough.taken
+    told = ask(Model(Told(sign), CONFIG, refine=0), fixed, moving, Affine.identity(), settings)
+    assert told.similarity.keys() == {"affine", "network"}
+    assert told.taken == (sign > 0)
 
 
 @pytest.mark.parametrize("steps", [0, 3])

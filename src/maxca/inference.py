@@ -31,9 +31,11 @@ class Answer:
 
     Args:
         model: who says it.
-        field: fixed world → fixed world before the affine.
-        similarity: of the pair under the affine alone, ``"affine"``, and with the field, ``"network"``; and where the
-            field is only a start, under the one that optimisation finds at the coarser levels, ``"optimised"``.
+        field: fixed world → fixed world before the affine; of a start, with or without the coarser levels of the
+            optimisation after it.
+        similarity: of the pair under the affine alone, ``"affine"``, and with the network's field, ``"network"``; and
+            where that is only a start, after the coarser levels from it, ``"started"``, and from no motion,
+            ``"optimised"``.
         taken: whether it is to be believed.
         reason: why, or why not.
     """
@@ -59,8 +61,8 @@ class Answer:
 def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Answer:
     """A network's answer, taken if it makes the pair more alike than the affine alone.
 
-    One that is only where an optimisation begins must also beat the one that the optimisation finds by itself at the
-    levels it would leave out: they take seconds, and a worse start ends worse.
+    Of one that is only where an optimisation begins, the coarser levels, which take seconds, are run from it and from
+    no motion; it is taken, with these levels or without, if that is better than the levels alone.
 
     Args:
         model: whom to ask.
@@ -69,18 +71,20 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
         affine: fixed world points → moving world points, applied after the field.
         settings: how the pair would be optimised.
     """
-    field = network_field(model, fixed, moving, affine)
-    chains = {"affine": Chain((affine,)), "network": Chain((field, affine))}
+    flow = network_field(model, fixed, moving, affine)
+    fields = {"network": flow}
     if model.refine is None:
         coarse = replace(settings, levels=settings.levels[: -len(refining(settings).levels)])
-        chains["optimised"] = Chain((optimise(fixed, moving, affine, coarse)[0], affine))
-    scores = similarity_of(_within(fixed, field.grid), moving, settings.similarity, chains)
-    rivals = {name: score for name, score in scores.items() if name != "network"}
-    taken = scores["network"] > max(rivals.values())
-    reason = f"{settings.similarity} went from {_arrow(scores)}"
-    if "optimised" in scores:
-        reason += f", {scores['optimised']:.3f} by optimising at coarse levels"
-    return Answer(model, field, scores, taken, reason)
+        for name, initial in (("started", flow), ("optimised", None)):
+            fields[name] = optimise(fixed, moving, affine, coarse, initial=initial)[0]
+    chains = {"affine": Chain((affine,)), **{name: Chain((field, affine)) for name, field in fields.items()}}
+    scores = similarity_of(_within(fixed, flow.grid), moving, settings.similarity, chains)
+    reason = f"{settings.similarity} went from {scores['affine']:.3f} to {scores['network']:.3f}"
+    if model.refine is None:
+        reason += f", {scores['started']:.3f} by coarse levels from there, {scores['optimised']:.3f} by them alone"
+    best = max(scores, key=lambda name: scores[name])
+    taken = best in ("network", "started")
+    return Answer(model, fields[best] if taken else flow, scores, taken, reason)
 
 
 def choose(
@@ -211,7 +215,3 @@ def _unlike(model: Model, fixed: Volume, moving: Volume) -> str:
 
 
 AXES = ("from left to right", "from back to front", "from bottom to top")
-
-
-def _arrow(scores: dict[str, float]) -> str:
-    return f"{scores['affine']:.3f} to {scores['network']:.3f}"
