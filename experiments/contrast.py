@@ -62,7 +62,7 @@ def points_of(image: maxca.Image, seed: int) -> np.ndarray:
 
 
 def measured(
-    folder: Path, visit: int, contrast: str, rms: int, seed: int, threads: int, ways: Sequence[tuple[str, str]] = WAYS
+    folder: Path, visit: int, contrast: str, rms: int, seed: int, ways: Sequence[tuple[str, str]], threads: int
 ) -> Iterator[dict[str, object]]:
     """A row for each way of aligning one pair."""
     fixed = maxca.read_image(folder / f"study{visit}_T1W.nii.gz")
@@ -108,13 +108,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the first case alone, to see that it runs")
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    known = {tuple(row[name] for name in KEY[:4]) for row in trials.read(options.output)}
+    known = {tuple(row[name] for name in KEY) for row in trials.read(options.output)}
     cases = [case for case in product(VISITS, CONTRASTS, BENDS, SEEDS)][: 1 if options.quick else None]
     for case in cases:
         name = " ".join(map(str, case))
-        if tuple(map(str, case)) in known or (options.only and options.only not in name):
+        ways = [way for way in WAYS if (*map(str, case), *way) not in known]
+        if not ways or (options.only and options.only not in name):
             continue
-        for row in list(measured(options.folder, *case, threads=options.threads)):  # a case is whole or not there
+        for row in measured(options.folder, *case, ways, threads=options.threads):
             trials.write(options.output, row, COLUMNS)
             print(name, row["model"], row["similarity"], row["mean_mm"], "mm of", row["before_mm"], flush=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from itertools import chain, groupby
+from itertools import chain, groupby, product
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -36,6 +36,7 @@ EXPERIMENTS = ROOT / "experiments" / "results"
 PAGE = ROOT / "docs" / "results.md"
 PEERS = {
     "brain": ("Brains of different people", "oasis/pairs_val.csv"),
+    "brain-models": ("Brains of different people, a network asked by name", "oasis/pairs_val.csv"),
     "rescan": ("The same brain twice", "oasis/pairs_val.csv"),
     "cardiac": ("Hearts, end of diastole and end of systole", "acdc/pairs_val.csv"),
     "hippocampus": ("Hippocampi of different people", "hippocampus/pairs_val.csv"),
@@ -69,15 +70,22 @@ def peers() -> list[str]:
         if not rows:
             lines += [not_yet(f"benchmarks/versus_peers.py --set {name}"), ""]
             continue
-        methods = names(rows, "method")
-        ours = methods[0]
-        others = {m: c.difference for m, c in comparisons(rows, ours).items() if not m.startswith("maxca")}
+        ours, pair = rows[0]["method"], rows[0]["pair"]
         lines += [markdown(rows, ours).rstrip(), ""]
-        for other, difference in others.items():
+        for other, found in comparisons(rows, ours).items():
             share = fmean(of(rows, ours, "seconds")) / fmean(of(rows, other, "seconds"))
-            lines += [f"- `{ours}` against `{other}`: {said(opposite(difference), 'Dice')}, in {share:.2f} × the time."]
+            if other.startswith(f"{ours}+"):
+                told = f"- `{other}` against `{ours}`: {said(found.difference, 'Dice')}"
+                lines += [f"{told}, in {1 / share:.2f} × the time."]
+            elif not other.startswith("maxca"):
+                told = f"- `{ours}` against `{other}`: {said(opposite(found.difference), 'Dice')}"
+                lines += [f"{told}, in {share:.2f} × the time."]
         lines += ["", picture(f"peers-{name}", f"Dice by seconds, {title.lower()}")]
-        lines += ["", again(f"maxca evaluate --pairs ../shared/data/{pairs} --pair 0 --methods {ours} -o row.csv"), ""]
+        lines += [
+            "",
+            again(f"maxca evaluate --pairs ../shared/data/{pairs} --pair {pair} --methods {ours} -o row.csv"),
+            "",
+        ]
     return lines
 
 
@@ -248,7 +256,7 @@ def spoiled() -> list[str]:
 def contrasts() -> list[str]:
     """From one contrast to another, against a known answer."""
     lines = ["## Between contrasts", ""]
-    rows = trials.read(contrast.RESULTS)
+    rows = sorted(trials.read(contrast.RESULTS), key=lambda row: [row[name] for name in contrast.KEY[:4]])
     if not rows:
         return [*lines, not_yet("experiments/contrast.py"), ""]
     cases = len({tuple(row[name] for name in contrast.KEY[:4]) for row in rows})
@@ -256,13 +264,13 @@ def contrasts() -> list[str]:
     lines += [partly(cases, planned)] if cases < planned else []
     lines += [
         "T1w onto T2w or FLAIR of the same person, one of them bent by a known map: the distance of points of the head",
-        "from where they belong, mean over both visits and three maps. One person only.",
+        f"from where they belong, mean over both visits and {len(contrast.SEEDS)} maps. One person only.",
         "",
         "| moving | bent by | model, similarity | cases | mm before | mm after | mm, worst twentieth | NDV % | s |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     told = []
-    for kind, bent in dict.fromkeys((row["contrast"], row["bend_mm"]) for row in rows):
+    for kind, bent in product(contrast.CONTRASTS, map(str, contrast.BENDS)):
         here = [row for row in rows if (row["contrast"], row["bend_mm"]) == (kind, bent)]
         missed = {}
         for way in contrast.WAYS:

@@ -46,6 +46,11 @@ def test_the_table_has_means_intervals_tests_and_failures(table: Path) -> None:
     assert comparisons(rows, "greedy")["syn"].effect == 1
 
 
+def test_methods_that_never_differ_have_no_p(tmp_path: Path) -> None:
+    append(tmp_path / "out.csv", [row(method, n, 0.5 + 0.01 * n) for method in ("a", "b") for n in range(5)])
+    assert "| b | 5 | +0.0000 [+0.0000, +0.0000] | – | +0.00 |" in markdown(read_rows(tmp_path / "out.csv"))
+
+
 def test_figures_are_pictures(table: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = read_rows(table)

@@ -8,6 +8,9 @@ import pytest
 
 from maxca.errors import MaxcaError
 from maxca.zoo import find
+from maxca.zoo.models import load_model
+
+HEADINGS = ("What for", "Network", "Data and licence", "Training", "Figures", "What it fails on")
 
 
 @pytest.fixture
@@ -34,6 +37,16 @@ def test_cards(zoo: Path) -> None:
     assert "Knows nothing" in find.card("tiny")
     with pytest.raises(MaxcaError, match="those that come along: tiny"):
         find.card("../tiny")
+
+
+@pytest.mark.parametrize("name", find.shipped())
+def test_what_comes_along_loads_and_says_what_it_is(name: str) -> None:
+    path = find.find_model(name)
+    assert path.stat().st_size < 20_000_000
+    assert load_model(path).config.name == "corrxca"
+    card = find.card(name)
+    assert card.startswith(f"# {name}\n\n")
+    assert [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")] == list(HEADINGS)
 
 
 @pytest.mark.parametrize("address", ["hf://name", "hf://a/b/c", "hf://a/../x.safetensors", "hf://a/b@v/../x"])

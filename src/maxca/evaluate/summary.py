@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from maxca.evaluate.rows import Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
@@ -91,9 +92,8 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     ]
     for method, c in found.items():
         d = c.difference
-        lines.append(
-            f"| {method} | {c.pairs} | {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] | {c.p_holm:.2g} | {c.effect:+.2f} |"
-        )
+        p = "–" if isnan(c.p_holm) else f"{c.p_holm:.2g}"  # not one pair differs
+        lines.append(f"| {method} | {c.pairs} | {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] | {p} | {c.effect:+.2f} |")
     return "\n".join(lines)
 
 
