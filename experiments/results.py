@@ -68,7 +68,7 @@ def peers() -> list[str]:
         rows = read_rows(BENCHMARKS / f"{name}.csv")
         lines += [f"### {title}", ""]
         if not rows:
-            lines += [not_yet(f"benchmarks/versus_peers.py --set {name}"), ""]
+            lines += [not_yet(f"benchmarks/versus_peers.py --set {name.split('-')[0]}"), ""]
             continue
         ours, pair = rows[0]["method"], rows[0]["pair"]
         lines += [markdown(rows, ours).rstrip(), ""]
@@ -256,7 +256,7 @@ def spoiled() -> list[str]:
 def contrasts() -> list[str]:
     """From one contrast to another, against a known answer."""
     lines = ["## Between contrasts", ""]
-    rows = sorted(trials.read(contrast.RESULTS), key=lambda row: [row[name] for name in contrast.KEY[:4]])
+    rows = sorted(trials.read(EXPERIMENTS / "contrast.csv"), key=lambda row: [row[name] for name in contrast.KEY[:4]])
     if not rows:
         return [*lines, not_yet("experiments/contrast.py"), ""]
     cases = len({tuple(row[name] for name in contrast.KEY[:4]) for row in rows})
@@ -269,26 +269,48 @@ def contrasts() -> list[str]:
         "| moving | bent by | model, similarity | cases | mm before | mm after | mm, worst twentieth | NDV % | s |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
+    for kind, bent, way in product(contrast.CONTRASTS, map(str, contrast.BENDS), contrast.WAYS):
+        mine = [
+            row
+            for row in rows
+            if (row["contrast"], row["bend_mm"], row["model"], row["similarity"]) == (kind, bent, *way)
+        ]
+        if mine:
+            columns = ("before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds")
+            before, after, worst, ndv, seconds = (fmean(float(row[c]) for row in mine) for c in columns)
+            cells = f"{before:.2f} | {after:.2f} | {worst:.2f} | {ndv:.4f} | {seconds:.1f}"
+            lines += [f"| {kind} | {bent} mm | {', '.join(way)} | {len(mine)} | {cells} |"]
     told = []
-    for kind, bent in product(contrast.CONTRASTS, map(str, contrast.BENDS)):
-        here = [row for row in rows if (row["contrast"], row["bend_mm"]) == (kind, bent)]
-        missed = {}
-        for way in contrast.WAYS:
-            mine = [row for row in here if (row["model"], row["similarity"]) == way]
-            if mine:
-                columns = ("before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds")
-                before, after, worst, ndv, seconds = (fmean(float(row[c]) for row in mine) for c in columns)
-                missed[way] = [float(row["mean_mm"]) for row in mine]
-                cells = f"{before:.2f} | {after:.2f} | {worst:.2f} | {ndv:.4f} | {seconds:.1f}"
-                lines += [f"| {kind} | {bent} mm | {', '.join(way)} | {len(mine)} | {cells} |"]
-        for model, similarity in missed:
-            if model != "none" and len(missed.get(("none", similarity), ())) == len(missed[model, similarity]):
-                difference = compare(missed[model, similarity], missed["none", similarity]).difference
-                told += [
-                    f"- {kind}, {bent} mm, `{model}` against `none`, both `{similarity}`: {said(difference, 'mm')}."
-                ]
+    for kind in contrast.CONTRASTS:
+        apart = _apart([row for row in rows if row["contrast"] == kind], ("none", "mi"), ("none", "lncc"))
+        told += [f"- {kind}, all bends, `mi` against `lncc`, no model: {apart}."] if apart else []
+    for similarity in ("lncc", "mi"):
+        apart = _apart(rows, ("synth", similarity), ("none", similarity))
+        taken = sum(row["taken"] == "True" for row in rows if row["similarity"] == similarity)
+        told += (
+            [f"- All cases, `synth` against no model, `{similarity}`: {apart}; taken {taken} times."] if apart else []
+        )
     row = " ".join(rows[0][name] for name in contrast.KEY[:4])
     return [*lines, "", *told, "", again(f'python experiments/contrast.py PATIENT --only "{row}" -o row.csv'), ""]
+
+
+def _apart(rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[str, str]) -> str:
+    """By how much two ways between contrasts differ on the cases that have both, on average and at most."""
+    missed = {
+        way: {
+            tuple(row[name] for name in contrast.KEY[:4]): float(row["mean_mm"])
+            for row in rows
+            if (row["model"], row["similarity"]) == way
+        }
+        for way in (one, other)
+    }
+    both = [case for case in missed[one] if case in missed[other]]
+    if not both:
+        return ""
+    first, second = ([missed[way][case] for case in both] for way in (one, other))
+    ends = [a - b for a, b in zip(first, second, strict=True)]
+    told = said(compare(first, second).difference, "mm")
+    return f"{told} in {len(both)} cases; {min(ends):+.2f} to {max(ends):+.2f} mm in a single one"
 
 
 def smooth() -> list[str]:
