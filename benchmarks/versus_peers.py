@@ -15,20 +15,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-SETS = {
-    "brain": ("oasis/pairs_val.csv", "inter"),
-    "rescan": ("oasis/pairs_val.csv", "rescan"),
-    "cardiac": ("acdc/pairs_val.csv", None),
-    "hippocampus": ("hippocampus/pairs_val.csv", None),
-}
 METHODS = "maxca-balanced+auto,maxca-balanced,greedy,syn,elastix"
+SETS = {
+    "brain": ("oasis/pairs_val.csv", "inter", METHODS),
+    "brain-models": ("oasis/pairs_val.csv", "inter", "maxca-balanced,maxca-balanced+brain-t1,maxca-balanced+synth"),
+    "rescan": ("oasis/pairs_val.csv", "rescan", METHODS),
+    "cardiac": ("acdc/pairs_val.csv", None, METHODS),
+    "hippocampus": ("hippocampus/pairs_val.csv", None, METHODS),
+}
 RESULTS = Path(__file__).with_name("results")
 
 
-def command(data: Path, name: str, methods: str, threads: int, results: Path) -> list[str]:
+def command(data: Path, name: str, methods: str | None, threads: int, results: Path) -> list[str]:
     """The command line of one set."""
-    pairs, group = SETS[name]
-    options = ["--pairs", str(data / pairs), "--name", name, "--methods", methods, "--threads", str(threads)]
+    pairs, group, usual = SETS[name]
+    options = ["--pairs", str(data / pairs), "--name", name, "--methods", methods or usual, "--threads", str(threads)]
     options += ["-o", str(results / f"{name}.csv")]
     return [sys.executable, "-m", "maxca", "evaluate", *options, *(["--group", group] if group else [])]
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
-    parser.add_argument("--methods", default=METHODS, help=f"by default {METHODS}")
+    parser.add_argument("--methods", help=f"by default {METHODS}; for brain-models, the models asked by name")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")
     options = parser.parse_args(arguments)

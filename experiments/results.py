@@ -68,7 +68,7 @@ def peers() -> list[str]:
         rows = read_rows(BENCHMARKS / f"{name}.csv")
         lines += [f"### {title}", ""]
         if not rows:
-            lines += [not_yet(f"benchmarks/versus_peers.py --set {name.split('-')[0]}"), ""]
+            lines += [not_yet(f"benchmarks/versus_peers.py --set {name}"), ""]
             continue
         ours, pair = rows[0]["method"], rows[0]["pair"]
         lines += [markdown(rows, ours).rstrip(), ""]
@@ -287,9 +287,8 @@ def contrasts() -> list[str]:
     for similarity in ("lncc", "mi"):
         apart = _apart(rows, ("synth", similarity), ("none", similarity))
         taken = sum(row["taken"] == "True" for row in rows if row["similarity"] == similarity)
-        told += (
-            [f"- All cases, `synth` against no model, `{similarity}`: {apart}; taken {taken} times."] if apart else []
-        )
+        if apart:
+            told += [f"- All cases, `synth` against no model, `{similarity}`: {apart}; taken {taken} times."]
     row = " ".join(rows[0][name] for name in contrast.KEY[:4])
     return [*lines, "", *told, "", again(f'python experiments/contrast.py PATIENT --only "{row}" -o row.csv'), ""]
 

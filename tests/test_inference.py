@@ -155,8 +155,7 @@ def registered_by(told: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # The answer is known on the whole grid, and without an affine.
     monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
     monkeypatch.setattr(
-        "maxca.registration.align",
-        lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity()),
+        "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())
     )
     where = phantoms.grid()
     return maxca.register(phantoms.image(where, wave), phantoms.image(where), model=str(path), effort="fast")

@@ -84,7 +84,7 @@ def register(
         initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
             or ``"center"`` to start from the headers or from the centres of mass alone.
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
-        similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` (other contrast) or ``"mse"``.
+        similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` or ``"mse"``.
         smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest
             spacing, and nine times between two contrasts.
         fixed_mask: where the similarity counts, on the grid of ``fixed``.
