@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
 import SimpleITK as sitk
+import typer
 from commands import ENVIRONMENT, QUICK, contents, run
 
 import maxca
+from maxca.cli.app import app
 from maxca.cli.main import main
 from maxca.geometry import Chain
 from maxca.io.images import Image, read, write
@@ -287,16 +292,18 @@ def test_the_determinant_of_a_known_map(scans: Path) -> None:
 # help, info, demo
 
 
-COMMANDS = ("", "register", "apply", "apply-points", "transform", "demo", "info")
-TRANSFORM_COMMANDS = tuple(f"transform {name}" for name in ("compose", "invert", "convert", "jacobian"))
+def commands(of: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, command in getattr(of, "commands", {}).items():
+        yield from commands(command, *words, name)
 
 
-@pytest.mark.parametrize("words", COMMANDS + TRANSFORM_COMMANDS)
-def test_every_command_explains_itself(words: str) -> None:
-    outcome = run(*words.split(), "--help")
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_every_command_explains_itself(words: tuple[str, ...]) -> None:
+    outcome = run(*words, "--help")
     assert outcome.code == 0
     assert "Usage: maxca" in outcome.out
-    if words not in ("", "transform"):
+    if words not in ((), ("transform",), ("models",)):
         assert "Example:" in outcome.out
 
 
@@ -319,15 +326,22 @@ def test_the_choices_are_those_of_the_library() -> None:
 
     from maxca import presets, registration
     from maxca.cli.apply import apply
+    from maxca.cli.prepare import prepare
     from maxca.cli.register import register
+    from maxca.cli.train import train
     from maxca.geometry import INTERPOLATIONS
     from maxca.losses.similarity import SIMILARITIES
+    from maxca.prepare import DATASETS
+    from maxca.training.recipes import RECIPES
 
     hints = get_type_hints(register)
     assert get_args(hints["effort"]) == presets.EFFORTS
     assert get_args(hints["transform"]) == registration.TRANSFORMS
     assert set(get_args(hints["similarity"])) == set(SIMILARITIES)
     assert get_args(get_type_hints(apply)["interpolation"]) == INTERPOLATIONS
+    assert set(get_args(get_type_hints(prepare)["dataset"])) == set(DATASETS)
+    told = get_type_hints(train, include_extras=True)["recipe"].__metadata__[0].help
+    assert set(re.findall(r"\w+", told.split(":")[1])) - {"or"} == set(RECIPES)
 
 
 def test_info_says_what_runs_here() -> None:

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import Overwrite, Quiet
+from maxca.cli.options import Overwrite, Quiet, help_of
 from maxca.cli.terminal import report
 
 app = typer.Typer(no_args_is_help=True, help="Trained networks: which come along, and what is known about them.")
 
 
-@app.command("list")
 def list_models() -> None:
     """Name the models that come along, with the first line of their cards."""
     from maxca.zoo.find import card, shipped
@@ -26,7 +25,6 @@ def list_models() -> None:
         report("none come along yet; register --model takes a file too")
 
 
-@app.command("show")
 def show(name: Annotated[str, typer.Argument(help="As in the list.", show_default=False)]) -> None:
     """Print a model's card: what for, how it was trained, licence, figures, and what it fails on."""
     from maxca.zoo.find import card
@@ -34,7 +32,6 @@ def show(name: Annotated[str, typer.Argument(help="As in the list.", show_defaul
     report(card(name))
 
 
-@app.command("pack")
 def pack(
     source: Annotated[Path, typer.Argument(help="A model of maxca train, such as run/best.safetensors.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: NAME.safetensors.")],
@@ -81,3 +78,11 @@ def pack(
         packed = replace(packed, domain=None, likeness=None)
     packed.save(out, half=True)
     report(f"{out}: {out.stat().st_size / 1e6:.1f} MB", quiet=quiet)
+
+
+for name, command, example in (
+    ("list", list_models, "Example:  maxca models list"),
+    ("show", show, "Example:  maxca models show hippocampus"),
+    ("pack", pack, "Example:  maxca models pack run/best.safetensors -o mine.safetensors"),
+):
+    app.command(name, help=help_of(command), epilog=example)(command)

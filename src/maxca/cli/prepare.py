@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from maxca.cli.options import Quiet
 from maxca.cli.terminal import progress_bar, report, warn
 
+Layout = Literal[
+    "bids", "hippocampus", "acdc", "adni", "abide", "adhd200", "ixi", "mindboggle", "buckner40", "neurite-oasis",
+    "paper-cardiac",
+]  # fmt: skip
 EXAMPLE = "Example:  maxca prepare hippocampus Task04_Hippocampus -o hippocampus-ready"
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="Which data set it is: hippocampus, acdc.", show_default=False)],
+    dataset: Annotated[Layout, typer.Argument(help="How the data set is laid out; see above.", show_default=False)],
     source: Annotated[Path, typer.Argument(help="The folder of the data set.", show_default=False)],
     out: Annotated[
         Path, typer.Option("--output", "-o", help="The folder to fill; run again, it goes on.", show_default=False)
@@ -23,6 +27,10 @@ def prepare(
     quiet: Quiet = False,
 ) -> None:
     """Bring a data set onto the grid a network trains on: affine or crop, spacing, intensities.
+
+    bids takes any BIDS folder of T1w brains without skull, at 2 mm; hippocampus is Task04 of the Medical Segmentation
+    Decathlon; acdc takes the hearts as downloaded; the others are T1w brains as their archives hand them out, brought
+    to the grid of the paper (144 x 192 x 160, 1 mm). paper-cardiac is acdc on the grid of the paper.
 
     The folder then holds manifest.json (what was done to which file) and a file for each scan, for maxca train. A scan
     that cannot be read is named and left out.

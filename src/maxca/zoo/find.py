@@ -44,10 +44,9 @@ def card(name: str) -> str:
     Raises:
         MaxcaError: for any other name.
     """
-    path = CARDS / f"{name}.md"
-    if name not in shipped() or not path.is_file():
+    if name not in shipped():
         raise MaxcaError(f"no model is called {name}; those that come along: {', '.join(shipped()) or 'none'}")
-    return path.read_text(encoding="utf-8")
+    return (CARDS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def _downloaded(address: str) -> Path:
