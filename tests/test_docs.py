@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import phantoms
 import pytest
+import torch
 
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
+from maxca.io.images import read
 from maxca.training import recipes
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,21 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def same_warped_image_everywhere(folder: Path) -> None:
+    """ITK and ANTs, asked as the page says, resample the moving image as ``register`` did."""
+    ours = read(folder / "result" / "warped.nii.gz").data.astype(float)
+    fixed, moving = (read(folder / f"{name}.nii.gz").data.astype(float) for name in ("fixed", "moving"))
+    inside = (slice(2, -2),) * 3  # at the rim, what lies outside counts differently
+    assert np.abs(ours - fixed)[inside].mean() < 0.5 * np.abs(moving - fixed)[inside].mean()
+    for name in ("warped_by_sitk", "warped_by_ants"):
+        theirs = read(folder / f"{name}.nii.gz").data.astype(float)
+        assert np.abs(theirs - ours)[inside].max() <= 1, name  # rounded to whole numbers, each in its way
+
+
+# What is to be true of what a page leaves behind, besides that its code has run.
+LEFT: dict[str, Callable[[Path], None]] = {"use-in-other-tools": same_warped_image_everywhere}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in scans.iterdir():
@@ -62,11 +79,37 @@ def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, m
                 program, *words = shlex.split(line, comments=True)
                 assert program == "maxca", line
                 assert main(words) == 0, line
+        LEFT.get(page.stem, lambda _folder: None)(tmp_path)
     finally:
         for name in set(BLOCKS) - known:
             del BLOCKS[name]
         for name in set(recipes.RECIPES) - known_recipes:
             del recipes.RECIPES[name]
+
+
+def test_the_readme_can_be_followed(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in scans.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "points_in_moving.csv").unlink()  # a command makes it
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    done = []
+    for language, snippet in FENCE.findall(text):
+        if language == "python":
+            names = {name: torch.zeros(1, 1, 32, 32, 32) for name in ("fixed", "moving")}
+            exec(compile(snippet, "README.md", "exec"), names)
+            continue
+        for line in snippet.splitlines():
+            program, *words = shlex.split(line, comments=True)
+            if program != "maxca" or {"prepare", "train", "evaluate", "run/best.safetensors"} & set(words):
+                continue  # training and comparing have pages of their own, whose commands are run too
+            if "--cohort" in words:
+                shutil.copytree("result", "results/first")
+            assert main(words) == 0, line
+            done.append(words[0])
+    assert done == ["register", "apply", "apply-points", "report", "report"]
+    assert (tmp_path / "from_python" / "transform.h5").is_file()
+    assert (tmp_path / "results" / "cohort.html").is_file()
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda page: page.stem)
