@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+import tables
 import trials
 from trials import Trial
 
@@ -78,4 +79,4 @@ def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: 
 
 
 if __name__ == "__main__":
-    trials.main(__doc__.splitlines()[0], listed, trials.RESULTS / "block_swap.csv")
+    trials.main(__doc__.splitlines()[0], listed, tables.RESULTS / "block_swap.csv")

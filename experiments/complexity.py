@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import trials
+import tables
 from block_swap import BLOCKS, NETWORKS
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -67,7 +67,7 @@ def measured(network: str, block: str, side: int, threads: int) -> dict[str, Any
 def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("-o", "--output", type=Path, default=trials.RESULTS / "complexity.csv")
+    parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "complexity.csv")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="network, block and side of one row, such as 'corrxca window 64'")
     parser.add_argument("--quick", action="store_true", help="the two smallest sides of one network")
@@ -79,9 +79,8 @@ def main() -> None:
         return
     wanted = [(n, b, str(side)) for n, blocks in SHOWN.items() for b in blocks for side in SIDES]
     wanted = wanted[:2] if options.quick else [w for w in wanted if not options.only or " ".join(w) == options.only]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
-        rows = trials.read(options.output)
+        rows = tables.read(options.output)
         if any((row["network"], row["block"], row["side"]) == task for row in rows):
             continue
         command = [sys.executable, __file__, "--one", " ".join(task), "--threads", str(options.threads)]
@@ -90,7 +89,7 @@ def main() -> None:
             raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr}")
         row = json.loads(done.stdout.splitlines()[-1])
         rounded = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()}
-        trials.write(options.output, rounded, COLUMNS)
+        tables.write(options.output, rounded, COLUMNS)
         print(*task, f"{row['seconds']:.3f} s, {row['extra_gb']:.2f} GB", flush=True)
 
 

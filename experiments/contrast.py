@@ -27,9 +27,8 @@ from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.io.itk import read_transform
 
 sys.path.append(str(Path(__file__).parent))
-import trials
+import tables
 
-RESULTS = Path(__file__).with_name("results") / "contrast.csv"
 VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1)
 BENDS = (3, 6, 10)  # mm, root mean square of the displacement
 WAYS = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
@@ -102,13 +101,12 @@ def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="with study1_T1W.nii.gz and so on, and their transforms")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "contrast.csv")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="only cases whose visit, contrast, bend and seed hold this text")
     parser.add_argument("--quick", action="store_true", help="the first case alone, to see that it runs")
     options = parser.parse_args()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    known = {tuple(row[name] for name in KEY) for row in trials.read(options.output)}
+    known = {tuple(row[name] for name in KEY) for row in tables.read(options.output)}
     cases = [case for case in product(VISITS, CONTRASTS, BENDS, SEEDS)][: 1 if options.quick else None]
     for case in cases:
         name = " ".join(map(str, case))
@@ -116,7 +114,7 @@ def main() -> None:
         if not ways or (options.only and options.only not in name):
             continue
         for row in measured(options.folder, *case, ways, threads=options.threads):
-            trials.write(options.output, row, COLUMNS)
+            tables.write(options.output, row, COLUMNS)
             print(name, row["model"], row["similarity"], row["mean_mm"], "mm of", row["before_mm"], flush=True)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+import tables
 import trials
 from block_swap import BLOCKS, of_corrxca
 from trials import Trial
@@ -29,4 +30,4 @@ def listed(options: argparse.Namespace) -> list[Trial]:
 
 
 if __name__ == "__main__":
-    trials.main(__doc__.splitlines()[0], listed, trials.RESULTS / "resolution.csv")
+    trials.main(__doc__.splitlines()[0], listed, tables.RESULTS / "resolution.csv")

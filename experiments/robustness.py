@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import tables
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -29,7 +30,6 @@ from maxca.presets import EFFORT
 from maxca.zoo.find import find_model
 from maxca.zoo.models import load_model
 
-RESULTS = Path(__file__).with_name("results")
 METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with a model
 SEVERITIES = (1, 2, 3)
 Scan = tuple[np.ndarray, np.ndarray, np.ndarray]  # voxels, labels, affine
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8, help="pairs, evenly spaced in the list")
     parser.add_argument("--only", help="one corruption and severity, such as 'noise 2'")
     parser.add_argument("--quick", action="store_true", help="one pair, one corruption, one method")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "robustness.csv")
+    parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "robustness.csv")
     options = parser.parse_args()
     with options.pairs.open(newline="") as file:
         pairs = list(csv.DictReader(file))

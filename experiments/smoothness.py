@@ -14,7 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).with_name("results")
+import tables
+
 METHODS = "maxca-balanced,maxca-fast,greedy,syn,elastix"
 # The list, the group of its pairs, how many of them, and the millimetres.
 SETS = {
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one pair, one method, two smoothnesses")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")
+    parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.set or SETS:

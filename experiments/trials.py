@@ -7,7 +7,6 @@ again, so an experiment that was stopped goes on with the same command. Each run
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -20,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results")
+import tables
+
 SCORES = ("dice", "hd95", "ndv", "alike")
 KEY = ("experiment", "set", "network", "block", "steps", "seed")
 COLUMNS = (*KEY, *SCORES, "pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
@@ -121,12 +121,11 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
 def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     """Each in a process of its own, some at a time; those with a row are done already."""
     out = options.output
-    out.parent.mkdir(parents=True, exist_ok=True)
-    known = {tuple(row[name] for name in KEY) for row in read(out)}
+    known = {tuple(row[name] for name in KEY) for row in tables.read(out)}
     missing = [trial for trial in trials if trial.key not in known]
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(partial(apart, options=options), missing):
-            write(out, row)
+            tables.write(out, row, COLUMNS)
             key = " ".join(str(row[name]) for name in KEY)
             print(f"{key}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
 
@@ -138,24 +137,6 @@ def apart(trial: Trial, options: argparse.Namespace) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{' '.join(trial.key)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows that are there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
-    """Add a row."""
-    is_new = not path.is_file()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def main(title: str, trials: Callable[[argparse.Namespace], list[Trial]], results: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import tables
 import trials
 from block_swap import BLOCKS, MAXCA, of_corrxca
 from trials import Trial
@@ -40,4 +41,4 @@ def listed(options: argparse.Namespace) -> list[Trial]:
 
 
 if __name__ == "__main__":
-    trials.main(__doc__.splitlines()[0], listed, trials.RESULTS / "variants.csv")
+    trials.main(__doc__.splitlines()[0], listed, tables.RESULTS / "variants.csv")

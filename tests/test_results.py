@@ -15,14 +15,16 @@ from maxca.evaluate.rows import COLUMNS
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "experiments"))
 
+import complexity  # noqa: E402
 import results  # noqa: E402
+import tables as kept  # noqa: E402
 import trials  # noqa: E402
 
 
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(results, "BENCHMARKS", tmp_path)
-    monkeypatch.setattr(results, "EXPERIMENTS", tmp_path)
+    for folder in ("RESULTS", "BENCHMARKS"):
+        monkeypatch.setattr(kept, folder, tmp_path)
     return tmp_path
 
 
@@ -56,7 +58,7 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     write(tables / "robustness.csv", COLUMNS, scored("brain none 0", "a", [0.8]) + scored("brain blur 2", "a", [0.7]))
     rows = [{"network": "corrxca", "block": "maxca", "side": side, "seconds": side} for side in (32, 64)]
     rows = [row | {"extra_gb": 1, "parameters": 99} for row in rows]
-    write(tables / "complexity.csv", results.complexity.COLUMNS, rows)
+    write(tables / "complexity.csv", complexity.COLUMNS, rows)
     for name in ("block_swap", "resolution", "variants"):
         write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
     results.main(["-o", str(tables / "page.md")])
@@ -104,7 +106,7 @@ def test_costs_have_the_exponent_of_their_growth(tables: Path) -> None:
         | {"extra_gb": 1e-6 * side**3}
         for side in (32, 64, 128)
     ]
-    write(tables / "complexity.csv", results.complexity.COLUMNS, rows)
+    write(tables / "complexity.csv", complexity.COLUMNS, rows)
     (row,) = (line for line in results.page().splitlines() if line.startswith("| corrxca"))
     assert row == "| corrxca | maxca | 0.0927 | 0.913 | 8.99 | 1.10 | 2.10 | 99 |"
 

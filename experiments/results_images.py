@@ -1,0 +1,165 @@
+"""Sections of the page of results about images: spoiled ones, other contrasts, and folding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from statistics import fmean
+
+import contrast
+import robustness
+import smoothness
+import tables
+from wording import again, bounded, not_yet, partly, picture, said
+
+from maxca.evaluate.rows import Row, names, numbers, read_rows
+from maxca.evaluate.statistics import compare
+
+FOLDING = (0.001, 0.01, 0.1)  # percent of the volume, at which smoothnesses are compared
+
+
+def spoiled() -> list[str]:
+    """Images that are worse than one would wish."""
+    lines = ["## Bad images", ""]
+    rows = [row for row in read_rows(tables.RESULTS / "robustness.csv") if not row["error"]]
+    if not rows:
+        return [*lines, not_yet("experiments/robustness.py"), ""]
+    lines += [
+        "The moving image is spoiled, in three severities; its labels are not. Mean Dice over the same pairs.",
+        "",
+    ]
+    for name in dict.fromkeys(row["set"].split()[0] for row in rows):
+        mine = [row for row in rows if row["set"].split()[0] == name]
+        pairs, methods = len(names(mine, "pair")), names(mine, "method")
+        table = {(row["set"].split()[1], row["set"].split()[2], row["method"], row["pair"]): row for row in mine}
+        lines += [f"### {name[0].upper()}{name[1:]}, {pairs} pairs", ""]
+        lines += ["| corruption | method | none | 1 | 2 | 3 | NDV % at 3 |", "|---|---|---:|---:|---:|---:|---:|"]
+        harmed = []
+        for corruption in (c for c in robustness.CORRUPTIONS if any(key[0] == c for key in table)):
+            for method in methods:
+                dice = [
+                    numbers([row for key, row in table.items() if key[:3] == (*what, method)], "dice")
+                    for what in (("none", "0"), *((corruption, str(severity)) for severity in robustness.SEVERITIES))
+                ]
+                last = [row for key, row in table.items() if key[:3] == (corruption, "3", method)]
+                ndv = numbers(last, "ndv_percent")
+                cells = [*(f"{fmean(d):.3f}" if d else "–" for d in dice), f"{fmean(ndv):.4f}" if ndv else "–"]
+                lines += [f"| {corruption} | {method} | {' | '.join(cells)} |"]
+            for severity in map(str, robustness.SEVERITIES):
+                both = [
+                    [float(table[corruption, severity, method, pair]["dice"]) for method in methods[:2]]
+                    for pair in names(mine, "pair")
+                    if all((corruption, severity, method, pair) in table for method in methods[:2])
+                ]
+                if both and len(methods) > 1:
+                    difference = compare(*zip(*both, strict=True)).difference
+                    if difference.high < 0:
+                        harmed += [f"{corruption} {severity} ({bounded(difference)})"]
+        worse = ", ".join(harmed) or "nowhere"
+        lines += ["", f"`{methods[0]}` has less Dice than `{methods[1]}`: {worse}."] if len(methods) > 1 else []
+        lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
+    return [*lines, again('python experiments/robustness.py PAIRS.csv --name NAME --only "noise 2" -o row.csv'), ""]
+
+
+def contrasts() -> list[str]:
+    """From one contrast to another, against a known answer."""
+    lines = ["## Between contrasts", ""]
+    rows = sorted(
+        tables.read(tables.RESULTS / "contrast.csv"), key=lambda row: [row[name] for name in contrast.KEY[:4]]
+    )
+    if not rows:
+        return [*lines, not_yet("experiments/contrast.py"), ""]
+    cases = len({tuple(row[name] for name in contrast.KEY[:4]) for row in rows})
+    planned = math.prod(map(len, (contrast.VISITS, contrast.CONTRASTS, contrast.BENDS, contrast.SEEDS)))
+    lines += [partly(cases, planned)] if cases < planned else []
+    lines += [
+        "T1w onto T2w or FLAIR of the same person, one of them bent by a known map: the distance of points of the head",
+        f"from where they belong, mean over both visits and {len(contrast.SEEDS)} maps. One person only.",
+        "",
+        "| moving | bent by | model, similarity | cases | mm before | mm after | mm, worst twentieth | NDV % | s |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for kind, bent, way in product(contrast.CONTRASTS, map(str, contrast.BENDS), contrast.WAYS):
+        mine = [
+            row
+            for row in rows
+            if (row["contrast"], row["bend_mm"], row["model"], row["similarity"]) == (kind, bent, *way)
+        ]
+        if mine:
+            columns = ("before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds")
+            before, after, worst, ndv, seconds = (fmean(float(row[c]) for row in mine) for c in columns)
+            cells = f"{before:.2f} | {after:.2f} | {worst:.2f} | {ndv:.4f} | {seconds:.1f}"
+            lines += [f"| {kind} | {bent} mm | {', '.join(way)} | {len(mine)} | {cells} |"]
+    told = []
+    for kind in contrast.CONTRASTS:
+        apart = _apart([row for row in rows if row["contrast"] == kind], ("none", "mi"), ("none", "lncc"))
+        told += [f"- {kind}, all bends, `mi` against `lncc`, no model: {apart}."] if apart else []
+    for similarity in ("lncc", "mi"):
+        apart = _apart(rows, ("synth", similarity), ("none", similarity))
+        taken = sum(row["taken"] == "True" for row in rows if row["similarity"] == similarity)
+        if apart:
+            told += [f"- All cases, `synth` against no model, `{similarity}`: {apart}; taken {taken} times."]
+    row = " ".join(rows[0][name] for name in contrast.KEY[:4])
+    return [*lines, "", *told, "", again(f'python experiments/contrast.py PATIENT --only "{row}" -o row.csv'), ""]
+
+
+def _apart(rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[str, str]) -> str:
+    """By how much two ways between contrasts differ on the cases that have both, on average and at most."""
+    missed = {
+        way: {
+            tuple(row[name] for name in contrast.KEY[:4]): float(row["mean_mm"])
+            for row in rows
+            if (row["model"], row["similarity"]) == way
+        }
+        for way in (one, other)
+    }
+    both = [case for case in missed[one] if case in missed[other]]
+    if not both:
+        return ""
+    first, second = ([missed[way][case] for case in both] for way in (one, other))
+    ends = [a - b for a, b in zip(first, second, strict=True)]
+    told = said(compare(first, second).difference, "mm")
+    return f"{told} in {len(both)} cases; {min(ends):+.2f} to {max(ends):+.2f} mm in a single one"
+
+
+def smooth() -> list[str]:
+    """Dice at equal folding."""
+    lines = [
+        "## At equal folding",
+        "",
+        "Each method at several smoothnesses: the most Dice it reaches while no more than a share of the volume folds.",
+        "",
+    ]
+    for name in smoothness.SETS:
+        rows = [row for row in read_rows(tables.RESULTS / f"smoothness-{name}.csv") if not row["error"]]
+        lines += [f"### {name[0].upper()}{name[1:]}", ""]
+        if not rows:
+            lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
+            continue
+        lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
+        lines += ["|---|" + "---:|" * len(FOLDING)]
+        tools = dict.fromkeys(row["method"].partition("@")[0] for row in rows)
+        for tool in tools:
+            cells = []
+            for limit in FOLDING:
+                best = best_within(rows, tool, limit)
+                cells += [
+                    "–" if best is None else f"{fmean(of(rows, best, 'dice')):.4f} at {best.partition('@')[2]} mm"
+                ]
+            lines += [f"| {tool} | {' | '.join(cells)} |"]
+        lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
+        lines += [again(f"python experiments/smoothness.py ../shared/data --set {name} -o rows"), ""]
+    return lines
+
+
+def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
+    """The setting of a tool with the most Dice whose folding stays below a limit."""
+    settings = [m for m in names(rows, "method") if m.partition("@")[0] == tool and of(rows, m, "dice")]
+    allowed = [m for m in settings if fmean(of(rows, m, "ndv_percent")) <= limit]
+    return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
+
+
+def of(rows: Sequence[Row], method: str, column: str) -> list[float]:
+    """The numbers of a method."""
+    return numbers([row for row in rows if row["method"] == method], column)

@@ -1,0 +1,144 @@
+"""Sections of the page of results about networks: blocks against each other, and what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import groupby
+from statistics import fmean
+from types import ModuleType
+
+import block_swap
+import complexity
+import resolution
+import tables
+import trials
+import variants
+from wording import again, exponent, not_yet, partly, picture, said, spread
+
+from maxca.evaluate.statistics import compare
+
+
+def swapped() -> list[str]:
+    """Blocks against each other."""
+    return trained(
+        "The block, all else the same",
+        "Five networks, each with eight blocks; same channels, losses, order of the data and steps; no labels.\n"
+        "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
+        "maxca",
+        block_swap,
+    )
+
+
+def levels() -> list[str]:
+    """MAXCA at some resolutions."""
+    return trained(
+        "Where in a network",
+        "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter resolution.",
+        "everywhere",
+        resolution,
+    )
+
+
+def varied() -> list[str]:
+    """What was tried to make MAXCA win."""
+    return trained(
+        "What was tried to make it better",
+        "CorrXCA with MAXCA (two heads, regions of 4 voxels, three levels), one setting changed at a time; where the\n"
+        "network is another one, the convolution of the same cost in it too. `wide` has twice the channels.",
+        "maxca",
+        variants,
+    )
+
+
+def trained(title: str, about: str, base: str, script: ModuleType) -> list[str]:
+    """The section of an experiment that trains networks."""
+    rows = tables.read(tables.RESULTS / f"{script.__name__}.csv")
+    return [f"## {title}", "", about, "", *compared(rows, base, script.__name__, len(script.listed(every())))]
+
+
+def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -> list[str]:
+    """A table of trainings, and one block against each other over networks and seeds."""
+    if not rows:
+        return [not_yet(f"experiments/{script}.py"), ""]
+    lines = [partly(len(rows), planned)] if len(rows) < planned else []
+    for name, group in groupby(sorted(rows, key=lambda row: row["set"]), key=lambda row: row["set"]):
+        mine = list(group)
+        steps = ", ".join(dict.fromkeys(row["steps"] for row in mine))
+        lines += [
+            f"### {name[0].upper()}{name[1:]}, {steps} steps",
+            "",
+            "| network | block | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel | s/step |",
+            "|---|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for network, block in dict.fromkeys((row["network"], row["block"]) for row in mine):
+            of_kind = [row for row in mine if (row["network"], row["block"]) == (network, block)]
+            cells = network, block, spread([float(r["dice"]) for r in of_kind]), len(of_kind)
+            ndv, step = (fmean(float(r[column]) for r in of_kind) for column in ("ndv", "seconds_per_step"))
+            spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
+            lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent, f"{step:.2f}"))) + " |"]
+        lines += ["", f"`{base}` minus each other, over networks and seeds that have both:", ""]
+        dice = {(r["network"], r["seed"], r["block"]): float(r["dice"]) for r in mine}
+        for block in dict.fromkeys(row["block"] for row in mine):
+            both = [key for key in dice if key[2] == block and (*key[:2], base) in dice]
+            if block != base and both:
+                difference = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both]).difference
+                lines += [f"- row `{block}` ({len(both)}): {said(difference, 'Dice')}."]
+        row = " ".join(mine[0][name] for name in trials.KEY[1:])
+        lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
+        lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
+    return lines
+
+
+def costs() -> list[str]:
+    """Time and memory by resolution."""
+    lines = ["## What it costs", ""]
+    rows = tables.read(tables.RESULTS / "complexity.csv")
+    if not rows:
+        return [*lines, not_yet("experiments/complexity.py"), ""]
+    planned = sum(map(len, complexity.SHOWN.values())) * len(complexity.SIDES)
+    lines += [partly(len(rows), planned)] if len(rows) < planned else []
+    sides = sorted({int(row["side"]) for row in rows})
+    heads = " | ".join(f"s at {side}³" for side in sides)
+    lines += [
+        "One pass of whole networks, on two cores; the exponent is that of seconds in voxels, fitted to all sizes.",
+        "",
+        f"| network | block | {heads} | exponent | GB at {sides[-1]}³ | parameters |",
+        "|---|---|" + "---:|" * (len(sides) + 3),
+    ]
+    for network, block in dict.fromkeys((row["network"], row["block"]) for row in rows):
+        mine = {int(r["side"]): r for r in rows if (r["network"], r["block"]) == (network, block)}
+        cells = [f"{float(mine[side]['seconds']):.3g}" if side in mine else "–" for side in sides]
+        largest = f"{float(mine[sides[-1]]['extra_gb']):.2f}" if sides[-1] in mine else "–"
+        slope = exponent([side**3 for side in mine], [float(row["seconds"]) for row in mine.values()])
+        spent = f"{int(next(iter(mine.values()))['parameters']):,}"
+        lines += [f"| {network} | {block} | {' | '.join(cells)} | {slope} | {largest} | {spent} |"]
+    lines += ["", picture("complexity", "Seconds and memory by voxels, and Dice by seconds")]
+    row = rows[0]
+    one = f"{row['network']} {row['block']} {row['side']}"
+    return [*lines, "", again(f'python experiments/complexity.py --only "{one}" -o row.csv'), ""]
+
+
+def steps() -> list[str]:
+    """Time and memory of a step of training."""
+    lines = ["## A step of training", ""]
+    rows = tables.read(tables.BENCHMARKS / "training_speed.csv")
+    if not rows:
+        return [*lines, not_yet("benchmarks/training_speed.py"), ""]
+    lines += [
+        "The network of `paper_brain` in bfloat16: forward, loss, backward and optimiser, of one pair. `reference` is",
+        "the same network computed as its formulas read; `checkpointing` computes again what it does not keep.",
+        "",
+        "| voxels | way | s a step | GB | threads |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        spent = f"– | {row['error']}" if row["error"] else f"{float(row['seconds_per_step']):.1f} | {row['peak_gb']}"
+        lines += [f"| {row['shape'].replace('x', ' × ')} | {row['way']} | {spent} | {row['threads']} |"]
+    shape = " ".join(rows[0]["shape"].split("x"))
+    again_with = f'--shape {shape} --ways "{rows[0]["way"]}" --threads {rows[0]["threads"]} -o row.csv'
+    return [*lines, "", again(f"python benchmarks/training_speed.py {again_with}"), ""]
+
+
+def every() -> argparse.Namespace:
+    """The options with which an experiment is done in full."""
+    return argparse.Namespace(seeds=3, set=None)
