@@ -1,6 +1,6 @@
 """T1w to T2w and FLAIR of one person, bent by a known map: how far from the truth each way of aligning them ends.
 
-    python experiments/contrast.py ../shared/data/ms/patient01    # an hour; goes on where it was
+    python experiments/contrast.py ../shared/data/ms/patient01    # two hours; goes on where it was
     python experiments/contrast.py ../shared/data/ms/patient01 --only "1 T2W 6 0"
 
 The scans of a visit lie as the data set's own transforms say. The moving one is bent by a smooth random map, so the way
@@ -29,7 +29,7 @@ from maxca.io.itk import read_transform
 sys.path.append(str(Path(__file__).parent))
 import tables
 
-VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1)
+VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1, 2, 3)
 BENDS = (3, 6, 10)  # mm, root mean square of the displacement
 WAYS = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
 KEY = ("visit", "contrast", "bend_mm", "seed", "model", "similarity")
