@@ -21,7 +21,9 @@ SETS = {
     "brain-models": ("oasis/pairs_val.csv", "inter", "maxca-balanced,maxca-balanced+brain-t1,maxca-balanced+synth"),
     "rescan": ("oasis/pairs_val.csv", "rescan", METHODS),
     "cardiac": ("acdc/pairs_val.csv", None, METHODS),
+    "cardiac-models": ("acdc/pairs_val.csv", None, "maxca-balanced,maxca-balanced+synth"),
     "hippocampus": ("hippocampus/pairs_val.csv", None, METHODS),
+    "hippocampus-models": ("hippocampus/pairs_val.csv", None, "maxca-balanced,maxca-balanced+synth"),
 }
 RESULTS = Path(__file__).with_name("results")
 
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
-    parser.add_argument("--methods", help=f"by default {METHODS}; for brain-models, the models asked by name")
+    parser.add_argument("--methods", help=f"by default {METHODS}; for the sets called models, those that are asked by name")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")
     options = parser.parse_args(arguments)

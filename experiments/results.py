@@ -29,7 +29,9 @@ PEERS = {
     "brain-models": ("Brains of different people, a network asked by name", "oasis/pairs_val.csv"),
     "rescan": ("The same brain twice", "oasis/pairs_val.csv"),
     "cardiac": ("Hearts, end of diastole and end of systole", "acdc/pairs_val.csv"),
+    "cardiac-models": ("Hearts, a network asked by name", "acdc/pairs_val.csv"),
     "hippocampus": ("Hippocampi of different people", "hippocampus/pairs_val.csv"),
+    "hippocampus-models": ("Hippocampi, a network asked by name", "hippocampus/pairs_val.csv"),
 }
 
 START = """# Results
