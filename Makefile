@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA := $(or $(MAXCA_DATA),../shared/data)
-METHODS ?= maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix
 WORKERS ?= 2
 THREADS ?= 2
 
@@ -24,9 +23,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy experiments benchmarks docs/figures
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/versus_peers.py $(DATA) --methods $(METHODS) --threads $(THREADS)
+	$(BIN)/python benchmarks/versus_peers.py $(DATA) --threads $(THREADS)
 
 # docs/results.md from the tables that the benchmarks and experiments left.
 results: $(VENV)/.dev

@@ -18,18 +18,21 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import memory
 import numpy as np
 import torch
+from torch import nn
 
 from maxca.blocks import BLOCKS, MAXCA, SelfAttention, Window
 
 CHANNELS = 24
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 352, 400)
-KINDS = {
+KINDS: dict[str, Callable[..., nn.Module]] = {
     "maxca": partial(MAXCA, heads=2, region=6),
     "window": partial(Window, heads=2, window=6),
     "self_attention": partial(SelfAttention, heads=2, most_tokens=10**9),
@@ -55,7 +58,7 @@ def main() -> None:
     asked = options.blocks.split(",")
     rows = [row for row in earlier(options.output) if row["block"] not in asked]
     for kind in asked:
-        mine: list[dict[str, object]] = []
+        mine: list[dict[str, Any]] = []
         for side in SIDES:
             if expected(mine, "extra_gb", side) > options.most_gb:
                 break
@@ -87,7 +90,7 @@ def expected(rows: list[dict], name: str, side: int) -> float:
     return float(last[name] * (side**3 / last["voxels"]) ** power)
 
 
-def earlier(path: Path) -> list[dict[str, object]]:
+def earlier(path: Path) -> list[dict[str, Any]]:
     """The rows of an earlier run."""
     if not path.is_file():
         return []
@@ -98,11 +101,11 @@ def earlier(path: Path) -> list[dict[str, object]]:
         ]
 
 
-def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, object] | None:
+def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, Any] | None:
     """One row from a fresh process; None when it ran out of memory or time."""
     command = [sys.executable, __file__, "--one", f"{kind},{side}", "--threads", str(options.threads)]
     command += ["--device", options.device]
-    limits = {"check": True, "capture_output": True, "text": True, "timeout": 10 * options.most_seconds}
+    limits: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 10 * options.most_seconds}
     try:
         done = subprocess.run(command, env=os.environ | KEPT, **limits)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
@@ -110,7 +113,7 @@ def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, object
     return json.loads(done.stdout)
 
 
-def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, object]:
+def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and extra memory of one inference."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -118,7 +121,7 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, obj
     block = KINDS[kind](CHANNELS).eval().to(options.device)
     x = torch.randn(1, CHANNELS, side, side, side, device=options.device)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    seconds = []
+    seconds: list[float] = []
     with torch.inference_mode():
         block(x[:, :, :12, :12, :12])  # libraries load here, not in what is measured
         forget_peak(cuda)

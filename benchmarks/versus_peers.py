@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-METHODS = "maxca-balanced+auto,maxca-balanced,greedy,syn,elastix"
+METHODS = "maxca-balanced+auto,maxca-balanced,maxca-fast,maxca-accurate,greedy,syn,elastix"
 SETS = {
     "brain": ("oasis/pairs_val.csv", "inter", METHODS),
     "brain-models": ("oasis/pairs_val.csv", "inter", "maxca-balanced,maxca-balanced+brain-t1,maxca-balanced+synth"),
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
-    parser.add_argument("--methods", help=f"by default {METHODS}; for the sets called models, those that are asked by name")
+    parser.add_argument(
+        "--methods", help=f"by default {METHODS}; for the sets called models, those that are asked by name"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")
     options = parser.parse_args(arguments)

@@ -160,7 +160,7 @@ def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: 
     """A list of the same pairs, their moving images spoiled; each pair by its own seed."""
     rows = []
     for number, pair in enumerate(pairs):
-        image, labels = (nib.load(root / pair[column]) for column in ("moving", "moving_labels"))
+        image, labels = (nib.Nifti1Image.from_filename(root / pair[column]) for column in ("moving", "moving_labels"))
         scan = np.asarray(image.dataobj, dtype=np.float64), np.asarray(labels.dataobj), image.affine
         random = np.random.default_rng((number, severity, sorted(CORRUPTIONS).index(name)))
         data, names, affine = CORRUPTIONS[name](scan, severity, random) if severity else scan

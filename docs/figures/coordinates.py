@@ -57,9 +57,9 @@ def main() -> None:
     ):
         figure.add_artist(
             ConnectionPatch(
-                xyA=start[0],
+                xyA=tuple(start[0]),
                 coordsA=start[1].transData,
-                xyB=end[0],
+                xyB=tuple(end[0]),
                 coordsB=end[1].transData,
                 arrowstyle=style,
                 connectionstyle=f"arc3,rad={curve}",

@@ -3,6 +3,7 @@
 python docs/figures/maxca_block.py
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -10,10 +11,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 SIDE, REGION = 9, 3
-COLOURS = plt.get_cmap("tab10").colors[:9]
+COLOURS = matplotlib.color_sequences["tab10"][:9]
 INK, PALE = "#222222", "#e8e8e8"
 
 
@@ -42,7 +44,7 @@ def dilated(i: int, j: int) -> int:
     return (i % REGION) * REGION + j % REGION
 
 
-def tokens(axes: plt.Axes, group, title: str) -> None:
+def tokens(axes: Axes, group: Callable[[int, int], int], title: str) -> None:
     for i in range(SIDE):
         for j in range(SIDE):
             axes.add_patch(Rectangle((j, SIDE - 1 - i), 1, 1, color=(*COLOURS[group(i, j)], 0.75), ec="white", lw=0.8))
@@ -54,7 +56,7 @@ def tokens(axes: plt.Axes, group, title: str) -> None:
     axes.set_title(title, fontsize=10, color=INK)
 
 
-def attention(axes: plt.Axes) -> None:
+def attention(axes: Axes) -> None:
     axes.set(xlim=(0, 10), ylim=(0, 14), aspect="equal")
     axes.axis("off")
     axes.set_title("Attention between channels,\nnot between voxels", fontsize=10, color=INK)
@@ -74,7 +76,7 @@ def attention(axes: plt.Axes) -> None:
     axes.text(5, 0.2, "Work: C² per voxel, however many voxels.", ha="center", fontsize=9)
 
 
-def matrix(axes: plt.Axes, x: float, y: float, width: float, height: float, name: str, left: str, above: str) -> None:
+def matrix(axes: Axes, x: float, y: float, width: float, height: float, name: str, left: str, above: str) -> None:
     axes.add_patch(Rectangle((x, y), width, height, fc=PALE, ec=INK))
     for row in range(1, 6):
         axes.plot([x, x + width], [y + row * height / 6] * 2, color="white", lw=1)
@@ -83,7 +85,7 @@ def matrix(axes: plt.Axes, x: float, y: float, width: float, height: float, name
     axes.text(x + width / 2, y + height + 0.15, above, ha="center", va="bottom", fontsize=8)
 
 
-def block(axes: plt.Axes) -> None:
+def block(axes: Axes) -> None:
     axes.set(xlim=(0, 12), ylim=(0, 22))
     axes.axis("off")
     axes.set_title("The block: shape in = shape out", fontsize=10, color=INK)
@@ -116,21 +118,21 @@ def block(axes: plt.Axes) -> None:
     skip(axes, 11.6, 20.8, 8.5, 1.5)
 
 
-def box(axes: plt.Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
+def box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
     place = (x - width / 2, y - 0.7)
     axes.add_patch(FancyBboxPatch(place, width, 1.4, boxstyle="round,pad=0.02,rounding_size=0.25", fc=colour, ec=INK))
     axes.text(x, y, text, ha="center", va="center", fontsize=9.5)
 
 
-def plus(axes: plt.Axes, x: float, y: float) -> None:
+def plus(axes: Axes, x: float, y: float) -> None:
     axes.text(x, y, "+", ha="center", va="center", fontsize=12, bbox={"boxstyle": "circle,pad=0.12", "fc": "white"})
 
 
-def arrow(axes: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1})
 
 
-def skip(axes: plt.Axes, x: float, top: float, entry: float, bottom: float) -> None:
+def skip(axes: Axes, x: float, top: float, entry: float, bottom: float) -> None:
     """A residual connection along the side, from ``top`` to the plus at ``bottom``."""
     axes.plot([entry, x, x], [top, top, bottom], color=INK, lw=1, ls="--", zorder=0)
     arrow(axes, (x, bottom), (5.6 if x < 6 else 6.4, bottom))
