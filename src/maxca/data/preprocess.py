@@ -56,6 +56,12 @@ def normalise(values: Tensor) -> Tensor:
     return ((values - low) / (high - low).clamp(min=torch.finfo(torch.float32).tiny)).clamp_(0, 1)
 
 
+def foreground(values: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: which voxels are brighter than the background; all of them where none is."""
+    bright = normalise(torch.as_tensor(values.astype(np.float32))).numpy() > FAINT
+    return bright if bright.any() else np.ones_like(bright)
+
+
 def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
     """Lowest and one-past-highest voxel of what is brighter than the background, and ``margin`` mm around it."""
     bright = volume.values > FAINT

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from maxca import metrics
-from maxca.data.preprocess import FAINT, normalise
+from maxca.data.preprocess import foreground
 from maxca.evaluate.peers import LABELS, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
@@ -124,8 +123,7 @@ def content(fixed: Side) -> np.ndarray:
     """(I, J, K) bool: the mask, or what is brighter than the background."""
     if fixed.mask is not None:
         return np.asarray(fixed.mask) > 0
-    inside = normalise(torch.as_tensor(fixed.image.data.astype(np.float32))).numpy() > FAINT
-    return inside if inside.any() else np.ones_like(inside)
+    return foreground(fixed.image.data)
 
 
 def deformation(chain: Chain, grid: Grid, inside: np.ndarray) -> float:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from maxca.data.preprocess import FAINT, normalise
+from maxca.data.preprocess import foreground
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
 from maxca.inputs import Side, read_side, sha256
@@ -48,9 +47,7 @@ class Case:
     @cached_property
     def content(self) -> np.ndarray:
         """(N, 3) voxels of the fixed image that are brighter than its background; all, where none is."""
-        fixed = self.fixed.image
-        bright = normalise(torch.as_tensor(fixed.data.astype(np.float32))).numpy() > FAINT
-        return np.argwhere(bright) if bright.any() else np.argwhere(np.ones_like(bright))
+        return np.argwhere(foreground(self.fixed.image.data))
 
 
 def read_case(

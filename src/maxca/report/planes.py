@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maxca.data.preprocess import FAINT, normalise
+from maxca.data.preprocess import foreground
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.grid import triple
 from maxca.report.case import Case
@@ -69,10 +69,8 @@ def planes(case: Case) -> Iterator[Plane]:
     """The planes through the content of the fixed image; of a 2-D image, the one it is."""
     grid = case.fixed.image.grid
     fine = grid.canonical
-    values = torch.as_tensor(case.fixed.image.data.astype(np.float32))
-    content = Chain().resample((normalise(values) > FAINT).float()[None], grid, fine, "nearest")[0].numpy() > 0
-    if not content.any():
-        content[:] = True
+    bright = torch.as_tensor(foreground(case.fixed.image.data)).float()
+    content = Chain().resample(bright[None], grid, fine, "nearest")[0].numpy() > 0
     low, high = np.argwhere(content).min(axis=0), np.argwhere(content).max(axis=0) + 1
     for name, normal in PLANES.items():
         flat = [axis for axis in range(3) if axis != normal]
