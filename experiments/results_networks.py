@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from itertools import groupby
 from statistics import fmean
 from types import ModuleType
@@ -67,15 +68,15 @@ def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -
         lines += [
             f"### {name[0].upper()}{name[1:]}, {steps} steps",
             "",
-            "| network | block | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel | s/step |",
-            "|---|---|---:|---:|---:|---:|---:|---:|",
+            "| network | block | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel |",
+            "|---|---|---:|---:|---:|---:|---:|",
         ]
         for network, block in dict.fromkeys((row["network"], row["block"]) for row in mine):
             of_kind = [row for row in mine if (row["network"], row["block"]) == (network, block)]
             cells = network, block, spread([float(r["dice"]) for r in of_kind]), len(of_kind)
-            ndv, step = (fmean(float(r[column]) for r in of_kind) for column in ("ndv", "seconds_per_step"))
+            ndv = fmean(float(r["ndv"]) for r in of_kind)
             spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
-            lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent, f"{step:.2f}"))) + " |"]
+            lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent))) + " |"]
         lines += ["", f"`{base}` minus each other, over networks and seeds that have both:", ""]
         dice = {(r["network"], r["seed"], r["block"]): float(r["dice"]) for r in mine}
         for block in dict.fromkeys(row["block"] for row in mine):
@@ -83,9 +84,33 @@ def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -
             if block != base and both:
                 difference = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both]).difference
                 lines += [f"- row `{block}` ({len(both)}): {said(difference, 'Dice')}."]
+        lines += by_network(dice, base)
         row = " ".join(mine[0][name] for name in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
+    return lines
+
+
+def by_network(dice: Mapping[tuple[str, str, str], float], base: str) -> list[str]:
+    """The same differences in each network, where there are several.
+
+    Args:
+        dice: network, seed and block → Dice.
+        base: the block that the others are taken from.
+    """
+    networks = dict.fromkeys(key[0] for key in dice)
+    others = [block for block in dict.fromkeys(key[2] for key in dice) if block != base]
+    if len(networks) < 2:
+        return []
+    lines = ["", f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
+    lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
+    for network in networks:
+        cells = []
+        for block in others:
+            seeds = [seed for name, seed, b in dice if (name, b) == (network, block) and (name, seed, base) in dice]
+            ahead = [dice[network, seed, base] - dice[network, seed, block] for seed in seeds]
+            cells += [f"{fmean(ahead):+.4f}" if ahead else "–"]
+        lines += [f"| {network} | {' | '.join(cells)} |"]
     return lines
 
 

@@ -91,12 +91,15 @@ def test_another_tool_is_better_only_where_its_interval_says_so(tables: Path) ->
 
 def test_blocks_are_compared_over_networks_and_seeds(tables: Path) -> None:
     rows = trained("maxca", [0.60, 0.61, 0.62]) + trained("gmlp", [0.58, 0.60, 0.59]) + trained("xca", [0.6, 0.62])
+    rows += [row | {"network": "unet"} for row in trained("maxca", [0.5]) + trained("gmlp", [0.52])]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
     page = results.page()
-    assert "*8 of 174 rows so far.*" in page
-    assert "| corrxca | maxca | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 | 0.50 |" in page
-    assert "row `gmlp` (3): more Dice, +0.0200 [" in page
+    assert "*10 of 174 rows so far.*" in page
+    assert "| corrxca | maxca | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 |" in page
+    assert "row `gmlp` (4): not told apart in Dice, +0.0100 [" in page
     assert "row `xca` (2): not told apart in Dice, " in page
+    assert "| corrxca | +0.0200 | -0.0050 |" in page
+    assert "| unet | -0.0200 | – |" in page
     assert '--only "hippocampus corrxca maxca 300 0"' in page
 
 
