@@ -256,7 +256,7 @@ def test_the_model_is_chosen_that_fits_and_proves_itself(zoo: dict[str, Model]) 
     assert result.record["inputs"]["model"]
     assert result.record["levels"] == []
     reasons = dict(reason.split(": ", 1) for reason in settings["model_reason"].split("; ") if ": " in reason)
-    assert "nothing about what it is for" in reasons["anything"]
+    assert "by its name only" in reasons["anything"]
     assert "its own were 1 to 2" in reasons["elsewhere"]
     assert list(reasons) == ["anything", "elsewhere", "fails", "weak", "right"]
 

@@ -109,9 +109,7 @@ def choose(
     reasons = []
     for path in models:
         domain = read_domain(path)
-        against = (
-            _outside(domain, fixed, moving, settings.similarity) if domain else "says nothing about what it is for"
-        )
+        against = _outside(domain, fixed, moving, settings.similarity) if domain else "asked by its name only"
         if domain is None or against:  # most go without being loaded
             reasons.append(f"{path.stem}: {against}")
             continue

@@ -10,13 +10,14 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-INK, BLUE, ORANGE = "#010203", "#0072b2", "#d55e00"  # INK becomes the colour of the text around
+INK = "#010203"  # becomes the colour of the text around
+COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"  # Okabe and Ito, 2008: apart for every eye
 
 
 def histogram(distances: np.ndarray, title: str) -> str:
     """How far the voxels of the content move, in mm."""
     figure, axes = _axes(title, "mm", "voxels")
-    axes.hist(distances, bins=40, color=BLUE)
+    axes.hist(distances, bins=40, color=COLOURS[0])
     return _svg(figure, title)
 
 
@@ -29,7 +30,7 @@ def curves(levels: Sequence[dict], name: str) -> str:
         values = level["similarity"]
         steps = range(start, start + len(values))
         spacing = " x ".join(f"{mm:.3g}" for mm in level["spacing"])
-        colour = BLUE if number % 2 == 0 else ORANGE
+        colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, values, "o-", markersize=2.5, color=colour, label=f"{spacing} mm")
         start += len(values)
     legend = axes.legend(frameon=False, fontsize=8)
