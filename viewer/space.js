@@ -1,5 +1,5 @@
 // The two volumes of a report in NiiVue: one crosshair, and the warped image over the fixed one.
-import { Niivue, NVImage, SLICE_TYPE } from "@niivue/niivue";
+import { Niivue, NVImage, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
 
 const canvas = document.getElementById("space");
 const opacity = document.getElementById("opacity");
@@ -9,9 +9,13 @@ async function start() {
   const viewer = new Niivue({
     backColor: [0, 0, 0, 1],
     crosshairColor: [0.9, 0.62, 0, 1],
+    crosshairWidth: 0.5,
     show3Dcrosshair: true,
+    multiplanarShowRender: SHOW_RENDER.ALWAYS,
     isColorbar: false,
     dragAndDropEnabled: false,
+    isRadiologicalConvention: true, // as in the planes of the page: right on the left, the nose on the left
+    sagittalNoseLeft: true,
     logLevel: "silent",
   });
   await viewer.attachToCanvas(canvas);
@@ -23,7 +27,8 @@ async function start() {
   }
   viewer.setSliceType(SLICE_TYPE.MULTIPLANAR);
   opacity.addEventListener("input", () => viewer.setOpacity(1, Number(opacity.value) / 100));
-  const ways = { ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+  // As on the screen, where right is on the left.
+  const ways = { ArrowLeft: [1, 0, 0], ArrowRight: [-1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
     PageUp: [0, 0, 1], PageDown: [0, 0, -1] };
   canvas.addEventListener("keydown", (event) => {
     const way = ways[event.key];

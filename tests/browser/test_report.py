@@ -69,13 +69,18 @@ def test_the_view_in_space_shows_something_and_moves(reports: dict[str, Path], v
     page = visit(reports["good"])
     page.wait_for_selector("canvas[data-ready=true]", timeout=20_000)
     page.wait_for_timeout(500)
+    box = page.locator("#space").bounding_box()
+    assert box is not None and box["height"] > 300
     page.focus("#space")
     page.keyboard.press("ArrowRight")
     first = page.inner_text("#space-where")
     assert first.startswith("crosshair at")
     for _ in range(4):
         page.keyboard.press("ArrowRight")
-    assert page.inner_text("#space-where") != first
+    before, after = (int(text.split()[2].rstrip(",")) for text in (first, page.inner_text("#space-where")))
+    assert after < before  # right on the screen is the left of the patient, as in the planes
+    page.locator("#space").click(position={"x": 60, "y": box["height"] / 2})  # in the axial plane, left of its middle
+    assert int(page.inner_text("#space-where").split()[2].rstrip(",")) > 0
     full = page.locator("#space").screenshot()
     page.evaluate(
         "() => { const o = document.getElementById('opacity'); o.value = 0; o.dispatchEvent(new Event('input')); }"
