@@ -13,18 +13,16 @@ import numpy as np
 import phantoms
 import pytest
 import torch
+from pages import DOCS, FENCE, ROOT, follow
 
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
 from maxca.io.images import read
 from maxca.training import recipes
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-# Those have a test of their own, or commands that take hours.
-ELSEWHERE = {"train-on-your-data", "reproduce-the-paper", "compare-methods"}
+# Followed by test_docs_training.py, a few steps of each training.
+ELSEWHERE = {"train-on-your-data", "reproduce-the-paper"}
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.stem not in ELSEWHERE)
-FENCE = re.compile(r"```(bash|python)\n(.*?)```", flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +40,8 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         phantoms.save(folder / f"{name}_labels.nii.gz", names)
         phantoms.save(folder / f"{name}_mask.nii.gz", replace(names, data=(names.data > 0).astype(np.uint8)))
         np.savetxt(folder / f"points_in_{name}.csv", places, delimiter=",", header="x,y,z", comments="")
+    columns = "fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask"
+    (folder / "pairs.csv").write_text(",".join(columns) + "\n" + ",".join(f"{name}.nii.gz" for name in columns) + "\n")
     phantoms.save(folder / "t1.nii.gz", pair[0])
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
@@ -69,16 +69,8 @@ def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, m
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     known, known_recipes = set(BLOCKS), set(recipes.RECIPES)  # a page may add its own
-    names: dict[str, object] = {"__name__": "page"}
     try:
-        for number, (language, snippet) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
-            if language == "python":
-                exec(compile(snippet, f"{page.name}, snippet {number + 1}", "exec"), names)
-                continue
-            for line in snippet.replace("\\\n", " ").splitlines():
-                program, *words = shlex.split(line, comments=True)
-                assert program == "maxca", line
-                assert main(words) == 0, line
+        follow(page)
         LEFT.get(page.stem, lambda _folder: None)(tmp_path)
     finally:
         for name in set(BLOCKS) - known:
@@ -116,31 +108,3 @@ def test_the_readme_can_be_followed(scans: Path, tmp_path: Path, monkeypatch: py
 def test_links_lead_somewhere(page: Path) -> None:
     for address in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert "://" in address or (page.parent / address).exists(), address
-
-
-@pytest.mark.slow
-def test_the_commands_for_training_run_as_they_are_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_folder: Callable[[str], Path]
-) -> None:
-    source = data_folder("hippocampus")
-    place = tmp_path / "Task04_Hippocampus"
-    names = ["hippocampus_001.nii.gz", "hippocampus_011.nii.gz"]
-    names += sorted(p.name for p in (source / "imagesTr").glob("*.nii.gz") if p.name not in names)[1:4]
-    for kind in ("imagesTr", "labelsTr"):
-        (place / kind).mkdir(parents=True)
-        for name in names:
-            shutil.copy(source / kind / name, place / kind / name)
-    monkeypatch.chdir(tmp_path)
-    recipe = replace(recipes.hippocampus(), validation_pairs=1)
-    monkeypatch.setitem(recipes.RECIPES, "hippocampus", lambda: recipe)
-    page = (DOCS / "how-to" / "train-on-your-data.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
-    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    assert len(commands) == 5
-    for command in commands:
-        program, *words = shlex.split(command)
-        if program == "pip":
-            continue
-        short = ["--steps", "20"] if words[0] == "train" else []
-        assert main([*words, *short, "--quiet"]) == 0
-    assert (tmp_path / "aligned" / "warped.nii.gz").is_file()

@@ -1,0 +1,51 @@
+"""The pages on training can be followed word for word, if with fewer steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import DOCS, follow
+
+from maxca.cli.main import main
+from maxca.training import recipes, start
+from maxca.training.run import read_log
+
+SCANS = ("hippocampus_001.nii.gz", "hippocampus_011.nii.gz")  # those the page names
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_as_the_pages_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_folder: Callable[[str], Path]
+) -> None:
+    source, place = data_folder("hippocampus"), tmp_path / "Task04_Hippocampus"
+    others = sorted(path.name for path in (source / "imagesTr").glob("*.nii.gz") if path.name not in SCANS)
+    for kind in ("imagesTr", "labelsTr"):
+        (place / kind).mkdir(parents=True)
+        for name in (*SCANS, *others[1:4]):
+            shutil.copy(source / kind / name, place / kind / name)
+    monkeypatch.chdir(tmp_path)
+    known = dict(recipes.RECIPES)
+    train_in = start.train_in
+
+    def short(recipe: str, data: str, folder: str, *, steps: int | None = None, **more: Any) -> Path:
+        config = replace(recipes.RECIPES[recipe](), validation_pairs=1)
+        recipes.RECIPES[recipe] = lambda: config
+        few = {None: 20, 500: 3, 20_000: 20 if recipe.startswith("paper") else 3}[steps]
+        return train_in(recipe, data, folder, steps=few, **more)
+
+    monkeypatch.setattr(start, "train_in", short)
+    try:
+        done = follow(DOCS / "how-to" / "train-on-your-data.md", lambda words: main([*words, "--quiet"]))
+        follow(DOCS / "how-to" / "reproduce-the-paper.md")
+    finally:
+        recipes.RECIPES.clear()
+        recipes.RECIPES.update(known)
+    assert done == ["prepare", "train", "train", "register", "train"]
+    assert (tmp_path / "aligned" / "warped.nii.gz").is_file()
+    for run, steps in (("run", 20), ("run-of-mine", 3), ("run-on", 3), ("run-plain", 20)):
+        assert int(read_log(tmp_path / run / "log.csv")[-1]["step"]) == steps
