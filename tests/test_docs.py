@@ -15,6 +15,7 @@ import pytest
 import torch
 from pages import DOCS, FENCE, ROOT, follow
 
+import maxca
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
 from maxca.io.images import read
@@ -108,3 +109,7 @@ def test_the_readme_can_be_followed(scans: Path, tmp_path: Path, monkeypatch: py
 def test_links_lead_somewhere(page: Path) -> None:
     for address in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert "://" in address or (page.parent / address).exists(), address
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {maxca.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
