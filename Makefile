@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA := $(or $(MAXCA_DATA),../shared/data)
+READY ?= ready
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test test-browser lint bench results docs viewer clean
+.PHONY: demo test test-browser lint bench experiments results docs viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -27,6 +28,18 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/versus_peers.py $(DATA) --threads $(THREADS)
+
+# All that docs/results.md is made from, besides `make bench`: days on two cores, and every step goes on where it was.
+experiments: $(VENV)/.dev $(VENV)/.bench
+	$(BIN)/maxca prepare hippocampus $(DATA)/hippocampus -o $(READY)/hippocampus
+	$(BIN)/maxca prepare acdc $(DATA)/acdc -o $(READY)/cardiac
+	$(BIN)/maxca prepare bids $(DATA)/oasis -o $(READY)/brain
+	for name in block_swap resolution variants; do $(BIN)/python experiments/$$name.py $(READY) || exit; done
+	$(BIN)/python experiments/robustness.py $(DATA)/hippocampus/pairs_val.csv --name hippocampus --model hippocampus
+	$(BIN)/python experiments/robustness.py $(DATA)/acdc/pairs_val.csv --name cardiac --model cardiac-cine
+	$(BIN)/python experiments/smoothness.py $(DATA)
+	$(BIN)/python experiments/contrast.py $(DATA)/ms/patient01
+	$(BIN)/python experiments/complexity.py
 
 # docs/results.md from the tables that the benchmarks and experiments left.
 results: $(VENV)/.dev
