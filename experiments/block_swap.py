@@ -55,13 +55,16 @@ def listed(options: argparse.Namespace) -> list[Trial]:
     ]
 
 
-def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> list[Trial]:
+def of_corrxca(
+    experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace, *, longer: int = 1
+) -> list[Trial]:
     """CorrXCA with some arguments changed, on hippocampi or the sets asked for; seed by seed.
 
     Args:
         experiment: its name in the rows.
         changes: name of a row → arguments in place of those in ``NETWORKS``.
         options: of the command line.
+        longer: how many times the steps of ``STEPS``.
     """
     return [
         Trial(
@@ -69,7 +72,7 @@ def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: 
             name,
             {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], **change}},
             label,
-            STEPS[name],
+            longer * STEPS[name],
             seed,
         )
         for seed in range(options.seeds)

@@ -16,7 +16,7 @@ import smoothness
 import tables
 import wording
 from results_images import contrasts, of, smooth, spoiled
-from results_networks import costs, levels, steps, swapped, varied
+from results_networks import branches, costs, levels, steps, swapped, varied
 from wording import again, not_yet, opposite, picture, said
 
 from maxca.evaluate.figures import against_folding, against_time
@@ -48,7 +48,7 @@ such pairs is the one that is kept.
 
 def page() -> str:
     """The whole page."""
-    parts = peers(), swapped(), levels(), varied(), costs(), steps(), spoiled(), contrasts(), smooth()
+    parts = peers(), swapped(), branches(), levels(), varied(), costs(), steps(), spoiled(), contrasts(), smooth()
     return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
 
@@ -83,7 +83,7 @@ def peers() -> list[str]:
 def draw(folder: Path) -> None:
     """The figures of whatever has rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    for script in ("block_swap", "resolution", "variants"):
+    for script in ("block_swap", "ablation", "resolution", "variants"):
         rows = tables.read(tables.RESULTS / f"{script}.csv")
         for name in names(rows, "set"):
             figures.trainings(rows, name, folder / f"{script}-{name}.png")

@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 from types import ModuleType
 
+import ablation
 import block_swap
 import complexity
 import resolution
@@ -27,6 +28,17 @@ def swapped() -> list[str]:
         "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
         "maxca",
         block_swap,
+    )
+
+
+def branches() -> list[str]:
+    """MAXCA against its parts, trained longer."""
+    return trained(
+        "The two branches, trained longer",
+        "CorrXCA again, five times the steps: regional and dilated attention together, each alone, attention over all\n"
+        "voxels at once (`xca`), and what is not attention.",
+        "maxca",
+        ablation,
     )
 
 

@@ -1,12 +1,14 @@
 """Trainings to compare: the same data in the same order, the same steps, several seeds; a row as each is done.
 
 A trial is a network with its block, a recipe's losses and optimiser, and a seed. Trials that have a row are not done
-again, so an experiment that was stopped goes on with the same command. Each runs in a process of its own.
+again, so an experiment that was stopped goes on with the same command. Each runs in a process of its own. What decides
+a training has a hash in its row: a training that another experiment has done already comes out the same and is copied.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,7 +25,8 @@ import tables
 
 SCORES = ("dice", "hd95", "ndv", "alike")
 KEY = ("experiment", "set", "network", "block", "steps", "seed")
-COLUMNS = (*KEY, *SCORES, "pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
+COSTS = ("pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
+COLUMNS = (*KEY, *SCORES, *COSTS, "settings")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ def config(trial: Trial) -> Any:
     )
 
 
+def settings_hash(trial: Trial) -> str:
+    """The same for trainings that are the same but for their names."""
+    plain = config(trial).as_plain() | {"recipe": "", "set": trial.set}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
     """Train and judge, in this process."""
     import torch
@@ -115,6 +124,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
         "seconds_per_step": f"{seconds:.4f}",
         "threads": threads,
         "torch": torch.__version__,
+        "settings": settings_hash(trial),
     }
 
 
@@ -123,6 +133,13 @@ def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     out = options.output
     known = {tuple(row[name] for name in KEY) for row in tables.read(out)}
     missing = [trial for trial in trials if trial.key not in known]
+    if not options.only:  # who asks for a row wants it computed
+        found = (row for path in out.parent.glob("*.csv") for row in tables.read(path))
+        rows = {row["settings"]: row for row in found if "settings" in row}
+        for trial in [trial for trial in missing if settings_hash(trial) in rows]:
+            same = rows[settings_hash(trial)] | dict(zip(KEY, trial.key, strict=True))
+            tables.write(out, same, COLUMNS)
+            missing.remove(trial)
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(partial(apart, options=options), missing):
             tables.write(out, row, COLUMNS)

@@ -59,17 +59,17 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     rows = [{"network": "corrxca", "block": "maxca", "side": side, "seconds": side} for side in (32, 64)]
     rows = [row | {"extra_gb": 1, "parameters": 99} for row in rows]
     write(tables / "complexity.csv", complexity.COLUMNS, rows)
-    for name in ("block_swap", "resolution", "variants"):
+    for name in ("block_swap", "ablation", "resolution", "variants"):
         write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
     results.main(["-o", str(tables / "page.md")])
     shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text(encoding="utf-8")))
     assert shown == {str(path.relative_to(tables)) for path in tables.rglob("*.png")}
-    assert len(shown) == 7
+    assert len(shown) == 8
 
 
 def test_without_tables_it_says_what_to_run(tables: Path) -> None:
     page = results.page()
-    trained = "block_swap.py", "resolution.py", "variants.py"
+    trained = "block_swap.py", "ablation.py", "resolution.py", "variants.py"
     for script in ("versus_peers.py --set brain", *trained, "complexity.py", "training_speed.py", "robustness.py"):
         assert f"{script}`.*" in page
     assert "|---" not in page
