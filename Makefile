@@ -30,7 +30,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/versus_peers.py $(DATA) --threads $(THREADS)
 
 # All that docs/results.md is made from, besides `make bench`: days on two cores, and every step goes on where it was.
-experiments: $(VENV)/.dev $(VENV)/.bench
+experiments: $(VENV)/.dev
 	$(BIN)/maxca prepare hippocampus $(DATA)/hippocampus -o $(READY)/hippocampus
 	$(BIN)/maxca prepare acdc $(DATA)/acdc -o $(READY)/cardiac
 	$(BIN)/maxca prepare bids $(DATA)/oasis -o $(READY)/brain
@@ -69,9 +69,9 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[demo]'
 	@touch $@
 
-# The tests run the demo too, so they need what it needs.
+# The tests run the demo, the pages and the experiments too, so they need what those need.
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[demo,dev,train,hub,report]'
+	$(INSTALL) -e '.[demo,dev,train,hub,report,bench]'
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.dev
