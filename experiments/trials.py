@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
         "multiply_adds_per_voxel": round(spent.multiply_adds_per_voxel),
         "seconds_per_step": f"{seconds:.4f}",
         "threads": threads,
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "settings": settings_hash(trial),
     }
 
@@ -135,7 +136,8 @@ def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     missing = [trial for trial in trials if trial.key not in known]
     if not options.only:  # who asks for a row wants it computed
         found = (row for path in out.parent.glob("*.csv") for row in tables.read(path))
-        rows = {row["settings"]: row for row in found if "settings" in row}
+        here = str(options.threads), version("torch")  # of which the last bits of a training depend
+        rows = {row["settings"]: row for row in found if "settings" in row and (row["threads"], row["torch"]) == here}
         for trial in [trial for trial in missing if settings_hash(trial) in rows]:
             same = rows[settings_hash(trial)] | dict(zip(KEY, trial.key, strict=True))
             tables.write(out, same, COLUMNS)

@@ -28,10 +28,7 @@ def test_every_model_that_comes_along_has_a_card() -> None:
         assert name in listed.out
         shown = run("models", "show", name)
         assert shown.code == 0
-        for word in ("## What for", "## Data and licence", "## Training", "## Figures", "## What it fails on"):
-            assert word in shown.out, name
-        assert find.find_model(name).stat().st_size < 20e6
-        load_model(find.find_model(name))
+        assert find.card(name).strip() in shown.out  # what a card must hold: tests/zoo/test_find.py
     assert sorted(path.stem for path in find.CARDS.glob("*.md")) == find.shipped()
 
 

@@ -10,7 +10,7 @@ import typer
 from maxca.cli.options import Quiet
 from maxca.cli.terminal import progress_bar, report, warn
 
-Layout = Literal[
+DatasetName = Literal[
     "bids", "hippocampus", "acdc", "adni", "abide", "adhd200", "ixi", "mindboggle", "buckner40", "neurite-oasis",
     "paper-cardiac",
 ]  # fmt: skip
@@ -18,7 +18,9 @@ EXAMPLE = "Example:  maxca prepare hippocampus Task04_Hippocampus -o hippocampus
 
 
 def prepare(
-    dataset: Annotated[Layout, typer.Argument(help="How the data set is laid out; see above.", show_default=False)],
+    dataset: Annotated[
+        DatasetName, typer.Argument(help="How the data set is laid out; see above.", show_default=False)
+    ],
     source: Annotated[Path, typer.Argument(help="The folder of the data set.", show_default=False)],
     out: Annotated[
         Path, typer.Option("--output", "-o", help="The folder to fill; run again, it goes on.", show_default=False)
