@@ -35,8 +35,7 @@ experiments: $(VENV)/.dev
 	$(BIN)/maxca prepare acdc $(DATA)/acdc -o $(READY)/cardiac
 	$(BIN)/maxca prepare bids $(DATA)/oasis -o $(READY)/brain
 	for name in block_swap ablation resolution variants; do $(BIN)/python experiments/$$name.py $(READY) || exit; done
-	$(BIN)/python experiments/robustness.py $(DATA)/hippocampus/pairs_val.csv --name hippocampus --model hippocampus
-	$(BIN)/python experiments/robustness.py $(DATA)/acdc/pairs_val.csv --name cardiac --model cardiac-cine
+	$(BIN)/python experiments/robustness.py $(DATA)
 	$(BIN)/python experiments/smoothness.py $(DATA)
 	$(BIN)/python experiments/contrast.py $(DATA)/ms/patient01
 	$(BIN)/python experiments/complexity.py

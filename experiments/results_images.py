@@ -22,7 +22,7 @@ FOLDING = (0.001, 0.01, 0.1)  # percent of the volume, at which smoothnesses are
 def spoiled() -> list[str]:
     """Images that are worse than one would wish."""
     lines = ["## Bad images", ""]
-    rows = [row for row in read_rows(tables.RESULTS / "robustness.csv") if not row["error"]]
+    rows = read_rows(tables.RESULTS / "robustness.csv")
     if not rows:
         return [*lines, not_yet("experiments/robustness.py"), ""]
     lines += [
@@ -32,10 +32,13 @@ def spoiled() -> list[str]:
     for name in dict.fromkeys(row["set"].split()[0] for row in rows):
         mine = [row for row in rows if row["set"].split()[0] == name]
         pairs, methods = len(names(mine, "pair")), names(mine, "method")
-        table = {(row["set"].split()[1], row["set"].split()[2], row["method"], row["pair"]): row for row in mine}
+        table = {(*row["set"].split()[1:], row["method"], row["pair"]): row for row in mine if not row["error"]}
         lines += [f"### {name[0].upper()}{name[1:]}, {pairs} pairs", ""]
+        images = 1 + len(robustness.CORRUPTIONS) * len(robustness.SEVERITIES)
+        planned = images * robustness.SETS[name][1] * len(methods)
+        lines += [partly(len(mine), planned)] if len(mine) < planned else []
         lines += ["| corruption | method | none | 1 | 2 | 3 | NDV % at 3 |", "|---|---|---:|---:|---:|---:|---:|"]
-        harmed = []
+        harmed: dict[str, list[str]] = {method: [] for method in methods[1:]}
         for corruption in (c for c in robustness.CORRUPTIONS if any(key[0] == c for key in table)):
             for method in methods:
                 dice = [
@@ -46,20 +49,25 @@ def spoiled() -> list[str]:
                 ndv = numbers(last, "ndv_percent")
                 cells = [*(f"{fmean(d):.3f}" if d else "–" for d in dice), f"{fmean(ndv):.4f}" if ndv else "–"]
                 lines += [f"| {corruption} | {method} | {' | '.join(cells)} |"]
-            for severity in map(str, robustness.SEVERITIES):
+            for severity, other in product(map(str, robustness.SEVERITIES), methods[1:]):
                 both = [
-                    [float(table[corruption, severity, method, pair]["dice"]) for method in methods[:2]]
+                    [float(table[corruption, severity, method, pair]["dice"]) for method in (methods[0], other)]
                     for pair in names(mine, "pair")
-                    if all((corruption, severity, method, pair) in table for method in methods[:2])
+                    if all((corruption, severity, method, pair) in table for method in (methods[0], other))
                 ]
-                if both and len(methods) > 1:
-                    difference = compare(*zip(*both, strict=True)).difference
-                    if difference.high < 0:
-                        harmed += [f"{corruption} {severity} ({bounded(difference)})"]
-        worse = ", ".join(harmed) or "nowhere"
-        lines += ["", f"`{methods[0]}` has less Dice than `{methods[1]}`: {worse}."] if len(methods) > 1 else []
+                if both and (difference := compare(*zip(*both, strict=True)).difference).high < 0:
+                    harmed[other] += [f"{corruption} {severity} ({bounded(difference)})"]
+        lines += [""]
+        for method in methods:
+            failed = [row["set"].partition(" ")[2] for row in mine if row["method"] == method and row["error"]]
+            lines += [f"- `{method}` failed: {', '.join(dict.fromkeys(failed))}."] if failed else []
+        for other, where in harmed.items():
+            lines += [f"- `{methods[0]}` has less Dice than `{other}`: {', '.join(where) or 'nowhere'}."]
         lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
-    return [*lines, again('python experiments/robustness.py PAIRS.csv --name NAME --only "noise 2" -o row.csv'), ""]
+        corruption, severity = mine[-1]["set"].split()[1:]
+        one = f'--set {name} --only "{corruption} {severity}"'
+        lines += [again(f"python experiments/robustness.py ../shared/data {one} -o row.csv"), ""]
+    return lines
 
 
 def contrasts() -> list[str]:
@@ -137,6 +145,9 @@ def smooth() -> list[str]:
         if not rows:
             lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
             continue
+        _, _, count, mm = smoothness.SETS[name]
+        planned = count * len(mm.split(",")) * len(smoothness.METHODS.split(","))
+        lines += [partly(len(rows), planned)] if len(rows) < planned else []
         lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
         lines += ["|---|" + "---:|" * len(FOLDING)]
         tools = dict.fromkeys(row["method"].partition("@")[0] for row in rows)
@@ -149,7 +160,9 @@ def smooth() -> list[str]:
                 ]
             lines += [f"| {tool} | {' | '.join(cells)} |"]
         lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
-        lines += [again(f"python experiments/smoothness.py ../shared/data --set {name} -o rows"), ""]
+        tool, _, mm = rows[0]["method"].partition("@")
+        one = f"--pair {rows[0]['pair']} --methods {tool} --smoothness {mm}"
+        lines += [again(f"maxca evaluate --pairs ../shared/data/{smoothness.SETS[name][0]} {one} -o row.csv"), ""]
     return lines
 
 

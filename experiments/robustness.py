@@ -1,7 +1,7 @@
 """What bad images do: each corruption of the moving image at growing severity, for every method alike.
 
-    python experiments/robustness.py PAIRS.csv --name hippocampus --model hippocampus    # hours; goes on where it was
-    python experiments/robustness.py PAIRS.csv --name hippocampus --model hippocampus --only "noise 2"
+    python experiments/robustness.py ../shared/data                    # hours; goes on where it was
+    python experiments/robustness.py ../shared/data --set hippocampus --only "noise 2"
 
 The moving image is spoiled, its labels are not (where the field of view is cut they are cut with it), so Dice says what
 the method made of it. ``auto`` may refuse a model; asked for by its name, it is taken wherever the images become more
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,14 @@ from maxca.presets import EFFORT
 from maxca.zoo.find import find_model
 from maxca.zoo.models import load_model
 
-METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with a model
+METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with the model
+# The list, how many of its pairs, and the model that comes along for them.
+SETS = {
+    "hippocampus": ("hippocampus/pairs_val.csv", 8, "hippocampus"),
+    "cardiac": ("acdc/pairs_val.csv", 8, "cardiac-cine"),
+}
 SEVERITIES = (1, 2, 3)
+COLUMNS = ("fixed", "moving", "fixed_labels", "moving_labels")
 Scan = tuple[np.ndarray, np.ndarray, np.ndarray]  # voxels, labels, affine
 Corruption = Callable[[Scan, int, np.random.Generator], Scan]
 
@@ -164,15 +171,18 @@ def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: 
         scan = np.asarray(image.dataobj, dtype=np.float64), np.asarray(labels.dataobj), image.affine
         random = np.random.default_rng((number, severity, sorted(CORRUPTIONS).index(name)))
         data, names, affine = CORRUPTIONS[name](scan, severity, random) if severity else scan
-        row = {column: str(root / pair[column]) for column in ("fixed", "fixed_labels")}
-        for column, voxels in (("moving", data.astype(np.float32)), ("moving_labels", names.astype(np.int16))):
-            path = folder / f"{number}-{column}.nii.gz"
-            nib.save(nib.Nifti1Image(voxels, affine), path)
-            row[column] = str(path)
+        # Below the list under the same names each time, so that rows are known again and tell whose they are.
+        row = {column: f"{number}/{column}/{Path(pair[column]).name}" for column in COLUMNS}
+        for path in row.values():
+            (folder / path).parent.mkdir(parents=True)
+        for column in ("fixed", "fixed_labels"):
+            shutil.copyfile(root / pair[column], folder / row[column])
+        nib.save(nib.Nifti1Image(data.astype(np.float32), affine), folder / row["moving"])
+        nib.save(nib.Nifti1Image(names.astype(np.int16), affine), folder / row["moving_labels"])
         rows.append(row)
     out = folder / "pairs.csv"
     with out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["fixed", "moving", "fixed_labels", "moving_labels"])
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     return out
@@ -187,38 +197,39 @@ def with_model(name: str, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Every corruption, severity by severity."""
+    """Every corruption of each set, severity by severity."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--name", required=True, help="of the set, for the rows")
-    parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--model", help="a model that comes along, to be asked by name, alone and refined")
+    parser.add_argument("data", type=Path, help="the folder that holds acdc and hippocampus")
+    parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
     parser.add_argument("--threads", type=int, default=1, help="of each pair")
     parser.add_argument("--jobs", type=int, default=2, help="pairs at a time")
-    parser.add_argument("--count", type=int, default=8, help="pairs, evenly spaced in the list")
     parser.add_argument("--only", help="one corruption and severity, such as 'noise 2'")
     parser.add_argument("--quick", action="store_true", help="one pair, one corruption, one method")
     parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "robustness.csv")
     options = parser.parse_args()
-    with options.pairs.open(newline="") as file:
-        pairs = list(csv.DictReader(file))
-    step = max(1, len(pairs) // options.count)
-    pairs = pairs[::step][: 1 if options.quick else options.count]
-    methods = "maxca-fast" if options.quick else options.methods
     options.output.parent.mkdir(parents=True, exist_ok=True)
     todo = [("none", 0), *((name, severity) for severity in SEVERITIES for name in CORRUPTIONS)]
-    for name, severity in todo[1:2] if options.quick else todo:
-        if options.only and options.only != f"{name} {severity}":
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            known = name if severity else next(iter(CORRUPTIONS))
-            made = spoiled_pairs(pairs, options.pairs.parent, known, severity, Path(folder))
-            asked = ",".join([methods, *(with_model(options.model, Path(folder)) if options.model else ())])
-            command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", asked]
-            command += ["--threads", str(options.threads), "--jobs", str(options.jobs)]
-            command += ["--name", f"{options.name} {name} {severity}", "-o", str(options.output), "--quiet"]
-            subprocess.run(command, check=True)
-        print(f"{options.name} {name} {severity}: done", flush=True)
+    todo = todo[1:2] if options.quick else [task for task in todo if options.only in (None, f"{task[0]} {task[1]}")]
+    for of_set in options.set or SETS:
+        for name, severity in todo:
+            evaluate(of_set, name, severity, options)
+            print(f"{of_set} {name} {severity}: done", flush=True)
+
+
+def evaluate(of_set: str, name: str, severity: int, options: argparse.Namespace) -> None:
+    """The rows of one corruption at one severity that are missing."""
+    listed, count, model = SETS[of_set]
+    with (options.data / listed).open(newline="", encoding="utf-8") as file:
+        pairs = list(csv.DictReader(file))
+    pairs = pairs[:: max(1, len(pairs) // count)][: 1 if options.quick else count]
+    with tempfile.TemporaryDirectory() as folder:
+        known = name if severity else next(iter(CORRUPTIONS))
+        made = spoiled_pairs(pairs, (options.data / listed).parent, known, severity, Path(folder))
+        methods = ["maxca-fast"] if options.quick else [METHODS, *with_model(model, Path(folder))]
+        command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", ",".join(methods)]
+        command += ["--threads", str(options.threads), "--jobs", str(options.jobs)]
+        command += ["--name", f"{of_set} {name} {severity}", "-o", str(options.output), "--quiet"]
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

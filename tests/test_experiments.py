@@ -120,20 +120,26 @@ def test_a_corruption_grows_with_severity(name: str, scan: robustness.Scan) -> N
 
 @pytest.fixture
 def balls(scan: robustness.Scan, tmp_path: Path) -> Path:
-    """A list of one pair."""
+    """A folder of data that holds one pair, said to be of hippocampi."""
+    folder = tmp_path / "data" / "hippocampus"
+    folder.mkdir(parents=True)
     for name, data in (("a", scan[0]), ("b", np.roll(scan[0], 1, axis=0))):
-        nib.save(nib.Nifti1Image(data.astype(np.float32), scan[2]), tmp_path / f"{name}.nii.gz")
-        nib.save(nib.Nifti1Image(scan[1], scan[2]), tmp_path / f"{name}_seg.nii.gz")
+        nib.save(nib.Nifti1Image(data.astype(np.float32), scan[2]), folder / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(scan[1], scan[2]), folder / f"{name}_seg.nii.gz")
     line = "a.nii.gz,b.nii.gz,a_seg.nii.gz,b_seg.nii.gz\n"
-    (tmp_path / "pairs_val.csv").write_text("fixed,moving,fixed_labels,moving_labels\n" + line)
-    return tmp_path / "pairs_val.csv"
+    (folder / "pairs_val.csv").write_text("fixed,moving,fixed_labels,moving_labels\n" + line)
+    return folder.parent
 
 
 @pytest.mark.slow
 def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
-    experiment("robustness", balls, "--name", "balls", "-o", tmp_path / "out.csv")
+    experiment("robustness", balls, "--set", "hippocampus", "-o", tmp_path / "out.csv")
     (row,) = rows(tmp_path / "out.csv")
-    assert row["set"] == "balls noise 1"
+    assert (row["set"], row["fixed"], row["moving"]) == (
+        "hippocampus noise 1",
+        "0/fixed/a.nii.gz",  # no path of this machine
+        "0/moving/b.nii.gz",
+    )
     assert row["error"] == ""
 
 
@@ -146,11 +152,7 @@ def test_robustness_asks_a_model_alone_and_refined(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "hippocampus"
-    folder.mkdir(parents=True)
-    for path in tmp_path.glob("*.*"):
-        path.rename(folder / path.name)
-    experiment("smoothness", tmp_path / "data", "--set", "hippocampus", "-o", tmp_path / "out")
+    experiment("smoothness", balls, "--set", "hippocampus", "-o", tmp_path / "out")
     assert [row["method"] for row in rows(tmp_path / "out" / "smoothness-hippocampus.csv")] == [
         "maxca-fast@2",
         "maxca-fast@4",

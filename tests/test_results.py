@@ -55,7 +55,11 @@ def test_the_page_that_is_kept_is_what_the_tables_give() -> None:
 def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     write(tables / "brain.csv", COLUMNS, scored("brain", "maxca", [0.7, 0.72]))
     write(tables / "smoothness-brain.csv", COLUMNS, scored("brain", "greedy@1", [0.7], ndv_percent=0.1))
-    write(tables / "robustness.csv", COLUMNS, scored("brain none 0", "a", [0.8]) + scored("brain blur 2", "a", [0.7]))
+    write(
+        tables / "robustness.csv",
+        COLUMNS,
+        [row for what in ("none 0", "blur 2") for row in scored(f"cardiac {what}", "a", [0.8])],
+    )
     rows = [{"network": "corrxca", "block": "maxca", "side": side, "seconds": side} for side in (32, 64)]
     rows = [row | {"extra_gb": 1, "parameters": 99} for row in rows]
     write(tables / "complexity.csv", complexity.COLUMNS, rows)
@@ -131,3 +135,16 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
         rows += scored("brain", f"greedy@{mm}", [dice, dice], ndv_percent=ndv)
     write(tables / "smoothness-brain.csv", COLUMNS, rows)
     assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in results.page()
+
+
+def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None:
+    rows = [row for what in ("none 0", "blur 2") for row in scored(f"cardiac {what}", "maxca+auto", [0.8, 0.7, 0.9])]
+    rows += scored("cardiac none 0", "greedy", [0.7, 0.6, 0.8]) + scored("cardiac blur 2", "greedy", [0.9, 0.8, 0.95])
+    rows += [scored("cardiac blur 3", "greedy", [0])[0] | {"dice": "", "error": "crashed"}]
+    write(tables / "robustness.csv", COLUMNS, rows)
+    page = results.page()
+    assert "*13 of 592 rows so far.*" in page
+    assert "| blur | maxca+auto | 0.800 | – | 0.800 | – |" in page
+    assert "- `greedy` failed: blur 3." in page
+    assert re.search(r"`maxca\+auto` has less Dice than `greedy`: blur 2 \(-0\.0833 \[", page)
+    assert 'robustness.py ../shared/data --set cardiac --only "blur 3" -o row.csv' in page
