@@ -38,7 +38,6 @@ def spoiled() -> list[str]:
         planned = images * robustness.SETS[name][1] * len(methods)
         lines += [partly(len(mine), planned)] if len(mine) < planned else []
         lines += ["| corruption | method | none | 1 | 2 | 3 | NDV % at 3 |", "|---|---|---:|---:|---:|---:|---:|"]
-        harmed: dict[str, list[str]] = {method: [] for method in methods[1:]}
         for corruption in (c for c in robustness.CORRUPTIONS if any(key[0] == c for key in table)):
             for method in methods:
                 dice = [
@@ -49,25 +48,32 @@ def spoiled() -> list[str]:
                 ndv = numbers(last, "ndv_percent")
                 cells = [*(f"{fmean(d):.3f}" if d else "–" for d in dice), f"{fmean(ndv):.4f}" if ndv else "–"]
                 lines += [f"| {corruption} | {method} | {' | '.join(cells)} |"]
-            for severity, other in product(map(str, robustness.SEVERITIES), methods[1:]):
-                both = [
-                    [float(table[corruption, severity, method, pair]["dice"]) for method in (methods[0], other)]
-                    for pair in names(mine, "pair")
-                    if all((corruption, severity, method, pair) in table for method in (methods[0], other))
-                ]
-                if both and (difference := compare(*zip(*both, strict=True)).difference).high < 0:
-                    harmed[other] += [f"{corruption} {severity} ({bounded(difference)})"]
         lines += [""]
         for method in methods:
             failed = [row["set"].partition(" ")[2] for row in mine if row["method"] == method and row["error"]]
             lines += [f"- `{method}` failed: {', '.join(dict.fromkeys(failed))}."] if failed else []
-        for other, where in harmed.items():
+        for other, where in harmed(mine).items():
             lines += [f"- `{methods[0]}` has less Dice than `{other}`: {', '.join(where) or 'nowhere'}."]
         lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
         corruption, severity = mine[-1]["set"].split()[1:]
         one = f'--set {name} --only "{corruption} {severity}"'
         lines += [again(f"python experiments/robustness.py ../shared/data {one} -o row.csv"), ""]
     return lines
+
+
+def harmed(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Where the first method has less Dice than another: its name → images, and the difference."""
+    first, *others = names(rows, "method")
+    dice = {(row["set"], row["pair"], row["method"]): float(row["dice"]) for row in rows if not row["error"]}
+    found: dict[str, list[str]] = {other: [] for other in others}
+    for image, other in product(names(rows, "set"), others):
+        pairs = [n for n in names(rows, "pair") if (image, n, first) in dice and (image, n, other) in dice]
+        if pairs:
+            ours, theirs = ([dice[image, n, method] for n in pairs] for method in (first, other))
+            difference = compare(ours, theirs).difference
+            if difference.high < 0:
+                found[other] += [f"{image.partition(' ')[2]} ({bounded(difference)})"]
+    return found
 
 
 def contrasts() -> list[str]:

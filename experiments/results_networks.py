@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from itertools import groupby
 from statistics import fmean
 from types import ModuleType
@@ -17,7 +18,9 @@ import trials
 import variants
 from wording import again, exponent, not_yet, partly, picture, said, spread
 
-from maxca.evaluate.statistics import compare
+from maxca.evaluate.statistics import Comparison, compare, holm
+
+Row = dict[str, str]
 
 
 def swapped() -> list[str]:
@@ -25,7 +28,9 @@ def swapped() -> list[str]:
     return trained(
         "The block, all else the same",
         "Five networks, each with eight blocks; same channels, losses, order of the data and steps; no labels.\n"
-        "`conv=parameters` and `conv=multiply-adds` are convolutions as wide as MAXCA has parameters or multiply-adds.",
+        "`conv=parameters` and `conv=multiply-adds` are convolutions with as many of either as MAXCA. Networks are as\n"
+        "small and trainings as short as three seeds on a CPU ask for: so blocks differ early and small, and a full\n"
+        "training need not agree. Intervals take trainings as independent, though those of a network are alike.",
         "maxca",
         block_swap,
     )
@@ -69,7 +74,7 @@ def trained(title: str, about: str, base: str, script: ModuleType) -> list[str]:
     return [f"## {title}", "", about, "", *compared(rows, base, script.__name__, len(script.listed(every())))]
 
 
-def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -> list[str]:
+def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[str]:
     """A table of trainings, and one block against each other over networks and seeds."""
     if not rows:
         return [not_yet(f"experiments/{script}.py"), ""]
@@ -90,40 +95,52 @@ def compared(rows: list[dict[str, str]], base: str, script: str, planned: int) -
             spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
             lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent))) + " |"]
         lines += ["", f"`{base}` minus each other, over networks and seeds that have both:", ""]
-        dice = {(r["network"], r["seed"], r["block"]): float(r["dice"]) for r in mine}
-        for block in dict.fromkeys(row["block"] for row in mine):
-            both = [key for key in dice if key[2] == block and (*key[:2], base) in dice]
-            if block != base and both:
-                difference = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both]).difference
-                lines += [f"- row `{block}` ({len(both)}): {said(difference, 'Dice')}."]
-        lines += by_network(dice, base)
+        for block, found in against(mine, base).items():
+            p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
+            lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
+        if ahead := by_network(mine, base):
+            others = list(next(iter(ahead.values())))
+            lines += [
+                "",
+                f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.",
+                "",
+            ]
+            lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
+            for network, differences in ahead.items():
+                told = ("–" if math.isnan(value) else f"{value:+.4f}" for value in differences.values())
+                lines += [f"| {network} | {' | '.join(told)} |"]
         row = " ".join(mine[0][name] for name in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
     return lines
 
 
-def by_network(dice: Mapping[tuple[str, str, str], float], base: str) -> list[str]:
-    """The same differences in each network, where there are several.
+def against(rows: Sequence[Row], base: str) -> dict[str, Comparison]:
+    """One block minus each other, over the networks and seeds that have both; p corrected for how many there are."""
+    dice = {(row["network"], row["seed"], row["block"]): float(row["dice"]) for row in rows}
+    found = {}
+    for block in dict.fromkeys(row["block"] for row in rows):
+        both = [key for key in dice if key[2] == block and (*key[:2], base) in dice]
+        if block != base and both:
+            found[block] = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both])
+    corrected = holm([comparison.p for comparison in found.values()])
+    return {block: found[block]._replace(p_holm=p) for block, p in zip(found, corrected, strict=True)}
 
-    Args:
-        dice: network, seed and block → Dice.
-        base: the block that the others are taken from.
+
+def by_network(rows: Sequence[Row], base: str) -> dict[str, dict[str, float]]:
+    """The same differences in each network, mean over seeds, where there are several networks.
+
+    Returns:
+        network → block → Dice with ``base`` minus Dice with the block, NaN where no seed has both.
     """
-    networks = dict.fromkeys(key[0] for key in dice)
-    others = [block for block in dict.fromkeys(key[2] for key in dice) if block != base]
+    networks, blocks = (list(dict.fromkeys(row[column] for row in rows)) for column in ("network", "block"))
     if len(networks) < 2:
-        return []
-    lines = ["", f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
-    lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
+        return {}
+    ahead: dict[str, dict[str, float]] = {}
     for network in networks:
-        cells = []
-        for block in others:
-            seeds = [seed for name, seed, b in dice if (name, b) == (network, block) and (name, seed, base) in dice]
-            ahead = [dice[network, seed, base] - dice[network, seed, block] for seed in seeds]
-            cells += [f"{fmean(ahead):+.4f}" if ahead else "–"]
-        lines += [f"| {network} | {' | '.join(cells)} |"]
-    return lines
+        found = against([row for row in rows if row["network"] == network], base)
+        ahead[network] = {b: found[b].difference.mean if b in found else math.nan for b in blocks if b != base}
+    return ahead
 
 
 def costs() -> list[str]:

@@ -1,0 +1,106 @@
+"""The first section of the page of results: what was claimed, what was asked, and what came out."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+
+import smoothness
+import tables
+from results_images import harmed
+from results_networks import against, by_network
+from results_peers import PEERS, beside
+from wording import exponent, said
+
+from maxca.evaluate.rows import names, read_rows
+
+OTHERS = ("conv=multiply-adds", "conv=parameters", "window", "gmlp")
+PARTS = ("regional", "dilated", "xca")
+LARGEST = 5  # sizes over which the growth of costs is fitted
+
+
+def in_short() -> list[str]:
+    """Each claim of the paper, and what users ask, in one line of numbers each; nothing where there is no table."""
+    lines = ["## In short", "", "What the paper claims of MAXCA, and what came out here:", ""]
+    lines += ["- **It is more accurate than other blocks.**", *better()]
+    lines += ["- **Its two branches together are better than either, and than attention over all voxels.**", *parts()]
+    lines += ["- **Its cost is linear.**", *linear()]
+    lines += ["", "What its readers and users ask:", ""]
+    lines += ["- **Beside other tools.**", *tools()]
+    lines += ["- **Bad images.**", *bad()]
+    return [*lines, ""]
+
+
+def better() -> list[str]:
+    """MAXCA against what is not a part of it, on each set, and in which networks."""
+    lines = []
+    rows = sorted(tables.read(tables.RESULTS / "block_swap.csv"), key=lambda row: row["set"])
+    for name, group in groupby(rows, key=lambda row: row["set"]):
+        mine = list(group)
+        found = against(mine, "maxca")
+        told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in OTHERS if b in found]
+        number = len(names(mine, "network"))
+        lines += [f"    - {name}, {number} networks, {len(names(mine, 'seed'))} seeds, against {'; '.join(told)}."]
+        ahead = {network: found.get(OTHERS[0], math.nan) for network, found in by_network(mine, "maxca").items()}
+        known = {network: value for network, value in ahead.items() if not math.isnan(value)}
+        by = ", ".join(f"{network} {value:+.4f}" for network, value in known.items())
+        if known:
+            better = sum(value > 0 for value in known.values())
+            lines += [f"    - {name}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by})."]
+    return lines or nothing()
+
+
+def parts() -> list[str]:
+    """MAXCA against its parts."""
+    lines = []
+    for script in ("block_swap", "ablation"):
+        rows = sorted(tables.read(tables.RESULTS / f"{script}.csv"), key=lambda row: row["set"])
+        for name, group in groupby(rows, key=lambda row: row["set"]):
+            mine = list(group)
+            found = against(mine, "maxca")
+            told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in PARTS if b in found]
+            steps = ", ".join(names(mine, "steps"))
+            lines += [f"    - {name}, {steps} steps, `{script}`: against {'; '.join(told)}."] if told else []
+    return lines or nothing()
+
+
+def linear() -> list[str]:
+    """How time and memory of each block grow."""
+    lines = []
+    rows = sorted(tables.read(tables.BENCHMARKS / "block_scaling.csv"), key=lambda row: int(row["side"]))
+    for block in ("maxca", "self_attention"):
+        mine = [row for row in rows if row["block"] == block][-LARGEST:]
+        if len(mine) > 1:
+            voxels = [float(row["voxels"]) for row in mine]
+            time, memory = (exponent(voxels, [float(row[c]) for row in mine]) for c in ("seconds", "extra_gb"))
+            sizes = f"{mine[0]['side']}³ to {mine[-1]['side']}³"
+            lines += [f"    - `{block}`: seconds grow as voxels to the {time}, gigabytes to the {memory}, {sizes}."]
+    return lines or nothing()
+
+
+def tools() -> list[str]:
+    """Ours against the others, on each set."""
+    lines = []
+    for name in smoothness.SETS:
+        if rows := read_rows(tables.BENCHMARKS / f"{name}.csv"):
+            told = [what for other, what in beside(rows).items() if not other.startswith("maxca")]
+            lines += [f"    - {PEERS[name][0]}: {'; '.join(told)}."] if told else []
+    return lines or nothing()
+
+
+def bad() -> list[str]:
+    """Where ours is worse than another method."""
+    lines = []
+    rows = read_rows(tables.RESULTS / "robustness.csv")
+    for name in dict.fromkeys(row["set"].split()[0] for row in rows):
+        mine = [row for row in rows if row["set"].split()[0] == name]
+        first, images = names(mine, "method")[0], len(names(mine, "set"))
+        for other, where in harmed(mine).items():
+            at = f"at {len(where)} of {images}: {', '.join(where)}" if where else f"at none of {images}"
+            lines += [f"    - {name}, kinds of image where `{first}` has less Dice than `{other}`: {at}."]
+    return lines or nothing()
+
+
+def nothing() -> list[str]:
+    """What stands where there is no table."""
+    return ["    - not measured yet."]
