@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import nibabel as nib
@@ -35,6 +36,34 @@ def test_models_and_smoothnesses_are_crossed() -> None:
     ]
     assert found[4].model == "folder/mine.safetensors"
     assert [method.name for method in crossed([parse("greedy")], ["mine"], [])] == ["greedy"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("folder/mine.safetensors", "mine"),
+        ("runs/wide/best.safetensors", "wide/best"),
+        ("runs/narrow/last.safetensors", "narrow/last"),
+        ("hf://someone/hearts", "hearts"),
+        ("hf://someone/hearts/best.safetensors@v2", "best:v2"),
+    ],
+)
+def test_models_of_different_trainings_have_different_names(model: str, name: str) -> None:
+    assert Method("maxca-fast", model).name == f"maxca-fast+{name}"
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_runs() -> None:
+    with pytest.raises(MaxcaError, match=r"--model none/such\.safetensors: no such file"):
+        Method("maxca-fast", "none/such.safetensors").check()
+
+
+def test_a_row_knows_its_model_by_its_content(tmp_path: Path) -> None:
+    model = tmp_path / "mine.safetensors"
+    model.write_bytes(b"weights")
+    known = Method("maxca-fast", str(model)).versions
+    digest = hashlib.sha256(b"weights").hexdigest()[:12]
+    assert known == f"{parse('maxca-fast+auto').versions} model {digest}"
+    assert parse("maxca-fast+hippocampus").versions != parse("maxca-fast").versions
 
 
 def test_ours_goes_through_the_command_line_and_all_get_the_same_threads() -> None:

@@ -140,3 +140,32 @@ def test_a_process_is_measured_by_itself() -> None:
         "ValueError: no such image"
     )
     assert run_process([sys.executable, "-c", "raise SystemExit(3)"], os.environ).error == "exit status 3"
+
+
+def test_rows_of_other_images_are_not_taken_for_these(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert evaluate(pairs, out, [parse("unmoved")] * 2, name="boxes", only=(0,)) == 1
+    before = out.read_text()
+    other = tmp_path / "other.csv"
+    other.write_text(pairs.read_text().replace("fixed.nii.gz,moving.nii.gz", "moving.nii.gz,fixed.nii.gz"))
+    with pytest.raises(MaxcaError, match=r"row boxes 0 unmoved is of other images \(fixed.nii.gz, moving.nii.gz\)"):
+        evaluate(other, out, [parse("unmoved")], name="boxes", only=(0,))
+    assert evaluate(other, out, [parse("unmoved")], name="swapped", only=(0,)) == 1
+    assert out.read_text().startswith(before)
+
+
+def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "out.csv", tmp_path / "mine.safetensors"
+    model.write_bytes(b"weights")
+    asked = Method("maxca-fast", str(model))
+    row = {"set": "boxes", "pair": 0, "method": asked.name, "fixed": "fixed.nii.gz", "moving": "moving.nii.gz"}
+    append(out, [row | {"versions": asked.versions}])
+    assert evaluate(pairs, out, [asked], name="boxes", only=(0,)) == 0
+    model.write_bytes(b"others")
+    with pytest.raises(MaxcaError, match="is of another model of that name; name another table"):
+        evaluate(pairs, out, [Method("maxca-fast", str(model))], name="boxes", only=(0,))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.safetensors").write_bytes(b"weights")
+    both = [Method("maxca-fast", str(path)) for path in (model, tmp_path / "a" / "mine.safetensors")]
+    with pytest.raises(MaxcaError, match=r"two methods would be called maxca-fast\+mine"):
+        evaluate(pairs, out, both)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
 from maxca.errors import MaxcaError
+from maxca.zoo.find import find_model
 
 EFFORTS = ("fast", "balanced", "accurate")
 OURS = tuple(f"maxca-{effort}" for effort in EFFORTS)
@@ -19,6 +22,8 @@ UNMOVED = "unmoved"
 GIVEN = "given"
 TOOLS = (*OURS, *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
+CHECKPOINTS = ("best", "last")  # what every run of training calls its models
+WEIGHTS = " model "  # in the versions of a row, before what a model's file is known by
 SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii")
 
 
@@ -41,24 +46,32 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As in the rows: ``maxca-balanced+hippocampus@2.5``."""
+        """As in the rows: ``maxca-balanced+hippocampus@2.5``, ``maxca-fast+run/best``."""
         if self.folder is not None:
             return f"{GIVEN}:{self.folder.name}"
-        model = "" if self.model == "none" else f"+{Path(self.model).name.removesuffix('.safetensors')}"
+        model = "" if self.model == "none" else f"+{model_name(self.model)}"
         return self.tool + model + ("" if self.smoothness is None else f"@{self.smoothness:g}")
 
     @property
     def versions(self) -> str:
-        """Of the package that does the work."""
+        """Of the package that does the work, and of a model that was named what its file is known by."""
         package = self._package
-        return f"{package} {metadata.version(package)}" if package else ""
+        return f"{package} {metadata.version(package)}{self._weights}" if package else ""
+
+    @cached_property
+    def _weights(self) -> str:
+        if self.model in ("none", "auto"):
+            return ""
+        with find_model(self.model).open("rb") as file:
+            return f"{WEIGHTS}{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
     def check(self) -> None:
         """Refuse a method that cannot run here.
 
         Raises:
-            MaxcaError: when the package that does the work is not installed.
+            MaxcaError: when the package that does the work is not installed, or there is no such model.
         """
+        _ = self._weights
         try:
             metadata.distribution(self._package or "maxca")
         except metadata.PackageNotFoundError as error:
@@ -78,6 +91,12 @@ class Job:
     folder: Path
     threads: int
     kind: str = "volume"
+
+
+def model_name(model: str) -> str:
+    """What a model is called in rows: the name of its file, for a checkpoint of a training with its folder's before."""
+    path = Path(model.replace(".safetensors", "").replace("@", ":"))  # a revision of a repository; @ is for mm
+    return f"{path.resolve().parent.name}/{path.name}" if path.name in CHECKPOINTS else path.name
 
 
 def parse(text: str) -> Method:

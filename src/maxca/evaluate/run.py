@@ -16,7 +16,7 @@ from maxca.errors import MaxcaError
 from maxca.evaluate import methods as ways
 from maxca.evaluate.methods import Job, Method
 from maxca.evaluate.processes import run
-from maxca.evaluate.rows import LABEL_COLUMNS, append, keep_labels, key, label_file, read_rows
+from maxca.evaluate.rows import LABEL_COLUMNS, Row, append, keep_labels, key, label_file, read_rows
 from maxca.io.pairs import Pair, read_pairs
 
 Progress = Callable[[str, float], None]
@@ -57,7 +57,8 @@ def evaluate(
         How many rows were added.
 
     Raises:
-        MaxcaError: for lists, files or methods that cannot be used. A registration that fails is a row.
+        MaxcaError: for lists, files or methods that cannot be used, and for a table whose rows are of other images or
+            another model of the same name. A registration that fails is a row.
     """
     source, out = Path(pairs), Path(out)
     chosen = [
@@ -70,19 +71,24 @@ def evaluate(
     if not out.parent.is_dir():
         raise MaxcaError(f"{out.parent}: no such folder")
     name = name or source.resolve().parent.name
+    methods = list(dict.fromkeys(methods))
     for method in methods:
         method.check()
+        if [other.name for other in methods].count(method.name) > 1:
+            raise MaxcaError(f"two methods would be called {method.name} in the table; give their files other names")
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
-    done = {key(row) for row in read_rows(out)}
+    done = {key(row): row for row in read_rows(out)}
+    wanted = []
+    for number, pair in chosen:
+        for method in methods:
+            row = done.get((name, str(number), method.name))
+            if row is None:
+                wanted.append((method, number, pair))
+            elif what := contradiction(row, method, pair, source):
+                raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
     keep_labels(out, done)
-    wanted = [
-        (method, number, pair)
-        for number, pair in chosen
-        for method in methods
-        if (name, str(number), method.name) not in done
-    ]
     lock, finished = threading.Lock(), 0
 
     def measured(method: Method, number: int, pair: Pair) -> None:
@@ -105,6 +111,15 @@ def evaluate(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return finished
+
+
+def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
+    """Why a row that is there cannot stand for a method on a pair; empty where it can."""
+    root = source.resolve().parent
+    if (row["fixed"], row["moving"]) != (_below(pair.fixed, root), _below(pair.moving, root)):
+        return f"other images ({row['fixed']}, {row['moving']})"
+    there, now = (versions.partition(ways.WEIGHTS)[2] for versions in (row["versions"], method.versions))
+    return "another model of that name" if there and there != now else ""
 
 
 def measure(
