@@ -34,7 +34,7 @@ experiments: $(VENV)/.dev
 	$(BIN)/maxca prepare hippocampus $(DATA)/hippocampus -o $(READY)/hippocampus
 	$(BIN)/maxca prepare acdc $(DATA)/acdc -o $(READY)/cardiac
 	$(BIN)/maxca prepare bids $(DATA)/oasis -o $(READY)/brain
-	for name in block_swap ablation resolution variants; do $(BIN)/python experiments/$$name.py $(READY) || exit; done
+	for name in block_swap block_swap_labels resolution variants; do $(BIN)/python experiments/$$name.py $(READY) || exit; done
 	$(BIN)/python experiments/robustness.py $(DATA)
 	$(BIN)/python experiments/smoothness.py $(DATA)
 	$(BIN)/python experiments/contrast.py $(DATA)/ms/patient01

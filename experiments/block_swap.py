@@ -1,4 +1,4 @@
-"""Does the block matter? Five networks, eight blocks each, all else the same.
+"""Does the block matter? Five networks, eight blocks each, all else the same; trained without labels.
 
     maxca prepare hippocampus SRC -o ready/hippocampus    # likewise ready/cardiac (acdc) and ready/brain (bids)
     python experiments/block_swap.py ready                 # hours; goes on where it was
@@ -37,48 +37,42 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "voxelmorph": {"encoder": [8, 16, 16], "decoder": [16, 16, 16], "final": [16, 8]},
     "transmorph": {"channels": 16, "depths": [2, 2], "heads": [2, 2], "window": 4},
 }
-DECISIVE = {"networks": ("corrxca", "nice_net", "voxelmorph"), "blocks": ("maxca", "conv=multiply-adds", "gmlp")}
-STEPS = {"hippocampus": 300, "cardiac": 200, "brain": 100}
+DECISIVE = ("maxca", "conv=multiply-adds", "gmlp")  # where there is no time for all
+STEPS = {
+    "hippocampus": dict.fromkeys(NETWORKS, 300),
+    "cardiac": dict.fromkeys(("corrxca", "nice_net", "voxelmorph"), 200),
+}
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """Seed by seed, so that what is there at any time is complete for the seeds it has."""
-    return [
-        Trial("block_swap", name, {"name": network, "arguments": {**arguments, "block": block}}, label, steps, seed)
-        for seed in range(options.seeds)
-        for name, steps in STEPS.items()
-        if not options.set or name in options.set
-        for network, arguments in NETWORKS.items()
-        if name == "hippocampus" or network in DECISIVE["networks"]
-        for label, block in BLOCKS.items()
-        if name == "hippocampus" or label in DECISIVE["blocks"]
-    ]
+    """Seed by seed."""
+    return chosen("block_swap", STEPS, options)
 
 
-def of_corrxca(
-    experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace, *, longer: int = 1
+def chosen(
+    experiment: str, steps: Mapping[str, Mapping[str, int]], options: argparse.Namespace, *, labels: bool = False
 ) -> list[Trial]:
-    """CorrXCA with some arguments changed, on hippocampi or the sets asked for; seed by seed.
+    """All blocks on hippocampi and the decisive ones elsewhere; what is there at any time is complete for some seeds.
 
     Args:
         experiment: its name in the rows.
-        changes: name of a row → arguments in place of those in ``NETWORKS``.
+        steps: set → network → steps of training.
         options: of the command line.
-        longer: how many times the steps of ``STEPS``.
+        labels: whether trained with labels.
     """
     return [
-        Trial(
-            experiment,
-            name,
-            {"name": "corrxca", "arguments": {**NETWORKS["corrxca"], **change}},
-            label,
-            longer * STEPS[name],
-            seed,
-        )
+        Trial(experiment, name, network_of(network, BLOCKS[label]), label, count, seed, labels)
         for seed in range(options.seeds)
-        for name in options.set or ("hippocampus",)
-        for label, change in changes.items()
+        for name, networks in steps.items()
+        if not options.set or name in options.set
+        for network, count in networks.items()
+        for label in (BLOCKS if name == "hippocampus" else DECISIVE)
     ]
+
+
+def network_of(name: str, block: Any, **change: Any) -> dict[str, Any]:
+    """One of ``NETWORKS`` with a block, and other arguments in place of its own."""
+    return {"name": name, "arguments": {**NETWORKS[name], "block": block, **change}}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import argparse
 
 import tables
 import trials
-from block_swap import BLOCKS, of_corrxca
+from block_swap import BLOCKS
+from block_swap_labels import of_corrxca
 from trials import Trial
 
 ATTENTION, CONVOLUTION = BLOCKS["maxca"], BLOCKS["conv=multiply-adds"]

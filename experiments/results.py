@@ -15,7 +15,7 @@ import smoothness
 import tables
 import wording
 from results_images import contrasts, smooth, spoiled
-from results_networks import branches, costs, levels, steps, swapped, varied
+from results_networks import costs, labelled, levels, steps, swapped, varied
 from results_peers import PEERS, peers
 from results_summary import in_short
 
@@ -37,7 +37,7 @@ pairs of brains, and of each training the checkpoint that did best on such pairs
 
 def page() -> str:
     """The whole page."""
-    networks = swapped(), branches(), levels(), varied(), costs(), steps()
+    networks = swapped(), labelled(), levels(), varied(), costs(), steps()
     parts = in_short(), peers(), *networks, spoiled(), contrasts(), smooth()
     return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
@@ -45,7 +45,7 @@ def page() -> str:
 def draw(folder: Path) -> None:
     """The figures of whatever has rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    for script in ("block_swap", "ablation", "resolution", "variants"):
+    for script in ("block_swap", "block_swap_labels", "resolution", "variants"):
         rows = tables.read(tables.RESULTS / f"{script}.csv")
         for name in names(rows, "set"):
             figures.trainings(rows, name, folder / f"{script}-{name}.png")

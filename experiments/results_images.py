@@ -26,7 +26,9 @@ def spoiled() -> list[str]:
     if not rows:
         return [*lines, not_yet("experiments/robustness.py"), ""]
     lines += [
-        "The moving image is spoiled, in three severities; its labels are not. Mean Dice over the same pairs.",
+        "The moving image is spoiled, in three severities; its labels are not. Mean Dice over the same pairs. `+auto`",
+        "takes a model only for images that look like those it was trained on, so not for some that are spoiled; asked",
+        "for by its name it is taken wherever the images become more alike; `-refined` optimises on from there.",
         "",
     ]
     for name in dict.fromkeys(row["set"].split()[0] for row in rows):

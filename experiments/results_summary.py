@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
 
 import smoothness
 import tables
@@ -12,7 +11,7 @@ from results_networks import against, by_network
 from results_peers import PEERS, beside
 from wording import exponent, said
 
-from maxca.evaluate.rows import names, read_rows
+from maxca.evaluate.rows import Row, names, read_rows
 
 OTHERS = ("conv=multiply-adds", "conv=parameters", "window", "gmlp")
 PARTS = ("regional", "dilated", "xca")
@@ -34,34 +33,37 @@ def in_short() -> list[str]:
 def better() -> list[str]:
     """MAXCA against what is not a part of it, on each set, and in which networks."""
     lines = []
-    rows = sorted(tables.read(tables.RESULTS / "block_swap.csv"), key=lambda row: row["set"])
-    for name, group in groupby(rows, key=lambda row: row["set"]):
-        mine = list(group)
-        found = against(mine, "maxca")
+    for title, rows in trainings():
+        found = against(rows, "maxca")
         told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in OTHERS if b in found]
-        number = len(names(mine, "network"))
-        lines += [f"    - {name}, {number} networks, {len(names(mine, 'seed'))} seeds, against {'; '.join(told)}."]
-        ahead = {network: found.get(OTHERS[0], math.nan) for network, found in by_network(mine, "maxca").items()}
+        number = len(names(rows, "network"))
+        lines += [f"    - {title}, {number} networks, {len(names(rows, 'seed'))} seeds, against {'; '.join(told)}."]
+        ahead = {network: found.get(OTHERS[0], math.nan) for network, found in by_network(rows, "maxca").items()}
         known = {network: value for network, value in ahead.items() if not math.isnan(value)}
         by = ", ".join(f"{network} {value:+.4f}" for network, value in known.items())
         if known:
             better = sum(value > 0 for value in known.values())
-            lines += [f"    - {name}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by})."]
+            lines += [f"    - {title}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by})."]
     return lines or nothing()
 
 
 def parts() -> list[str]:
     """MAXCA against its parts."""
     lines = []
-    for script in ("block_swap", "ablation"):
-        rows = sorted(tables.read(tables.RESULTS / f"{script}.csv"), key=lambda row: row["set"])
-        for name, group in groupby(rows, key=lambda row: row["set"]):
-            mine = list(group)
-            found = against(mine, "maxca")
-            told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in PARTS if b in found]
-            steps = ", ".join(names(mine, "steps"))
-            lines += [f"    - {name}, {steps} steps, `{script}`: against {'; '.join(told)}."] if told else []
+    for title, rows in trainings():
+        found = against(rows, "maxca")
+        told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in PARTS if b in found]
+        lines += [f"    - {title}, against {'; '.join(told)}."] if told else []
     return lines or nothing()
+
+
+def trainings() -> list[tuple[str, list[Row]]]:
+    """Set and way of training → rows."""
+    found = []
+    for script, how in {"block_swap": "without labels", "block_swap_labels": "with labels"}.items():
+        rows = tables.read(tables.RESULTS / f"{script}.csv")
+        found += [(f"{name}, {how}", [row for row in rows if row["set"] == name]) for name in names(rows, "set")]
+    return found
 
 
 def linear() -> list[str]:

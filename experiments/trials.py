@@ -28,6 +28,7 @@ SCORES = ("dice", "hd95", "ndv", "alike")
 KEY = ("experiment", "set", "network", "block", "steps", "seed")
 COSTS = ("pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
 COLUMNS = (*KEY, *SCORES, *COSTS, "settings")
+UNMOVED = "unmoved.csv"  # beside the rows: what is there before any motion
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Trial:
         label: of the block, for the table.
         steps: of training.
         seed: decides weights and the order of the data.
+        labels: whether it is trained with them; they are what networks learn from fastest.
     """
 
     experiment: str
@@ -49,6 +51,7 @@ class Trial:
     label: str
     steps: int
     seed: int
+    labels: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -65,7 +68,7 @@ SETS = {
 
 
 def config(trial: Trial) -> Any:
-    """What is trained: the paper's losses, without labels, so that blocks are judged by what they find themselves."""
+    """What is trained: by the paper's losses, so that blocks are judged by what they find alone, or with labels too."""
     from maxca.networks import NetworkConfig
     from maxca.training.config import Losses, Optimiser
     from maxca.training.recipes import RECIPES
@@ -75,8 +78,8 @@ def config(trial: Trial) -> Any:
         recipe,
         recipe=trial.experiment,
         network=NetworkConfig(trial.network["name"], trial.network["arguments"]),
-        losses=Losses(window=343, image=1.0, diffusion=0.5),
-        optimiser=Optimiser(rate=4e-4, warmup=50, cosine=True, clip=1.0),
+        losses=Losses(window=343, image=1.0, diffusion=0.5, overlap=2.0 if trial.labels else 0.0),
+        optimiser=Optimiser(rate=1e-3 if trial.labels else 4e-4, warmup=50, cosine=True, clip=1.0),
         steps=trial.steps,
         seed=trial.seed,
         validate=trial.steps,
@@ -91,6 +94,24 @@ def settings_hash(trial: Trial) -> str:
     """The same for trainings that are the same but for their names."""
     plain = config(trial).as_plain() | {"recipe": "", "set": trial.set}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def unmoved(trial: Trial, data: Path) -> dict[str, Any]:
+    """How the validation pairs of a trial are before any motion: what a network that has learnt nothing would reach."""
+    import torch
+    from lightning_fabric import Fabric
+
+    from maxca.data.prepared import read_prepared
+    from maxca.networks.parts import Prediction
+    from maxca.training.validation import validated
+
+    class Unmoved(torch.nn.Module):
+        def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> Prediction:
+            return Prediction(fixed.new_zeros(len(fixed), 3, *fixed.shape[2:]))
+
+    settings = config(trial)
+    found = validated(Unmoved(), settings, read_prepared(data / SETS[trial.set][1]), Fabric(accelerator="cpu"))
+    return {"set": trial.set, "pairs": settings.validation_pairs, **{name: found[name] for name in ("dice", "hd95")}}
 
 
 def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
@@ -132,6 +153,11 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
 def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     """Each in a process of its own, some at a time; those with a row are done already."""
     out = options.output
+    before = out.with_name(UNMOVED)
+    sets = {trial.set: trial for trial in trials if trial.set not in [row["set"] for row in tables.read(before)]}
+    for trial in sets.values():
+        row = unmoved(trial, options.data)
+        tables.write(before, row, tuple(row))
     known = {tuple(row[name] for name in KEY) for row in tables.read(out)}
     missing = [trial for trial in trials if trial.key not in known]
     if not options.only:  # who asks for a row wants it computed

@@ -10,7 +10,8 @@ from typing import Any
 
 import tables
 import trials
-from block_swap import BLOCKS, MAXCA, of_corrxca
+from block_swap import BLOCKS, MAXCA
+from block_swap_labels import of_corrxca
 from trials import Trial
 
 CONVOLUTION = BLOCKS["conv=multiply-adds"]

@@ -41,7 +41,7 @@ def test_comparisons_of_networks_start_and_train_nothing_twice(tmp_path: Path) -
     ready = tmp_path / "ready"
     make(ready / "hippocampus", shape=(16, 20, 16))
     made = {}
-    for name in ("block_swap", "block_swap", "resolution", "ablation", "variants"):
+    for name in ("block_swap", "block_swap", "resolution", "block_swap_labels", "variants"):
         out = tmp_path / f"{name}.csv"
         experiment(name, ready, "-o", out, "--threads", "1", "--set", "hippocampus")
         (made[name],) = rows(out)
@@ -49,19 +49,21 @@ def test_comparisons_of_networks_start_and_train_nothing_twice(tmp_path: Path) -
         assert key == (name, "hippocampus", "corrxca", "0")
     assert 0 <= float(made["block_swap"]["dice"]) <= 1
     assert int(made["block_swap"]["parameters"]) > 0
-    # The first trial of these is MAXCA, as that of block_swap; of resolution it is another network.
-    for name in ("ablation", "variants"):
-        assert made[name] == made["block_swap"] | {"experiment": name}
-    assert made["resolution"]["settings"] != made["block_swap"]["settings"]
+    # The first trial of these is MAXCA with labels; of resolution it is another network.
+    assert made["variants"] == made["block_swap_labels"] | {"experiment": "variants"}
+    assert len({made[name]["settings"] for name in ("block_swap", "block_swap_labels", "resolution")}) == 3
+    (before,) = rows(tmp_path / "unmoved.csv")  # for all of them
+    assert before["set"] == "hippocampus"
+    assert 0 < float(before["dice"]) < 1
 
 
 @pytest.mark.slow
 def test_a_row_that_is_asked_for_is_trained_again(tmp_path: Path) -> None:
     make(tmp_path / "ready" / "hippocampus", shape=(16, 20, 16))
-    for name in ("block_swap", "variants"):
+    for name in ("block_swap_labels", "variants"):
         words = "-o", tmp_path / f"{name}.csv", "--threads", "1", "--only", "hippocampus corrxca maxca"
         experiment(name, tmp_path / "ready", *words)
-    (first,), (again,) = rows(tmp_path / "block_swap.csv"), rows(tmp_path / "variants.csv")
+    (first,), (again,) = rows(tmp_path / "block_swap_labels.csv"), rows(tmp_path / "variants.csv")
     assert first["dice"] == again["dice"]  # bit for bit
     assert first["seconds_per_step"] != again["seconds_per_step"]
 

@@ -63,7 +63,7 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     rows = [{"network": "corrxca", "block": "maxca", "side": side, "seconds": side} for side in (32, 64)]
     rows = [row | {"extra_gb": 1, "parameters": 99} for row in rows]
     write(tables / "complexity.csv", complexity.COLUMNS, rows)
-    for name in ("block_swap", "ablation", "resolution", "variants"):
+    for name in ("block_swap", "block_swap_labels", "resolution", "variants"):
         write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
     results.main(["-o", str(tables / "page.md")])
     shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text(encoding="utf-8")))
@@ -73,7 +73,7 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
 
 def test_without_tables_it_says_what_to_run(tables: Path) -> None:
     page = results.page()
-    trained = "block_swap.py", "ablation.py", "resolution.py", "variants.py"
+    trained = "block_swap.py", "block_swap_labels.py", "resolution.py", "variants.py"
     for script in ("versus_peers.py --set brain", *trained, "complexity.py", "training_speed.py", "robustness.py"):
         assert f"{script}`.*" in page
     assert "|---" not in page
@@ -98,8 +98,8 @@ def test_blocks_are_compared_over_networks_and_seeds(tables: Path) -> None:
     rows += [row | {"network": "unet"} for row in trained("maxca", [0.5]) + trained("gmlp", [0.52])]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
     page = results.page()
-    assert "*10 of 174 rows so far.*" in page
-    assert "| corrxca | maxca | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 |" in page
+    assert "*10 of 147 rows so far.*" in page
+    assert "| corrxca | maxca | 300 | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 |" in page
     assert "row `gmlp` (4): not told apart in Dice, +0.0100 [" in page
     assert "row `xca` (2): not told apart in Dice, " in page
     assert "| corrxca | +0.0200 | -0.0050 |" in page
@@ -159,9 +159,9 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     write(tables / "block_scaling.csv", tuple(costs[0]), costs)
     write(tables / "cardiac.csv", COLUMNS, scored("cardiac", "maxca", [0.7, 0.8]) + scored("x", "greedy", [0.8, 0.9]))
     short = results.page().partition("## In short")[2].partition("\n## ")[0]
-    assert "hippocampus, 2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
+    assert "without labels, 2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
     assert "ahead of `conv=multiply-adds` in 1 of 2 networks (corrxca -0.0100, unet +0.0200)." in short
-    assert "`block_swap`: against `regional` more Dice, +0.0600 [" in short
+    assert "hippocampus, without labels, against `regional` more Dice, +0.0600 [" in short
     assert "`maxca`: seconds grow as voxels to the 1.00, gigabytes to the 2.00, 16³ to 64³." in short
     assert "`maxca` against `greedy`: less Dice, -0.1000 [" in short
     assert short.count("not measured yet") == 1  # bad images

@@ -1,0 +1,48 @@
+"""The blocks against each other once more, trained with labels: so networks have learnt more after as many steps.
+
+python experiments/block_swap_labels.py ready    # ready: see block_swap.py
+
+Each network is trained as long as it takes to be well ahead of no motion, each of its blocks as long as the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import tables
+import trials
+from block_swap import chosen, network_of
+from trials import Trial
+
+STEPS = {
+    "hippocampus": {"corrxca": 300, "nice_net": 300, "nice_trans": 300, "voxelmorph": 1000, "transmorph": 1000},
+    "cardiac": {"corrxca": 200, "nice_net": 200, "voxelmorph": 600},
+    "brain": {"corrxca": 100, "nice_net": 100, "voxelmorph": 300},
+}
+
+
+def listed(options: argparse.Namespace) -> list[Trial]:
+    """Seed by seed."""
+    return chosen("block_swap_labels", STEPS, options, labels=True)
+
+
+def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> list[Trial]:
+    """CorrXCA with some arguments changed, on hippocampi or the sets asked for, seed by seed.
+
+    Args:
+        experiment: its name in the rows.
+        changes: name of a row → arguments in place of those in ``NETWORKS``.
+        options: of the command line.
+    """
+    return [
+        Trial(experiment, name, network_of("corrxca", **change), label, STEPS[name]["corrxca"], seed, labels=True)
+        for seed in range(options.seeds)
+        for name in options.set or ("hippocampus",)
+        for label, change in changes.items()
+    ]
+
+
+if __name__ == "__main__":
+    trials.main(__doc__.splitlines()[0], listed, tables.RESULTS / "block_swap_labels.csv")
