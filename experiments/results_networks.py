@@ -112,7 +112,10 @@ def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[
             for network, differences in ahead.items():
                 told = ("–" if math.isnan(value) else f"{value:+.4f}" for value in differences.values())
                 lines += [f"| {network} | {' | '.join(told)} |"]
-        lines += unlearnt(mine, name)
+        if (start := before(name)) is not None:
+            little = ", ".join(f"`{network}`" for network in unlearnt(mine))
+            told = f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
+            lines += ["", f"Before any motion the Dice of these pairs is {start:.4f}{told if little else ''}."]
         row = " ".join(mine[0][name] for name in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
@@ -131,19 +134,19 @@ def against(rows: Sequence[Row], base: str) -> dict[str, Comparison]:
     return {block: found[block]._replace(p_holm=p) for block, p in zip(found, corrected, strict=True)}
 
 
-def unlearnt(rows: Sequence[Row], name: str) -> list[str]:
-    """What the pairs of a set are before any motion, and which networks are hardly better."""
+def before(name: str) -> float | None:
+    """Dice of the validation pairs of a set before any motion."""
     known = {row["set"]: float(row["dice"]) for row in tables.read(tables.RESULTS / trials.UNMOVED)}
-    if name not in known:
-        return []
-    gained: dict[str, float] = {}
+    return known.get(name)
+
+
+def unlearnt(rows: Sequence[Row]) -> list[str]:
+    """Networks no training of which is much better than no motion, where that is known; rows of one set."""
+    start = before(rows[0]["set"])
+    best: dict[str, float] = {}
     for row in rows:
-        gained[row["network"]] = max(gained.get(row["network"], -1.0), float(row["dice"]) - known[name])
-    little = ", ".join(f"`{network}`" for network, most in gained.items() if most < HARDLY)
-    told = f"Before any motion the Dice of these pairs is {known[name]:.4f}"
-    if little:
-        told += f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
-    return ["", f"{told}."]
+        best[row["network"]] = max(best.get(row["network"], 0.0), float(row["dice"]))
+    return [network for network, dice in best.items() if start is not None and dice < start + HARDLY]
 
 
 def by_network(rows: Sequence[Row], base: str) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ import math
 import smoothness
 import tables
 from results_images import harmed
-from results_networks import against, by_network
+from results_networks import against, by_network, unlearnt
 from results_peers import PEERS, beside
 from wording import exponent, said
 
@@ -43,7 +43,8 @@ def better() -> list[str]:
         by = ", ".join(f"{network} {value:+.4f}" for network, value in known.items())
         if known:
             better = sum(value > 0 for value in known.values())
-            lines += [f"    - {title}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by})."]
+            little = "".join(f"; {network} has hardly learnt anything" for network in unlearnt(rows))
+            lines += [f"    - {title}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by}){little}."]
     return lines or nothing()
 
 

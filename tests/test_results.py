@@ -159,9 +159,20 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     write(tables / "block_scaling.csv", tuple(costs[0]), costs)
     write(tables / "cardiac.csv", COLUMNS, scored("cardiac", "maxca", [0.7, 0.8]) + scored("x", "greedy", [0.8, 0.9]))
     short = results.page().partition("## In short")[2].partition("\n## ")[0]
-    assert "without labels, 2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
+    assert "2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
     assert "ahead of `conv=multiply-adds` in 1 of 2 networks (corrxca -0.0100, unet +0.0200)." in short
+    assert "hardly" not in short
     assert "hippocampus, without labels, against `regional` more Dice, +0.0600 [" in short
     assert "`maxca`: seconds grow as voxels to the 1.00, gigabytes to the 2.00, 16³ to 64³." in short
     assert "`maxca` against `greedy`: less Dice, -0.1000 [" in short
     assert short.count("not measured yet") == 1  # bad images
+
+
+def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
+    rows = trained("maxca", [0.60, 0.61]) + trained("conv=multiply-adds", [0.60, 0.60])
+    rows += [row | {"network": "unet", "dice": row["dice"] + 0.1} for row in rows]
+    write(tables / "block_swap.csv", trials.COLUMNS, rows)
+    write(tables / trials.UNMOVED, ("set", "dice"), [{"set": "hippocampus", "dice": 0.605}])
+    page = results.page()
+    assert "in 2 of 2 networks (corrxca +0.0050, unet +0.0050); corrxca has hardly learnt anything." in page
+    assert "is 0.6050; no training of `corrxca` gained 0.01 over that, so its rows say little of blocks." in page
