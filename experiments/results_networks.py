@@ -114,8 +114,8 @@ def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[
                 lines += [f"| {network} | {' | '.join(told)} |"]
         if (start := before(name)) is not None:
             little = ", ".join(f"`{network}`" for network in unlearnt(mine))
-            told = f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
-            lines += ["", f"Before any motion the Dice of these pairs is {start:.4f}{told if little else ''}."]
+            poor = f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
+            lines += ["", f"Before any motion the Dice of these pairs is {start:.4f}{poor if little else ''}."]
         row = " ".join(mine[0][name] for name in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
