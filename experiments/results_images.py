@@ -53,7 +53,8 @@ def spoiled() -> list[str]:
         lines += [""]
         for method in methods:
             failed = [row["set"].partition(" ")[2] for row in mine if row["method"] == method and row["error"]]
-            lines += [f"- `{method}` failed: {', '.join(dict.fromkeys(failed))}."] if failed else []
+            counted = ", ".join(f"{failed.count(image)} at {image}" for image in dict.fromkeys(failed))
+            lines += [f"- `{method}` failed on pairs, which are left out: {counted}."] if failed else []
         for other, where in harmed(mine).items():
             lines += [f"- `{methods[0]}` has less Dice than `{other}`: {', '.join(where) or 'nowhere'}."]
         lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]

@@ -145,7 +145,7 @@ def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None
     page = results.page()
     assert "*13 of 592 rows so far.*" in page
     assert "| blur | maxca+auto | 0.800 | – | 0.800 | – |" in page
-    assert "- `greedy` failed: blur 3." in page
+    assert "- `greedy` failed on pairs, which are left out: 1 at blur 3." in page
     assert re.search(r"`maxca\+auto` has less Dice than `greedy`: blur 2 \(-0\.0833 \[", page)
     assert 'robustness.py ../shared/data --set cardiac --only "blur 3" -o row.csv' in page
 

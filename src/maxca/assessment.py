@@ -36,14 +36,15 @@ def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> dict
 
 
 def overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:
-    """Dice and HD95 by label, before (as the images lie in the world) and after."""
+    """Dice and HD95 by label in both maps, before (as the images lie in the world) and after."""
     if fixed.labels is None or labels is None or warped is None:
         return {}
     grid = fixed.image.grid
+    names = metrics.common_labels(fixed.labels, labels.data)
     unmoved = resample(labels, grid, Chain(), "labels")
     out: dict[str, Any] = {"labels_warped_by": "per-label linear weights, the largest wins"}
     for name, image in (("before", unmoved), ("after", warped)):
-        dice = metrics.dice(fixed.labels, image.data)
+        dice = metrics.dice(fixed.labels, image.data, names)
         hd95 = metrics.hd95(fixed.labels, image.data, grid.spacing)
         out[f"dice_{name}"] = {"mean": float(np.mean(list(dice.values()))) if dice else None, "by_label": dice}
         out[f"hd95_mm_{name}"] = {"mean": float(np.mean(list(hd95.values()))) if hd95 else None, "by_label": hd95}

@@ -26,6 +26,15 @@ class Folding(NamedTuple):
     sd_log_jacobian_plus_3: float
 
 
+def common_labels(a: np.ndarray, b: np.ndarray) -> list[int]:
+    """Labels other than 0 that are in both maps, whatever their shapes.
+
+    Registration is judged by those of the fixed and of the moving map as it was before warping: a label that is moved
+    out of the image has a Dice of 0, it is not left out.
+    """
+    return [int(label) for label in np.intersect1d(a, b) if label != 0]
+
+
 def dice(a: np.ndarray, b: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
     """Dice overlap of each label, 2|A ∩ B| / (|A| + |B|).
 

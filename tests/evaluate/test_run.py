@@ -113,7 +113,7 @@ def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
     evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], only=(1,), threads=1)
     (row,) = read_rows(tmp_path / "out.csv")
     assert row["pair"] == "1"
-    assert "moving.nii.gz" in row["error"]
+    assert row["error"].startswith("maxca: error: moving.nii.gz: ")  # below the list, as in the other columns
     assert row["dice"] == ""
 
 
@@ -169,3 +169,16 @@ def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: 
     both = [Method("maxca-fast", str(path)) for path in (model, tmp_path / "a" / "mine.safetensors")]
     with pytest.raises(MaxcaError, match=r"two methods would be called maxca-fast\+mine"):
         evaluate(pairs, out, both)
+
+
+def test_a_label_that_is_moved_out_of_the_image_counts(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "far"
+    folder.mkdir()
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1000.0, 0.0, 0.0)), str(folder / "0.tfm"))
+    evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=folder)], only=(0,), threads=1)
+    (row,) = read_rows(tmp_path / "out.csv")
+    assert (row["error"], float(row["dice"]), row["hd95_mm"]) == ("", 0.0, "")
+    labels = read_rows(label_file(tmp_path / "out.csv"), LABEL_COLUMNS)
+    assert [(label["label"], float(label["dice"]), label["hd95_mm"]) for label in labels] == [
+        *(("1", 0.0, ""), ("2", 0.0, ""))
+    ]

@@ -148,14 +148,14 @@ def measure(
             usage = run(command, environment)
             row |= {"seconds": usage.seconds, "peak_mb": usage.peak_mb}
             if usage.error:
-                return row | {"error": usage.error}, []
+                return row | {"error": usage.error.replace(f"{root}/", "")}, []
         files = {f.name: str(path) for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
         task: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
         if method.folder is not None:
             task["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
         judged = run([sys.executable, "-m", "maxca.evaluate.scores", json.dumps(task)], environment)
     if judged.error:
-        return row | {"error": judged.error}, []
+        return row | {"error": judged.error.replace(f"{root}/", "")}, []
     scores = json.loads(judged.output.splitlines()[-1])
     labels = [
         {"set": name, "pair": number, "method": method.name, "label": label}

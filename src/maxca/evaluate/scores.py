@@ -40,7 +40,8 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         One number for each score that the pair's files allow, and ``labels``: label → Dice, HD95 and mean surface
-        distance in mm.
+        distance in mm, for those in both label maps. One that is moved out of the image has a Dice of 0 and no
+        distances.
     """
     files = {name: Path(path) for name, path in task["pair"].items()}
     sides = {
@@ -72,16 +73,17 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     if fixed.labels is not None and moving.labels is not None:
         warped = warped_labels(task, files, moving, chain, grid)
         before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest").data
-        dice = metrics.dice(fixed.labels, warped)
+        names = metrics.common_labels(fixed.labels, moving.labels)
+        dice = metrics.dice(fixed.labels, warped, names)
         distances = metrics.surface_distances(fixed.labels, warped, grid.spacing)
         hd95 = {label: metrics.percentile95(mm) for label, mm in distances.items()}
         msd = {label: float(mm.mean()) for label, mm in distances.items()}
         scores |= {
             "dice": mean(dice),
-            "dice_before": mean(metrics.dice(fixed.labels, before)),
+            "dice_before": mean(metrics.dice(fixed.labels, before, names)),
             "hd95_mm": mean(hd95),
             "msd_mm": mean(msd),
-            "labels": {name: [dice[name], hd95[name], msd[name]] for name in dice},
+            "labels": {name: [dice[name], hd95.get(name), msd.get(name)] for name in dice},
         }
     if fixed.points is not None and moving.points is not None:
         pair = fixed.points.coordinates, moving.points.coordinates

@@ -17,7 +17,7 @@ from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import interpolator, voxel_coordinates
-from maxca.metrics import dice, hd95
+from maxca.metrics import common_labels, dice, hd95
 from maxca.optimise import similarity_of
 from maxca.training.config import TrainingConfig
 from maxca.training.objective import alikeness
@@ -58,8 +58,9 @@ def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric
         if "fixed_labels" in tensors and "moving_labels" in tensors:
             at = voxel_coordinates((i, j, k), flow.device) + flow
             warped = interpolator(tensors["moving_labels"], "nearest")(at)[0].cpu().numpy()
-            fixed = tensors["fixed_labels"][0].cpu().numpy()
-            row["dice"] = float(np.mean(list(dice(fixed, warped).values()) or [0.0]))
+            fixed, moving = (tensors[f"{side}_labels"][0].cpu().numpy() for side in ("fixed", "moving"))
+            names = common_labels(fixed, moving)
+            row["dice"] = float(np.mean(list(dice(fixed, warped, names).values()) or [0.0]))
             row["hd95"] = float(
                 np.mean(list(hd95(fixed, warped, tensors["spacing"][0].tolist()).values()) or [math.inf])
             )
