@@ -2,7 +2,7 @@
 
 python experiments/block_swap_labels.py ready    # ready: see block_swap.py
 
-Each network is trained as long as it takes to be well ahead of no motion, each of its blocks as long as the others.
+A network that learns more slowly is trained for longer; all blocks of a network for as long.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python experiments/complexity.py            # an hour; goes on where it was
     python experiments/complexity.py --only "corrxca window 64"
 
-The networks and blocks are those of ``block_swap``, whose table gives the Dice of the last panel. Each point is a
-process of its own: one pass to warm up, then the median of three.
+The networks and blocks are those of ``block_swap``; the Dice of the last panel is that after training with labels,
+``block_swap_labels``. Each point is a process of its own: one pass to warm up, then the median of three.
 """
 
 from __future__ import annotations

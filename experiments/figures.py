@@ -14,13 +14,13 @@ import robustness
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-Row = dict[str, str]
+from maxca.evaluate.rows import Row, names
 
 
 def trainings(rows: Sequence[Row], name: str, path: Path) -> None:
     """Dice of each training of a set: a column for each network, a colour for each block, a mark for each seed."""
     mine = [row for row in rows if row["set"] == name]
-    networks, blocks = (list(dict.fromkeys(row[column] for row in mine)) for column in ("network", "block"))
+    networks, blocks = names(mine, "network"), names(mine, "block")
     figure, axes = pyplot.subplots(figsize=(max(6, 1.8 * len(networks)), 4), layout="constrained")
     for number, block in enumerate(blocks):
         offset = 0.8 * ((number + 0.5) / len(blocks) - 0.5)
@@ -70,7 +70,9 @@ def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
                 capsize=2,
             )
     panels[2].set(
-        xlabel=f"seconds per pass at {complexity.PARETO_SIDE}³", ylabel="Dice, hippocampus; all seeds", xscale="log"
+        xlabel=f"seconds per pass at {complexity.PARETO_SIDE}³",
+        ylabel="Dice, hippocampus, trained with labels; all seeds",
+        xscale="log",
     )
     panels[2].grid(alpha=0.3)
     figure.savefig(path, dpi=130)

@@ -50,7 +50,7 @@ def draw(folder: Path) -> None:
         for name in names(rows, "set"):
             figures.trainings(rows, name, folder / f"{script}-{name}.png")
     if rows := tables.read(tables.RESULTS / "complexity.csv"):
-        reached = [row for row in tables.read(tables.RESULTS / "block_swap.csv") if row["set"] == "hippocampus"]
+        reached = [row for row in tables.read(tables.RESULTS / "block_swap_labels.csv") if row["set"] == "hippocampus"]
         figures.costs(rows, reached, folder / "complexity.png")
     rows = read_rows(tables.RESULTS / "robustness.csv")
     for name in dict.fromkeys(row["set"].split()[0] for row in rows):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from itertools import groupby
 from statistics import fmean
 from types import ModuleType
 
@@ -18,9 +17,9 @@ import trials
 import variants
 from wording import again, exponent, not_yet, partly, picture, said, spread
 
+from maxca.evaluate.rows import Row, names
 from maxca.evaluate.statistics import Comparison, compare, holm
 
-Row = dict[str, str]
 HARDLY = 0.01  # Dice: a network that has gained less has not begun to learn
 
 
@@ -83,42 +82,47 @@ def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[
     if not rows:
         return [not_yet(f"experiments/{script}.py"), ""]
     lines = [partly(len(rows), planned)] if len(rows) < planned else []
-    for name, group in groupby(sorted(rows, key=lambda row: row["set"]), key=lambda row: row["set"]):
-        mine = list(group)
-        lines += [
-            f"### {name[0].upper()}{name[1:]}",
-            "",
-            "| network | block | steps | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel |",
-            "|---|---|---:|---:|---:|---:|---:|---:|",
-        ]
-        for network, block in dict.fromkeys((row["network"], row["block"]) for row in mine):
-            of_kind = [row for row in mine if (row["network"], row["block"]) == (network, block)]
-            cells = network, block, of_kind[0]["steps"], spread([float(r["dice"]) for r in of_kind]), len(of_kind)
-            ndv = fmean(float(r["ndv"]) for r in of_kind)
-            spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
-            lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent))) + " |"]
-        lines += ["", f"`{base}` minus each other, over networks and seeds that have both:", ""]
-        for block, found in against(mine, base).items():
-            p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
-            lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
-        if ahead := by_network(mine, base):
-            others = list(next(iter(ahead.values())))
-            lines += [
-                "",
-                f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.",
-                "",
-            ]
-            lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
-            for network, differences in ahead.items():
-                told = ("–" if math.isnan(value) else f"{value:+.4f}" for value in differences.values())
-                lines += [f"| {network} | {' | '.join(told)} |"]
+    for name in sorted(names(rows, "set")):
+        mine = [row for row in rows if row["set"] == name]
+        lines += [f"### {name[0].upper()}{name[1:]}", "", *means(mine), "", *differences(mine, base)]
         if (start := before(name)) is not None:
             little = ", ".join(f"`{network}`" for network in unlearnt(mine))
             poor = f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
             lines += ["", f"Before any motion the Dice of these pairs is {start:.4f}{poor if little else ''}."]
-        row = " ".join(mine[0][name] for name in trials.KEY[1:])
+        row = " ".join(mine[0][column] for column in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
+    return lines
+
+
+def means(rows: Sequence[Row]) -> list[str]:
+    """A line for each network and block, over its seeds; rows of one set."""
+    lines = [
+        "| network | block | steps | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for network, block in dict.fromkeys((row["network"], row["block"]) for row in rows):
+        of_kind = [row for row in rows if (row["network"], row["block"]) == (network, block)]
+        cells = network, block, of_kind[0]["steps"], spread([float(r["dice"]) for r in of_kind]), len(of_kind)
+        ndv = fmean(float(r["ndv"]) for r in of_kind)
+        spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
+        lines += ["| " + " | ".join(map(str, (*cells, f"{ndv:.4f}", *spent))) + " |"]
+    return lines
+
+
+def differences(rows: Sequence[Row], base: str) -> list[str]:
+    """One block minus each other, over all networks and in each; rows of one set."""
+    lines = [f"`{base}` minus each other, over networks and seeds that have both:", ""]
+    for block, found in against(rows, base).items():
+        p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
+        lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
+    if ahead := by_network(rows, base):
+        others = list(next(iter(ahead.values())))
+        lines += ["", f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
+        lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
+        for network, dice in ahead.items():
+            told = ("–" if math.isnan(value) else f"{value:+.4f}" for value in dice.values())
+            lines += [f"| {network} | {' | '.join(told)} |"]
     return lines
 
 
@@ -126,7 +130,7 @@ def against(rows: Sequence[Row], base: str) -> dict[str, Comparison]:
     """One block minus each other, over the networks and seeds that have both; p corrected for how many there are."""
     dice = {(row["network"], row["seed"], row["block"]): float(row["dice"]) for row in rows}
     found = {}
-    for block in dict.fromkeys(row["block"] for row in rows):
+    for block in names(rows, "block"):
         both = [key for key in dice if key[2] == block and (*key[:2], base) in dice]
         if block != base and both:
             found[block] = compare([dice[(*key[:2], base)] for key in both], [dice[key] for key in both])
@@ -155,7 +159,7 @@ def by_network(rows: Sequence[Row], base: str) -> dict[str, dict[str, float]]:
     Returns:
         network → block → Dice with ``base`` minus Dice with the block, NaN where no seed has both.
     """
-    networks, blocks = (list(dict.fromkeys(row[column] for row in rows)) for column in ("network", "block"))
+    networks, blocks = names(rows, "network"), names(rows, "block")
     if len(networks) < 2:
         return {}
     ahead: dict[str, dict[str, float]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
+from maxca.io.digest import sha256
 from maxca.io.images import Image, check_contrast, read
 from maxca.io.itk import read_transform
 from maxca.io.points import Points, read_points
@@ -134,16 +134,6 @@ def read_initial(initial: str | Path | Chain | None) -> tuple[Chain, str]:
 def identified(path: Path) -> dict[str, str]:
     """Where a file or folder is, and its SHA-256."""
     return {"path": str(path.resolve()), "sha256": sha256(path)}
-
-
-def sha256(source: Path) -> str:
-    """The hash of a file; of a folder, that of its files in order."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _on_same_grid(name: str, image: Image, scan: Image) -> Image:

@@ -32,8 +32,8 @@ from maxca.data.prepared import FORMAT, MANIFEST, SCANS
 from maxca.data.preprocess import MARGIN, Volume, content_box, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
-from maxca.inputs import sha256
 from maxca.io.atomic import atomic_path
+from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
 from maxca.io.pairs import Kind, Scan, split_by_subject
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from maxca.errors import MaxcaError
+from maxca.io.digest import sha256
 from maxca.zoo.find import find_model
 
 EFFORTS = ("fast", "balanced", "accurate")
@@ -62,8 +62,7 @@ class Method:
     def _weights(self) -> str:
         if self.model in ("none", "auto"):
             return ""
-        with find_model(self.model).open("rb") as file:
-            return f"{WEIGHTS}{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"{WEIGHTS}{sha256(find_model(self.model))[:12]}"
 
     def check(self) -> None:
         """Refuse a method that cannot run here.

@@ -14,8 +14,9 @@ import numpy as np
 from maxca.data.preprocess import foreground
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
-from maxca.inputs import Side, read_side, sha256
+from maxca.inputs import Side, read_side
 from maxca.io.atomic import RESULT_FILE
+from maxca.io.digest import sha256
 from maxca.io.images import read
 from maxca.io.itk import read_transform
 
