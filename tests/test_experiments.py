@@ -32,7 +32,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def experiment(name: str, *words: object) -> None:
     command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), *map(str, words), "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=200)
     assert done.returncode == 0, done.stderr
 
 

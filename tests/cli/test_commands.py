@@ -18,7 +18,7 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 import typer
-from commands import ENVIRONMENT, QUICK, contents, run
+from commands import ENVIRONMENT, QUICK, contents, run, start
 
 import maxca
 from maxca.cli.app import app
@@ -106,6 +106,14 @@ def test_one_line_says_how_it_went(registered: Path) -> None:
         assert word in line
 
 
+def test_a_terminal_without_arrows_fails_no_work(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONIOENCODING", "ascii")
+    process = start(*pair(scans), "-o", scans / "out", "--transform", "rigid")
+    told, wrong = process.communicate()
+    assert (process.returncode, wrong) == (0, "")
+    assert " ? " in told
+
+
 @pytest.mark.parametrize("kind", ["affine", "rigid"])
 def test_linear_transforms(scans: Path, kind: str) -> None:
     outcome = run(*pair(scans), "-o", scans / "out", "--transform", kind, "-q")
@@ -144,8 +152,8 @@ def test_verbose_tells_the_stages_and_the_reason_of_the_affine(scans: Path) -> N
 
 def test_a_start_from_a_file(scans: Path, registered: Path) -> None:
     write_transform(maxca.Chain((maxca.Affine.identity(),)), scans / "start.tfm")
-    for start in (scans / "start.tfm", "center"):
-        words = (*pair(scans), "--initial-transform", start, "--transform", "affine", "--overwrite")
+    for where in (scans / "start.tfm", "center"):
+        words = (*pair(scans), "--initial-transform", where, "--transform", "affine", "--overwrite")
         outcome = run(*words, "-o", scans / "out")
         assert outcome.code == 0, outcome.err
         assert phantoms.error(read_transform(scans / "out" / "transform.h5")) < phantoms.error(Chain())

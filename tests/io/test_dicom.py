@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from refusals import refused
 
 from maxca.io.images import read
+from maxca.io.itk import guarded_itk
 
 
 def write_series(folder: Path, positions: np.ndarray, uid: str = "1.2.3", slope: float = 1.0) -> np.ndarray:
@@ -32,7 +33,8 @@ def write_series(folder: Path, positions: np.ndarray, uid: str = "1.2.3", slope:
         for key, value in tags.items():
             piece.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}-{99 - number}.dcm"))
-        writer.Execute(piece)
+        with guarded_itk():  # ITK leaves the locale changed where it has written DICOM
+            writer.Execute(piece)
     return data
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -370,3 +374,25 @@ def test_analyze_and_unknown_suffixes_are_refused(tmp_path: Path, voxels: np.nda
 def test_data_and_grid_must_agree() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         Image(np.zeros((2, 2, 2)), Grid((3, 3, 3), np.eye(4)))
+
+
+def test_decimal_commas_of_the_users_language_change_nothing(tmp_path: Path) -> None:
+    language = "de_DE.UTF-8"
+    if not shutil.which("localedef"):
+        pytest.skip("makes a locale with localedef")
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / language], capture_output=True)
+    if made.returncode:
+        pytest.skip("has no sources of locales")
+    code = f"""
+import locale
+import numpy as np
+from maxca.geometry import Grid
+from maxca.io.images import read, write
+
+locale.setlocale(locale.LC_ALL, "{language}")
+grid = Grid((2, 3, 4), np.diag([3.5, 0.75, 1.25, 1]))
+write(np.ones((2, 3, 4), np.float32), grid, "scan.nrrd")
+assert read("scan.nrrd").grid.spacing.tolist() == [3.5, 0.75, 1.25]
+assert locale.localeconv()["decimal_point"] == ","
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ | {"LOCPATH": str(tmp_path)})

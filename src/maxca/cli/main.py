@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 def process() -> NoReturn:
     """``main`` as a process; it ends without Python's tidying up, which takes most of a second once torch is loaded."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an arrow that a terminal or a log cannot hold fails no work
     code = main()
     atexit._run_exitfuncs()
     try:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.itk import grid_from_patient, quiet_itk
+from maxca.io.itk import grid_from_patient, guarded_itk
 from maxca.io.voxels import check_kind, plain
 
 POSITION, ORIENTATION, PIXEL_SPACING, FRAMES = "0020|0032", "0020|0037", "0028|0030", "0028|0008"
@@ -24,7 +24,7 @@ def read_series(folder: Path) -> tuple[np.ndarray, Grid]:
     Raises:
         MaxcaError: for no series or several, and for slices that make no upright, even stack.
     """
-    with quiet_itk():
+    with guarded_itk():
         files = _only_series(folder)
         headers = [_dicom_header(file) for file in files]
         order, grid = _stack(headers, folder)

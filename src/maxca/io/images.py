@@ -13,7 +13,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.dicom import read_series
-from maxca.io.itk import from_sitk, quiet_itk, to_sitk
+from maxca.io.itk import from_sitk, guarded_itk, to_sitk
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, image_of, open_nifti, save_nifti
 from maxca.io.voxels import DEFLATE_LIMIT, cast, check_kind, check_size, plain
 
@@ -120,7 +120,7 @@ def write(
     image = to_sitk(data, grid, dimension)
     with atomic_path(path) as temporary:
         try:
-            with quiet_itk():
+            with guarded_itk():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise MaxcaError(f"cannot write {path}: ITK failed; is the disc full?") from error
@@ -153,7 +153,7 @@ def _read_itk(path: Path) -> Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        with quiet_itk():
+        with guarded_itk():
             reader.ReadImageInformation()
             _check_itk_header(reader, path)
             return _from_itk(reader.Execute(), path)

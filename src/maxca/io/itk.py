@@ -7,6 +7,7 @@ directions change the sign of their first two components on the way in and out.
 from __future__ import annotations
 
 import io
+import locale
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -169,14 +170,17 @@ def grid_from_patient(
 
 
 @contextmanager
-def quiet_itk() -> Iterator[None]:
-    """Keep what ITK and its libraries print off the terminal: what matters is reported as an error of one line.
+def guarded_itk() -> Iterator[None]:
+    """Keep what ITK and its libraries print off the terminal, and its files free of decimal commas.
 
-    MetaIO and HDF5 know no switch for it, so the error stream itself is put aside for as long.
+    What matters is reported as an error of one line. MetaIO and HDF5 know no switch for what they print, so the error
+    stream itself is put aside for as long. NRRD is read and written with the decimal sign of the locale, which programs
+    with Qt set (ITK issue 5683): 3.5 mm would be 3 in half of Europe.
     """
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    before, spoken = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_ALL)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     terminal = os.dup(2)
+    locale.setlocale(locale.LC_NUMERIC, "C")
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
@@ -184,13 +188,14 @@ def quiet_itk() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+        locale.setlocale(locale.LC_ALL, spoken)
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def _read_parts(path: Path) -> list[sitk.Transform]:
     """The simple transforms in a file, in the order in which they meet a point."""
     try:
-        with quiet_itk():
+        with guarded_itk():
             parts = list(_parts(sitk.ReadTransform(str(path))))
     except RuntimeError as error:
         raise MaxcaError(f"{path}: not a transform that ITK can read, or damaged; copy or write it again") from error
