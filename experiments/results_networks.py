@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from itertools import product
 from statistics import fmean
 from types import ModuleType
 
@@ -101,8 +102,10 @@ def means(rows: Sequence[Row]) -> list[str]:
         "| network | block | steps | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for network, block in dict.fromkeys((row["network"], row["block"]) for row in rows):
+    for network, block in product(names(rows, "network"), names(rows, "block")):
         of_kind = [row for row in rows if (row["network"], row["block"]) == (network, block)]
+        if not of_kind:
+            continue
         cells = network, block, of_kind[0]["steps"], spread([float(r["dice"]) for r in of_kind]), len(of_kind)
         ndv = fmean(float(r["ndv"]) for r in of_kind)
         spent = (f"{int(of_kind[0][column]):,}" for column in ("parameters", "multiply_adds_per_voxel"))
