@@ -11,10 +11,11 @@ import contrast
 import robustness
 import smoothness
 import tables
-from wording import again, bounded, not_yet, partly, picture, said
+from wording import again, bounded, not_yet, opposite, partly, picture, said
 
 from maxca.evaluate.rows import Row, names, numbers, read_rows
 from maxca.evaluate.statistics import compare
+from maxca.evaluate.summary import comparisons
 
 FOLDING = (0.001, 0.01, 0.1)  # percent of the volume, at which smoothnesses are compared
 
@@ -159,18 +160,23 @@ def smooth() -> list[str]:
         lines += [partly(len(rows), planned)] if len(rows) < planned else []
         lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
         lines += ["|---|" + "---:|" * len(FOLDING)]
-        tools = dict.fromkeys(row["method"].partition("@")[0] for row in rows)
-        for tool in tools:
-            cells = []
-            for limit in FOLDING:
-                best = best_within(rows, tool, limit)
-                cells += [
-                    "–" if best is None else f"{fmean(of(rows, best, 'dice')):.4f} at {best.partition('@')[2]} mm"
-                ]
+        tools = list(dict.fromkeys(row["method"].partition("@")[0] for row in rows))
+        best = {tool: [best_within(rows, tool, limit) for limit in FOLDING] for tool in tools}
+        for tool, settings in best.items():
+            cells = [
+                "–" if one is None else f"{fmean(of(rows, one, 'dice')):.4f} at {one.partition('@')[2]} mm"
+                for one in settings
+            ]
             lines += [f"| {tool} | {' | '.join(cells)} |"]
+        compared = [
+            f"- NDV ≤ {limit:g} %, {told}."
+            for limit, settings in zip(FOLDING, zip(*best.values(), strict=True), strict=True)
+            if (told := at_equal(rows, settings))
+        ]
+        lines += ["", *compared] if compared else []
         lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
         tool, _, mm = rows[0]["method"].partition("@")
-        one = f"--pair {rows[0]['pair']} --methods {tool} --smoothness {mm}"
+        one = f"--pair {rows[0]['pair']} --methods {tool} --smoothness {mm} --threads {rows[0]['threads']}"
         lines += [again(f"maxca evaluate --pairs ../shared/data/{smoothness.SETS[name][0]} {one} -o row.csv"), ""]
     return lines
 
@@ -180,6 +186,16 @@ def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
     settings = [m for m in names(rows, "method") if m.partition("@")[0] == tool and of(rows, m, "dice")]
     allowed = [m for m in settings if fmean(of(rows, m, "ndv_percent")) <= limit]
     return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
+
+
+def at_equal(rows: Sequence[Row], settings: Sequence[str | None]) -> str:
+    """The first of some settings, which all fold less than a limit, against each of the others."""
+    first, *others = settings
+    if first is None:
+        return ""
+    found = comparisons(rows, first)
+    told = [f"`{other}`: {said(opposite(found[other].difference), 'Dice')}" for other in others if other in found]
+    return f"`{first}` against {'; '.join(told)}" if told else ""
 
 
 def of(rows: Sequence[Row], method: str, column: str) -> list[float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tables
 
-METHODS = "maxca-balanced,maxca-fast,greedy,syn,elastix"
+METHODS = "maxca-balanced,maxca-balanced+auto,maxca-fast,maxca-accurate,greedy,syn,elastix"
 # The list, the group of its pairs, how many of them, and the millimetres.
 SETS = {
     "hippocampus": ("hippocampus/pairs_val.csv", None, 12, "0.5,1,2,4"),
@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
     parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each registration")
+    parser.add_argument("--jobs", type=int, default=2, help="registrations at a time; times are not read here")
     parser.add_argument("--quick", action="store_true", help="one pair, one method, two smoothnesses")
     parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     options = parser.parse_args()
@@ -45,7 +46,8 @@ def main() -> None:
             chosen, mm, methods = chosen[:1], "2,4", "maxca-fast"
         out = options.output / f"smoothness-{name}.csv"
         command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(options.data / pairs), "--name", name]
-        command += ["--methods", methods, "--smoothness", mm, "--threads", str(options.threads), "-o", str(out)]
+        command += ["--methods", methods, "--smoothness", mm, "--threads", str(options.threads)]
+        command += ["--jobs", str(options.jobs), "-o", str(out)]
         subprocess.run([*command, *(word for n in chosen for word in ("--pair", str(n)))], check=True)
 
 

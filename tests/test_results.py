@@ -130,8 +130,12 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
     rows = []
     for mm, dice, ndv in ((1, 0.8, 0.05), (2, 0.7, 0.005), (4, 0.6, 0.0)):
         rows += scored("brain", f"greedy@{mm}", [dice, dice], ndv_percent=ndv)
+        rows += scored("brain", f"syn@{mm}", [dice + 0.02, dice + 0.03], ndv_percent=2 * ndv)
     write(tables / "smoothness-brain.csv", COLUMNS, rows)
-    assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in results.page()
+    page = results.page()
+    assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in page
+    assert "- NDV ≤ 0.01 %, `greedy@2` against `syn@2`: less Dice, -0.0250 [-0.0300, -0.0200]." in page
+    assert "--methods greedy --smoothness 1 --threads 2 " in page
 
 
 def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None:
