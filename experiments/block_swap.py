@@ -62,7 +62,7 @@ def chosen(
     """
     return [
         Trial(experiment, name, network_of(network, BLOCKS[label]), label, count, seed, labels)
-        for seed in range(options.seeds)
+        for seed in range(options.seeds or trials.SEEDS)
         for name, networks in steps.items()
         if not options.set or name in options.set
         for network, count in networks.items()

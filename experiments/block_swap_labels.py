@@ -28,17 +28,20 @@ def listed(options: argparse.Namespace) -> list[Trial]:
     return chosen("block_swap_labels", STEPS, options, labels=True)
 
 
-def of_corrxca(experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> list[Trial]:
+def of_corrxca(
+    experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace, seeds: int = trials.SEEDS
+) -> list[Trial]:
     """CorrXCA with some arguments changed, on hippocampi or the sets asked for, seed by seed.
 
     Args:
         experiment: its name in the rows.
         changes: name of a row → arguments in place of those in ``NETWORKS``.
         options: of the command line.
+        seeds: how many where the command line does not say.
     """
     return [
         Trial(experiment, name, network_of("corrxca", **change), label, STEPS[name]["corrxca"], seed, labels=True)
-        for seed in range(options.seeds)
+        for seed in range(options.seeds or seeds)
         for name in options.set or ("hippocampus",)
         for label, change in changes.items()
     ]

@@ -27,11 +27,12 @@ START = """# Results
 
 Every number on this page is computed by `make results` from the tables in `benchmarks/results` and
 `experiments/results`, which the scripts of `benchmarks` and `experiments` wrote on one machine with two CPU cores. An
-interval in square brackets is the 95 % bootstrap interval of a mean. Two things are called different only where the
-interval of their paired difference leaves out zero; intervals are not corrected for how many there are, p values are
-(Holm). Images are those of OASIS (with labels of Neuromorphometrics), ACDC and the Medical Segmentation Decathlon. No
-network was trained on the people of these pairs; but settings of the optimiser were chosen looking at four of the ten
-pairs of brains, and of each training the checkpoint that did best on such pairs is the one that is kept.
+interval in square brackets is the 95 % interval of a mean: a bootstrap's, of fewer than six values Student's. Two
+things are called different only where the interval of their paired difference leaves out zero; intervals are not
+corrected for how many there are, p values are (Holm). Images are those of OASIS (with labels of Neuromorphometrics),
+ACDC and the Medical Segmentation Decathlon. No network was trained on the people of these pairs; but settings of the
+optimiser were chosen looking at four of the ten pairs of brains, and of each training the checkpoint that did best on
+such pairs is the one that is kept.
 """
 
 

@@ -28,6 +28,7 @@ SCORES = ("dice", "hd95", "ndv", "alike")
 KEY = ("experiment", "set", "network", "block", "steps", "seed")
 COSTS = ("pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
 COLUMNS = (*KEY, *SCORES, *COSTS, "settings")
+SEEDS = 3  # where an experiment asks for no other number
 UNMOVED = "unmoved.csv"  # beside the rows: what is there before any motion
 
 
@@ -190,7 +191,7 @@ def main(title: str, trials: Callable[[argparse.Namespace], list[Trial]], result
     parser.add_argument("data", type=Path, help="a folder with hippocampus, cardiac and brain, made by maxca prepare")
     parser.add_argument("-o", "--output", type=Path, default=results, help=f"CSV, by default {results.name}")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, help="by default as many as the page of results asks for")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--quick", action="store_true", help="two steps of the first trial, to see that it runs")

@@ -12,11 +12,27 @@ from maxca.evaluate.statistics import compare, holm, interval
 
 
 def test_the_interval_is_that_of_scipys_bootstrap() -> None:
-    values = np.random.default_rng(0).normal(3, 2, 40)
+    values = np.random.default_rng(0).gamma(2, 2, 40)
     ours = interval(values)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=1).confidence_interval
+    level = 1 - 2 * stats.norm.cdf(stats.t.ppf(0.025, 39) * np.sqrt(40 / 39))
+    found = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20_000, confidence_level=level, rng=1
+    ).confidence_interval
     assert (ours.mean, ours.sd) == (pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)))
-    assert (ours.low, ours.high) == (pytest.approx(theirs.low, abs=0.02), pytest.approx(theirs.high, abs=0.02))
+    assert (ours.low, ours.high) == (pytest.approx(found.low, abs=0.03), pytest.approx(found.high, abs=0.03))
+
+
+def test_few_values_have_students_interval() -> None:
+    values = [0.3, 0.1, 0.5]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (interval(values).low, interval(values).high) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize("count", [3, 5, 6, 10, 15])
+def test_the_interval_holds_the_mean_19_times_in_20(count: int) -> None:
+    drawn = np.random.default_rng(count).normal(1, 2, (1000, count))
+    found = [interval(values) for values in drawn]
+    assert np.mean([low <= 1 <= high for _, _, low, high in found]) == pytest.approx(0.95, abs=0.025)
 
 
 def test_intervals_of_almost_nothing() -> None:

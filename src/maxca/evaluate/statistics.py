@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import norm, rankdata, t, wilcoxon
 
 RESAMPLES = 10_000
+LEAST = 6  # values to resample; of fewer, means of resamples do not reach far enough
 
 
 class Interval(NamedTuple):
-    """A mean, its standard deviation over pairs, and the 95 % bootstrap interval of the mean."""
+    """A mean, the standard deviation of its values, and the 95 % interval of the mean, see ``interval``."""
 
     mean: float
     sd: float
@@ -40,18 +41,27 @@ class Comparison(NamedTuple):
 
 
 def interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
-    """Mean, SD and percentile bootstrap interval; NaN where there is nothing to resample.
+    """Mean, SD and 95 % interval of the mean; NaN where there are too few values.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+    The interval is a bootstrap's, at the percentiles at which values from a normal distribution give Student's: those
+    at 2.5 and 97.5 % hold the mean of 10 such values 89 times in 100, of 3 73 times. Below 6 values it is Student's.
+
+    Source: Hesterberg, The American Statistician 69, 2015 (expanded percentiles).
     """
     numbers = np.asarray(values, dtype=np.float64)
-    if not len(numbers):
+    count = len(numbers)
+    if not count:
         return Interval(np.nan, np.nan, np.nan, np.nan)
-    if len(numbers) == 1:
+    if count == 1:
         return Interval(float(numbers[0]), np.nan, np.nan, np.nan)
-    draws = np.random.default_rng(seed).integers(len(numbers), size=(RESAMPLES, len(numbers)))
-    low, high = np.percentile(numbers[draws].mean(axis=1), [2.5, 97.5])
-    return Interval(float(numbers.mean()), float(numbers.std(ddof=1)), float(low), float(high))
+    mean, sd, reach = float(numbers.mean()), float(numbers.std(ddof=1)), float(t.ppf(0.975, count - 1))
+    if count < LEAST:
+        half = reach * sd / count**0.5
+        return Interval(mean, sd, mean - half, mean + half)
+    tail = 100 * norm.cdf(-reach * (count / (count - 1)) ** 0.5)
+    draws = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+    low, high = np.percentile(numbers[draws].mean(axis=1), [tail, 100 - tail])
+    return Interval(mean, sd, float(low), float(high))
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:

@@ -66,7 +66,7 @@ def _means(rows: Sequence[Row]) -> str:
     threads = ", ".join(names(rows, "threads"))
     lines = [
         f"**{rows[0]['set']}**: {len(names(rows, 'pair'))} pairs, {start}{threads} threads; mean ± SD over pairs, and "
-        "for Dice the 95 % bootstrap interval of the mean",
+        "for Dice the 95 % interval of the mean",
         "",
         "| method | pairs | " + " | ".join(title for title, _ in columns.values()) + " | failed |",
         "|---|" + "---:|" * (len(columns) + 2),
@@ -84,7 +84,7 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     if not found:
         return ""
     lines = [
-        f"Dice against {base}, paired: mean difference with its 95 % bootstrap interval, Wilcoxon p after Holm, "
+        f"Dice against {base}, paired: mean difference with its 95 % interval, Wilcoxon p after Holm, "
         "rank-biserial effect size",
         "",
         "| method | pairs | difference | p | effect |",
