@@ -156,6 +156,8 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     rows = trained("maxca", both) + trained(conv, [d + 0.01 for d in both]) + trained("regional", [0.53, 0.55, 0.57])
     rows += [row | {"network": "unet"} for row in trained("maxca", both) + trained(conv, [d - 0.02 for d in both])]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
+    levels = trained("everywhere", [0.7, 0.71, 0.72]) + trained("nowhere", [0.68, 0.69, 0.7])
+    write(tables / "resolution.csv", trials.COLUMNS, levels)
     costs = [{"block": "maxca", "side": s, "voxels": s**3, "seconds": s**3, "extra_gb": s**6} for s in (16, 32, 64)]
     write(tables / "block_scaling.csv", tuple(costs[0]), costs)
     write(tables / "cardiac.csv", COLUMNS, scored("cardiac", "maxca", [0.7, 0.8]) + scored("x", "greedy", [0.8, 0.9]))
@@ -163,6 +165,7 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     assert "2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
     assert "ahead of `conv=multiply-adds` in 1 of 2 networks (corrxca -0.0100, unet +0.0200)." in short
     assert "hardly" not in short
+    assert "hippocampus, with labels, 3 seeds, everywhere against `nowhere` more Dice, +0.0200 [" in short
     assert "hippocampus, without labels, against `regional` more Dice, +0.0600 [" in short
     assert "`maxca`: seconds grow as voxels to the 1.00, gigabytes to the 2.00, 16³ to 64³." in short
     assert "`maxca` against `greedy`: less Dice, -0.1000 [" in short
