@@ -21,6 +21,7 @@ from wording import again, exponent, not_yet, partly, picture, said, spread
 from maxca.evaluate.rows import Row, names
 from maxca.evaluate.statistics import Comparison, compare, holm
 
+EQUAL = "conv=multiply-adds"
 HARDLY = 0.01  # Dice: a network that has gained less has not begun to learn
 
 
@@ -119,13 +120,16 @@ def differences(rows: Sequence[Row], base: str) -> list[str]:
     for block, found in against(rows, base).items():
         p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
         lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
+    twins = {block: against(rows, block).get(f"{block}, {EQUAL}") for block in names(rows, "block")}
+    told = [f"- row `{block}` ({c.pairs}): {said(c.difference, 'Dice')}." for block, c in twins.items() if c]
+    lines += ["", f"Each other network against itself with `{EQUAL}` in place of MAXCA:", "", *told] if told else []
     if ahead := by_network(rows, base):
         others = list(next(iter(ahead.values())))
         lines += ["", f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
         lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
         for network, dice in ahead.items():
-            told = ("–" if math.isnan(value) else f"{value:+.4f}" for value in dice.values())
-            lines += [f"| {network} | {' | '.join(told)} |"]
+            cells = ("–" if math.isnan(value) else f"{value:+.4f}" for value in dice.values())
+            lines += [f"| {network} | {' | '.join(cells)} |"]
     return lines
 
 

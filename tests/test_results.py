@@ -151,6 +151,14 @@ def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None
     assert 'robustness.py ../shared/data --set cardiac --only "blur 3" -o row.csv' in page
 
 
+def test_a_variant_of_the_network_is_held_against_its_own_convolution(tables: Path) -> None:
+    rows = trained("maxca", [0.7, 0.71, 0.72])
+    rows += trained("wide", [0.75, 0.77, 0.76]) + trained("wide, conv=multiply-adds", [0.70, 0.72, 0.715])
+    write(tables / "variants.csv", trials.COLUMNS, rows)
+    other = results.page().partition("Each other network against itself with `conv=multiply-adds`")[2]
+    assert "- row `wide` (3): more Dice, +0.0483 [" in other
+
+
 def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     conv, both = "conv=multiply-adds", [0.60, 0.61, 0.62]
     rows = trained("maxca", both) + trained(conv, [d + 0.01 for d in both]) + trained("regional", [0.53, 0.55, 0.57])
