@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -13,33 +13,64 @@ import robustness
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 
 from maxca.evaluate.rows import Row, names
 
+DICE = "Dice, mean over labels and pairs"
+
 
 def trainings(rows: Sequence[Row], name: str, path: Path) -> None:
-    """Dice of each training of a set: a column for each network, a colour for each block, a mark for each seed."""
+    """Dice of each training of a set, a mark for each seed."""
     mine = [row for row in rows if row["set"] == name]
     networks, blocks = names(mine, "network"), names(mine, "block")
-    figure, axes = pyplot.subplots(figsize=(max(6, 1.8 * len(networks)), 4), layout="constrained")
+    dice = {(n, b): [float(r["dice"]) for r in mine if (r["network"], r["block"]) == (n, b)] for n, b in _kinds(mine)}
+    height = 4 if len(networks) > 1 else 1 + 0.3 * len(blocks)
+    figure, axes = pyplot.subplots(figsize=(max(6, 1.8 * len(networks)), height), layout="constrained")
+    if len(networks) > 1:
+        _by_network(axes, dice, networks, blocks)
+    else:
+        _by_block(axes, [dice[networks[0], block] for block in blocks], blocks)
+    title = name if len(networks) > 1 else f"{name}, {networks[0]}"
+    axes.set_title(f"{title}: each mark is a training", fontsize=10)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _by_network(
+    axes: Axes, dice: Mapping[tuple[str, str], Sequence[float]], networks: Sequence[str], blocks: Sequence[str]
+) -> None:
+    """A column for each network, a colour for each block."""
     for number, block in enumerate(blocks):
         offset = 0.8 * ((number + 0.5) / len(blocks) - 0.5)
         for place, network in enumerate(networks):
-            dice = [float(row["dice"]) for row in mine if (row["network"], row["block"]) == (network, block)]
-            axes.plot([place + offset] * len(dice), dice, "o", color=f"C{number}", markersize=4, alpha=0.7)
+            found = dice.get((network, block), [])
+            axes.plot([place + offset] * len(found), found, "o", color=f"C{number}", markersize=4, alpha=0.7)
         axes.plot([], [], "o", color=f"C{number}", label=block)
-    axes.set(xticks=range(len(networks)), xticklabels=networks, ylabel="Dice, mean over labels and pairs")
-    axes.set_title(f"{name}: each mark is a training", fontsize=10)
+    axes.set(xticks=range(len(networks)), xticklabels=networks, ylabel=DICE)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+
+
+def _by_block(axes: Axes, dice: Sequence[Sequence[float]], blocks: Sequence[str]) -> None:
+    """A line for each block, with its mean."""
+    for line, found in enumerate(dice):
+        axes.plot(found, [line] * len(found), "o", color="C0", markersize=4, alpha=0.7)
+        axes.plot(fmean(found), line, "|", color="black", markersize=12)
+    axes.set(yticks=range(len(blocks)), yticklabels=blocks, xlabel=f"{DICE}; | is their mean")
+    axes.set_ylim(len(blocks) - 0.4, -0.6)
+    axes.grid(alpha=0.3)
+
+
+def _kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Networks with their blocks, each once."""
+    return list(dict.fromkeys((row["network"], row["block"]) for row in rows))
 
 
 def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
     """Seconds and memory against voxels, and Dice against seconds."""
     figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
-    kinds = list(dict.fromkeys((row["network"], row["block"]) for row in rows))
+    kinds = _kinds(rows)
     markers = dict(zip(block_swap.BLOCKS, "osv^DPX*", strict=True))
     colours = {network: f"C{number}" for number, network in enumerate(block_swap.NETWORKS)}
     for panel, (column, label) in zip(
