@@ -15,9 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -170,10 +169,14 @@ def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
             tables.write(out, same, COLUMNS)
             missing.remove(trial)
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(partial(apart, options=options), missing):
-            tables.write(out, row, COLUMNS)
-            key = " ".join(str(row[name]) for name in KEY)
-            print(f"{key}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
+        try:
+            for done in as_completed([pool.submit(apart, trial, options) for trial in missing]):
+                row = done.result()
+                tables.write(out, row, COLUMNS)
+                key = " ".join(str(row[name]) for name in KEY)
+                print(f"{key}: Dice {float(row['dice']):.4f}, {row['seconds_per_step']} s a step", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def apart(trial: Trial, options: argparse.Namespace) -> dict[str, Any]:
