@@ -55,7 +55,7 @@ def levels() -> list[str]:
     return trained(
         "Where in a network",
         "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter\n"
-        "resolution. Trained with labels.",
+        "resolution. Trained with labels. Three of the six seeds were added after the first three were seen.",
         "everywhere",
         resolution,
     )
