@@ -19,7 +19,7 @@ from trials import Trial
 STEPS = {
     "hippocampus": {"corrxca": 300, "nice_net": 300, "nice_trans": 300, "voxelmorph": 1000, "transmorph": 1000},
     "cardiac": {"corrxca": 200, "nice_net": 200, "voxelmorph": 600},
-    "brain": {"corrxca": 100, "nice_net": 250, "voxelmorph": 300},
+    "brain": {"corrxca": 100, "nice_net": 100, "voxelmorph": 300},
 }
 
 
