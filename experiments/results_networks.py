@@ -120,7 +120,8 @@ def differences(rows: Sequence[Row], base: str) -> list[str]:
     for block, found in against(rows, base).items():
         p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
         lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
-    twins = {block: against(rows, block).get(f"{block}, {EQUAL}") for block in names(rows, "block")}
+    both = [(block, f"{block}, {EQUAL}") for block in names(rows, "block")]
+    twins = {a: against(rows, a).get(b) for a, b in both if b in names(rows, "block")}
     told = [f"- row `{block}` ({c.pairs}): {said(c.difference, 'Dice')}." for block, c in twins.items() if c]
     lines += ["", f"Each other network against itself with `{EQUAL}` in place of MAXCA:", "", *told] if told else []
     if ahead := by_network(rows, base):

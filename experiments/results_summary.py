@@ -7,13 +7,13 @@ import math
 import smoothness
 import tables
 from results_images import harmed
-from results_networks import against, by_network, unlearnt
+from results_networks import EQUAL, against, by_network, unlearnt
 from results_peers import PEERS, beside
 from wording import exponent, said
 
 from maxca.evaluate.rows import Row, names, read_rows
 
-OTHERS = ("conv=multiply-adds", "conv=parameters", "window", "gmlp")
+OTHERS = (EQUAL, "conv=parameters", "window", "gmlp")
 PARTS = ("regional", "dilated", "xca")
 LARGEST = 5  # sizes over which the growth of costs is fitted
 
@@ -39,13 +39,13 @@ def better() -> list[str]:
         told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in OTHERS if b in found]
         number = len(names(rows, "network"))
         lines += [f"    - {title}, {number} networks, {len(names(rows, 'seed'))} seeds, against {'; '.join(told)}."]
-        ahead = {network: found.get(OTHERS[0], math.nan) for network, found in by_network(rows, "maxca").items()}
+        ahead = {network: found.get(EQUAL, math.nan) for network, found in by_network(rows, "maxca").items()}
         known = {network: value for network, value in ahead.items() if not math.isnan(value)}
         by = ", ".join(f"{network} {value:+.4f}" for network, value in known.items())
         if known:
             better = sum(value > 0 for value in known.values())
             little = "".join(f"; {network} has hardly learnt anything" for network in unlearnt(rows))
-            lines += [f"    - {title}: ahead of `{OTHERS[0]}` in {better} of {len(known)} networks ({by}){little}."]
+            lines += [f"    - {title}: ahead of `{EQUAL}` in {better} of {len(known)} networks ({by}){little}."]
     return lines or nothing()
 
 
