@@ -66,8 +66,9 @@ def varied() -> list[str]:
     return trained(
         "What was tried to make it better",
         "CorrXCA with MAXCA (two heads, regions of 4 voxels, three levels), one setting changed at a time; where the\n"
-        "network is another one, the convolution of the same cost in it too. `wide` has twice the channels. All are\n"
-        "trained with labels.",
+        "network is another one, the convolution of the same cost in it too. `wide` has twice the channels;\n"
+        "`temperature` is where the learnt one begins, instead of at 1; with `covariances`, queries and keys are not\n"
+        "normalised by their lengths. All are trained with labels.",
         "maxca",
         variants,
     )

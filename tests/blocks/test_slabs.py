@@ -27,6 +27,7 @@ class Alone(nn.Module):
 MAKE = {
     "maxca": lambda: MAXCA(8, heads=2, region=(3, 4, 2)),
     "masked": lambda: MAXCA(8, heads=2, region=(3, 4, 2), mask_padding=True),
+    "covariance": lambda: MAXCA(8, heads=2, region=(3, 4, 2), temperature=9, normalise=False),
     "regional": lambda: XCA(8, 2, 3, "within"),
     "dilated": lambda: XCA(8, 2, 3, "across"),
     "plain": lambda: XCA(8, 2),

@@ -30,7 +30,7 @@ def xca(layer: XCA, x: Tensor) -> Tensor:
     sizes = dict(zip("ijk", layer.region, strict=True), h=layer.heads)
     groups = "n (a b c) h d (i j k)" if layer.tokens == "within" else "n (i j k) h d (a b c)"
     q, k, v = (rearrange(t, f"n (h d) (a i) (b j) (c k) -> {groups}", **sizes) for t in (q, k, v))
-    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    q, k = (F.normalize(t, dim=-1) if layer.normalise else t / t.shape[-1] ** 0.5 for t in (q, k))
     attention = (layer.temperature * (q @ k.transpose(-2, -1))).softmax(dim=-1)
     counts = {name: n // r for name, n, r in zip("abc", s.shape[2:], layer.region, strict=True)}
     out = rearrange(attention @ v, f"{groups} -> n (a i) (b j) (c k) (h d)", **sizes, **counts)

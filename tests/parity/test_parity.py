@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -95,6 +96,18 @@ def test_parameters_get_the_gradients_of_the_reference(path: Path) -> None:
     (block(recording.inputs[0]) * recording.seed).sum().backward()
     for name, p in block.named_parameters():
         assert relative(p.grad, expected[name]) <= 1e-3, name
+
+
+@pytest.mark.parametrize("tokens", ["within", "across"])
+def test_covariances_are_those_of_the_reference(tokens: Literal["within", "across"]) -> None:
+    torch.manual_seed(0)
+    layer = XCA(8, 2, (3, 4, 2), tokens, temperature=9, normalise=False).double()
+    assert layer.temperature.eq(9).all()
+    x = torch.randn(2, 8, 7, 8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(layer(x), plain_xca(layer, x))
+    covariances = layer(x)
+    layer.normalise = True
+    assert not torch.allclose(layer(x), covariances, rtol=1e-3)
 
 
 @pytest.mark.skipif(not CORRMLP.is_file(), reason="the recording of CorrMLP is not here")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ class MAXCA(nn.Module):
         heads: groups of channels that attend within themselves.
         region: voxels per region along each axis.
         axes: the branches. The paper's ablation takes ``("regional",)``, ``("dilated",)`` or ``("plain",)`` alone.
-        mask_padding: leave the zeros that fill up the last regions out of the attention.
+        mask_padding, temperature, normalise: of each attention; see ``XCA``.
         checkpointing: in training, keep only the input of the block and compute the rest again on the way back.
 
     Source: arXiv 2412.18545.
@@ -43,11 +44,14 @@ class MAXCA(nn.Module):
         axes: Sequence[Axis] = ("dilated", "regional"),
         *,
         mask_padding: bool = False,
+        temperature: float = 1.0,
+        normalise: bool = True,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        self.mix = MultiAxisXCA(channels, heads, region, axes, mask_padding=mask_padding)
+        attention = partial(XCA, mask_padding=mask_padding, temperature=temperature, normalise=normalise)
+        self.mix = MultiAxisXCA(channels, axes, partial(_branch, attention, channels, heads, region))
         self.channel = ResidualChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,13 +76,11 @@ class MultiAxisXCA(nn.Module):
     ``merge``, and the latter join the projection that ends its attention.
     """
 
-    def __init__(
-        self, channels: int, heads: int, region: int | Sequence[int], axes: Sequence[Axis], *, mask_padding: bool
-    ) -> None:
+    def __init__(self, channels: int, axes: Sequence[Axis], branch: Callable[[Axis], XCA]) -> None:
         super().__init__()
         self.norm = LayerNorm(channels)
         self.expand = nn.Linear(channels, len(axes) * channels)
-        self.branches = nn.ModuleDict({axis: _branch(axis, channels, heads, region, mask_padding) for axis in axes})
+        self.branches = nn.ModuleDict({axis: branch(axis) for axis in axes})
         self.merge = nn.Linear(len(axes) * channels, channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -128,10 +130,9 @@ class Share(NamedTuple):
     project: Tensor
 
 
-def _branch(axis: Axis, channels: int, heads: int, region: int | Sequence[int], mask_padding: bool) -> XCA:
+def _branch(attention: Callable[..., XCA], channels: int, heads: int, region: int | Sequence[int], axis: Axis) -> XCA:
     if axis == "plain":
-        return XCA(channels, heads)
+        return attention(channels, heads)
     if axis not in ("regional", "dilated"):
         raise ValueError(f"an axis is 'regional', 'dilated' or 'plain', received {axis!r}")
-    tokens: Literal["within", "across"] = "within" if axis == "regional" else "across"
-    return XCA(channels, heads, region, tokens, mask_padding=mask_padding)
+    return attention(channels, heads, region, "within" if axis == "regional" else "across")

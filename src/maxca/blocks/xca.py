@@ -37,6 +37,9 @@ class XCA(nn.Module):
         tokens: ``"within"``: the tokens of one attention are the voxels of a region; ``"across"``: those at the same
             offset in every region.
         mask_padding: leave the zeros that fill up the last regions out of the attention; the published block does not.
+        temperature: what τ, which is learnt, begins with; the published block's is 1.
+        normalise: divide q and k by their lengths along the tokens, so that scores are correlations, as published;
+            otherwise by the root of the number of tokens, so that they are covariances.
 
     Raises:
         ValueError: when the heads do not divide the channels, or a region is empty.
@@ -52,6 +55,8 @@ class XCA(nn.Module):
         tokens: Tokens = "within",
         *,
         mask_padding: bool = False,
+        temperature: float = 1.0,
+        normalise: bool = True,
     ) -> None:
         super().__init__()
         if heads < 1 or channels % heads:
@@ -63,7 +68,8 @@ class XCA(nn.Module):
         self.region = (1, 1, 1) if region is None else as_region(region)
         self.tokens: Tokens = "across" if region is None else tokens
         self.mask_padding = mask_padding
-        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.normalise = normalise
+        self.temperature = nn.Parameter(torch.full((heads, 1, 1), float(temperature)))
         self.norm = LayerNorm(channels)
         self.qkv = Conv3d(channels, 3 * channels, 3, padding=1)
         self.project = nn.Linear(channels, channels)
@@ -106,25 +112,29 @@ class XCA(nn.Module):
             weight: (C, C'), what the values are projected with.
         """
         if self.tokens == "across" and looks:
-            matrix = self._matrix(sum((look.gram for look in looks[1:]), looks[0].gram), weight)
+            gram = sum((look.gram for look in looks[1:]), looks[0].gram)
+            matrix = self._matrix(gram, sum(look.values.shape[1] for look in looks), weight)
         for look in looks:
             if self.tokens == "within":
-                matrix = self._matrix(look.gram, weight)
+                matrix = self._matrix(look.gram, look.values.shape[1], weight)
             yield self._back(look, matrix)
 
     @property
     def _groups(self) -> str:
         return "(n a b c) (i j k) x" if self.tokens == "within" else "(n i j k) (a b c) x"
 
-    def _matrix(self, gram: Tensor, weight: Tensor) -> Tensor:
+    def _matrix(self, gram: Tensor, tokens: int, weight: Tensor) -> Tensor:
         """(B, C, C'): Σ_c W[c] A[c, j] for each j, so that attention and projection are one product with the values."""
         channels, heads = gram.shape[1] // 2, self.heads
         d = channels // heads
         blocks = gram[:, :channels, channels:].unflatten(2, (heads, d)).unflatten(1, (heads, d))
         scores = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
-        scale = gram.diagonal(dim1=1, dim2=2).clamp(min=LEAST_SQUARE).rsqrt()
-        q_scale, k_scale = scale.split(channels, dim=1)
-        scores = scores * q_scale.unflatten(1, (heads, d, 1)) * k_scale.unflatten(1, (heads, 1, d))
+        if self.normalise:
+            scale = gram.diagonal(dim1=1, dim2=2).clamp(min=LEAST_SQUARE).rsqrt()
+            q_scale, k_scale = scale.split(channels, dim=1)
+            scores = scores * q_scale.unflatten(1, (heads, d, 1)) * k_scale.unflatten(1, (heads, 1, d))
+        else:
+            scores = scores / tokens
         attention = torch.softmax(self.temperature * scores, dim=-1)
         return torch.matmul(attention.transpose(2, 3), weight.unflatten(0, (heads, d)).to(attention.dtype)).flatten(
             1, 2
