@@ -42,9 +42,6 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 SHOWN = (16, 32, 64, 128, 256)  # on the axis
 LARGEST = 5
 LONG = 10.0  # seconds
-# What is freed is kept, as the command line does it: a page that is handed out anew must be zeroed, which for blocks of
-# gigabytes took longer than the arithmetic.
-KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 FIELDS = ("block", "side", "voxels", "seconds", "extra_gb", "device", "threads")
 
 
@@ -107,7 +104,7 @@ def apart(kind: str, side: int, options: argparse.Namespace) -> dict[str, Any] |
     command += ["--device", options.device]
     limits: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 10 * options.most_seconds}
     try:
-        done = subprocess.run(command, env=os.environ | KEPT, **limits)
+        done = subprocess.run(command, env=os.environ | memory.KEPT, **limits)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return None
     return json.loads(done.stdout)

@@ -1,16 +1,18 @@
 """What networks cost against what they reach: seconds and memory by resolution, and Dice against seconds.
 
-    python experiments/complexity.py            # an hour; goes on where it was
+    python experiments/complexity.py            # ten minutes; goes on where it was
     python experiments/complexity.py --only "corrxca window 64"
 
 The networks and blocks are those of ``block_swap``; the Dice of the last panel is that after training with labels,
-``block_swap_labels``. Each point is a process of its own: one pass to warm up, then the median of three.
+``block_swap_labels``. Each point is a process of its own, which keeps its memory: one pass to warm up, then the median
+of three.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -84,7 +86,7 @@ def main() -> None:
         if any((row["network"], row["block"], row["side"]) == task for row in rows):
             continue
         command = [sys.executable, __file__, "--one", " ".join(task), "--threads", str(options.threads)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=os.environ | memory.KEPT, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr}")
         row = json.loads(done.stdout.splitlines()[-1])

@@ -14,6 +14,7 @@ import robustness
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from maxca.evaluate.rows import Row, names
 
@@ -69,7 +70,7 @@ def _kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
     """Seconds and memory against voxels, and Dice against seconds."""
-    figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(14, 5), layout="constrained")
     kinds = _kinds(rows)
     markers = dict(zip(block_swap.BLOCKS, "osv^DPX*", strict=True))
     colours = {network: f"C{number}" for number, network in enumerate(block_swap.NETWORKS)}
@@ -87,7 +88,8 @@ def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
             )
         panel.set(xlabel="voxels", ylabel=label)
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=7, frameon=False)
+    lines = panels[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     for row in rows:
         dice = [float(r["dice"]) for r in reached if (r["network"], r["block"]) == (row["network"], row["block"])]
         if int(row["side"]) == complexity.PARETO_SIDE and dice:
@@ -102,9 +104,12 @@ def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
             )
     panels[2].set(
         xlabel=f"seconds per pass at {complexity.PARETO_SIDE}³",
-        ylabel="Dice, hippocampus, trained with labels; all seeds",
+        ylabel="Dice, hippocampus, with labels: mean, range",
         xscale="log",
     )
+    panels[2].xaxis.set_minor_formatter(NullFormatter())
+    panels[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[2].xaxis.set_major_formatter("{x:g}")
     panels[2].grid(alpha=0.3)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -189,7 +189,8 @@ def costs() -> list[str]:
     sides = sorted({int(row["side"]) for row in rows})
     heads = " | ".join(f"s at {side}³" for side in sides)
     lines += [
-        "One pass of whole networks, on two cores; the exponent is that of seconds in voxels, fitted to all sizes.",
+        "One pass of whole networks, the median of three, on two cores; the exponent is that of seconds in voxels,",
+        "fitted to all sizes. How blocks alone grow, self-attention too, is in [How MAXCA works](concepts/maxca.md).",
         "",
         f"| network | block | {heads} | exponent | GB at {sides[-1]}³ | parameters |",
         "|---|---|" + "---:|" * (len(sides) + 3),
@@ -201,10 +202,26 @@ def costs() -> list[str]:
         slope = exponent([side**3 for side in mine], [float(row["seconds"]) for row in mine.values()])
         spent = f"{int(next(iter(mine.values()))['parameters']):,}"
         lines += [f"| {network} | {block} | {' | '.join(cells)} | {slope} | {largest} | {spent} |"]
+    lines += ["", *_spent(rows, sides[-1])]
     lines += ["", picture("complexity", "Seconds and memory by voxels, and Dice by seconds")]
     row = rows[0]
     one = f"{row['network']} {row['block']} {row['side']}"
     return [*lines, "", again(f'python experiments/complexity.py --only "{one}" -o row.csv'), ""]
+
+
+def _spent(rows: Sequence[Row], side: int) -> list[str]:
+    """What MAXCA takes of the seconds and memory of each other block in the same network, at one size."""
+    at = {(row["network"], row["block"]): row for row in rows if int(row["side"]) == side}
+    return [
+        f"- row `{network}`, `{block}`, {side}³: `maxca` takes "
+        + " and ".join(
+            f"{float(at[network, 'maxca'][column]) / float(row[column]):.2f} × its {unit}"
+            for column, unit in (("seconds", "seconds"), ("extra_gb", "memory"))
+        )
+        + "."
+        for (network, block), row in at.items()
+        if block != "maxca" and (network, "maxca") in at
+    ]
 
 
 def steps() -> list[str]:
