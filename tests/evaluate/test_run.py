@@ -106,6 +106,7 @@ def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, tra
     labels = [(row["pair"], row["method"], row["label"]) for row in read_rows(label_file(out), LABEL_COLUMNS)]
     assert len(labels) == len(set(labels)) == 12
     assert "| given:theirs | 3 |" in out.with_suffix(".md").read_text(encoding="utf-8")
+    assert (out.parent / f"{out.stem}-summary.csv").read_text(encoding="utf-8").startswith("set,method,score,pairs,")
 
 
 def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from maxca.evaluate import figures
-from maxca.evaluate.rows import LABEL_COLUMNS, append, read_rows
-from maxca.evaluate.summary import comparisons, markdown
+from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, read_rows
+from maxca.evaluate.summary import comparisons, markdown, summary
+
+FOLDING = ("ndv_percent", "nonpositive_percent", "sdlogj")
 
 
 def row(method: str, pair: int, dice: float | str, error: str = "") -> dict[str, Any]:
@@ -44,6 +46,20 @@ def test_the_table_has_means_intervals_tests_and_failures(table: Path) -> None:
     assert against_syn["greedy"].difference.mean == pytest.approx(-0.023)
     assert against_syn["greedy"].p_holm == pytest.approx(3 * against_syn["greedy"].p)
     assert comparisons(rows, "greedy")["syn"].effect == 1
+
+
+def test_the_summary_has_a_row_for_each_method_and_score(table: Path, tmp_path: Path) -> None:
+    rows = read_rows(table)
+    append(tmp_path / "summary.csv", summary(rows, "syn"), SUMMARY_COLUMNS)
+    found = {(r["method"], r["score"]): r for r in read_rows(tmp_path / "summary.csv", SUMMARY_COLUMNS)}
+    assert {score for _, score in found} == {"dice", "dice_before", "hd95_mm", *FOLDING, "seconds", "peak_mb"}
+    greedy, expected = found["greedy", "dice"], comparisons(rows, "syn")["greedy"]
+    assert (greedy["pairs"], greedy["mean"], greedy["both"], greedy["against"]) == ("8", "0.535", "7", "syn")
+    assert float(greedy["difference_high"]) == pytest.approx(expected.difference.high, rel=1e-5)
+    assert float(greedy["p_holm"]) == pytest.approx(expected.p_holm, rel=1e-5)
+    assert found["syn", "dice"]["pairs"] == "7", "a failure is no score"
+    assert found["syn", "dice"]["against"] == "", "not against itself"
+    assert found["greedy", "seconds"]["effect"] == "0", "both took as long"
 
 
 def test_methods_that_never_differ_have_no_p(tmp_path: Path) -> None:

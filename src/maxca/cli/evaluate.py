@@ -96,16 +96,20 @@ def evaluate(
 ) -> None:
     """Judge registrations on a list of pairs: Dice, surface distances, landmarks, folding, time and memory.
 
-    Beside results.csv stand results-labels.csv, a row for each label, and results.md, the summary: mean, deviation and
-    95 % interval, and paired tests against one method. Interrupted, the same command goes on where it was.
+    Beside results.csv stand results-labels.csv, a row for each label, and the summary: mean, deviation and 95 %
+    interval, and paired tests against one method; results.md is for reading, results-summary.csv has every score.
+    Interrupted, the same command goes on where it was.
     """
     from maxca.evaluate.methods import GIVEN, Method, crossed, parse
-    from maxca.evaluate.rows import LABEL_COLUMNS, label_file, read_rows
+    from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, label_file, names, read_rows, summary_file
     from maxca.evaluate.run import evaluate as run
 
     plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
     chosen = crossed(plain, model or [], _numbers(smoothness))
     chosen += [Method(GIVEN, folder=folder) for folder in transforms or []]
+    there = {method.name for method in chosen} | set(names(read_rows(out), "method"))
+    if against is not None and against not in there:
+        raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(sorted(there))}")
     for path in figure or []:
         if path.suffix.lower() not in (".png", ".svg"):
             raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
@@ -126,13 +130,15 @@ def evaluate(
         )
     # Only now, when no process is left to start, is anything large imported.
     from maxca.evaluate import figures
-    from maxca.evaluate.summary import markdown
+    from maxca.evaluate.summary import markdown, summary
     from maxca.io.atomic import atomic_path
 
     rows = read_rows(out)
     table = markdown(rows, against)
     with atomic_path(out.with_suffix(".md")) as unfinished:
         unfinished.write_text(table, encoding="utf-8")
+    with atomic_path(summary_file(out)) as unfinished:
+        append(unfinished, summary(rows, against), SUMMARY_COLUMNS)
     for path in figure or []:
         if path.stem.endswith("labels"):
             figures.by_label(read_rows(label_file(out), LABEL_COLUMNS), path)

@@ -18,11 +18,20 @@ SCORES = (
 KEY = ("set", "pair", "method")
 COLUMNS = (*KEY, "fixed", "moving", "group", *SCORES, "seconds", "peak_mb", "threads", "versions", "error")
 LABEL_COLUMNS = (*KEY, "label", "dice", "hd95_mm", "msd_mm")
+SUMMARY_COLUMNS = (
+    *("set", "method", "score", "pairs", "mean", "sd", "low", "high"),
+    *("against", "both", "difference", "difference_low", "difference_high", "p", "p_holm", "effect"),
+)
 
 
 def label_file(path: Path) -> Path:
     """Where the rows of single labels go: beside the others."""
     return path.with_name(f"{path.stem}-labels.csv")
+
+
+def summary_file(path: Path) -> Path:
+    """Where means and tests go: beside the rows."""
+    return path.with_name(f"{path.stem}-summary.csv")
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
-"""Tables from the rows of an evaluation, in Markdown."""
+"""Means and paired tests from the rows of an evaluation: to read, in Markdown, and to compute on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan
+from typing import Any
 
-from maxca.evaluate.rows import Row, names, numbers
+from maxca.evaluate.rows import SCORES, Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
 
-COLUMNS = {
+COLUMNS = {  # of the table to read
     "dice": ("Dice", "{:.4f}"),
     "hd95_mm": ("HD95 mm", "{:.2f}"),
     "msd_mm": ("MSD mm", "{:.2f}"),
@@ -38,6 +39,34 @@ def markdown(rows: Sequence[Row], against: str | None = None) -> str:
         if compared:
             parts.append(compared)
     return "\n\n".join(parts) + "\n"
+
+
+def summary(rows: Sequence[Row], against: str | None = None) -> list[dict[str, Any]]:
+    """A row with ``SUMMARY_COLUMNS`` for each set, method and score: ``low`` and ``high`` are the 95 % interval.
+
+    Args:
+        rows: of an evaluation.
+        against: the method to compare with; by default the first of each set. ``both`` is how many pairs have both;
+            p values are corrected over the methods of a set, score by score.
+    """
+    found: list[dict[str, Any]] = []
+    for name in names(rows, "set"):
+        of_set = [row for row in rows if row["set"] == name]
+        base = against or names(of_set, "method")[0]
+        for column in (*SCORES, "seconds", "peak_mb"):
+            compared = comparisons(of_set, base, column)
+            for method in names(of_set, "method"):
+                values = list(_by_pair(of_set, method, column).values())
+                if not values:
+                    continue
+                row: dict[str, Any] = {"set": name, "method": method, "score": column, "pairs": len(values)}
+                row |= interval(values)._asdict()
+                if (c := compared.get(method)) is not None:
+                    difference, _, low, high = c.difference
+                    row |= {"against": base, "both": c.pairs, "difference": difference, "difference_low": low}
+                    row |= {"difference_high": high, "p": c.p, "p_holm": c.p_holm, "effect": c.effect}
+                found.append(row)
+    return found
 
 
 def comparisons(rows: Sequence[Row], base: str, column: str = "dice") -> dict[str, Comparison]:
