@@ -144,20 +144,33 @@ def elastix_register(pair: Pair, threads: int) -> None:
 
 
 def elastix_warp(pair: Pair, labels: Path) -> None:
-    """Leave the moving labels on the fixed grid in ``LABELS``, and the whole map in ``FIELD``."""
+    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    import itk
+
+    itk.imwrite(transformix(pair.folder, labels).GetOutput(), str(pair.folder / LABELS))
+
+
+def elastix_map(pair: Pair) -> None:
+    """Leave the whole map in ``FIELD``: elastix itself writes its parameters only."""
+    import itk
+
+    itk.imwrite(transformix(pair.folder, pair.moving).GetOutputDeformationField(), str(pair.folder / FIELD))
+
+
+def transformix(folder: Path, image: Path) -> Any:
+    """What elastix found, applied to an image by nearest neighbour."""
     import itk
 
     parameters = itk.ParameterObject.New()
-    for file in sorted(pair.folder.glob("elastix.?.txt")):
+    for file in sorted(folder.glob("elastix.?.txt")):
         parameters.AddParameterFile(str(file))
     for number in range(parameters.GetNumberOfParameterMaps()):
         parameters.SetParameter(number, "FinalBSplineInterpolationOrder", "0")
-    transformix = itk.TransformixFilter.New(read_itk(labels), transform_parameter_object=parameters)
-    transformix.SetComputeDeformationField(True)
-    transformix.SetOutputDirectory(str(pair.folder))  # else it leaves files in the working directory
-    transformix.UpdateLargestPossibleRegion()
-    itk.imwrite(transformix.GetOutput(), str(pair.folder / LABELS))
-    itk.imwrite(transformix.GetOutputDeformationField(), str(pair.folder / FIELD))
+    applied = itk.TransformixFilter.New(read_itk(image), transform_parameter_object=parameters)
+    applied.SetComputeDeformationField(True)
+    applied.SetOutputDirectory(str(folder))  # else it leaves files in the working directory
+    applied.UpdateLargestPossibleRegion()
+    return applied
 
 
 def first_that_runs(attempts: Sequence[Callable[[], None]]) -> None:
@@ -183,6 +196,8 @@ REGISTER: dict[str, Callable[[Pair, int], None]] = {
     "elastix": elastix_register,
 }
 WARP: dict[str, Callable[[Pair, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
+# What has to be done, outside a tool's time, before its map can be read.
+MAP: dict[str, Callable[[Pair], None]] = {"elastix": elastix_map}
 # Which files hold the map, the first of which meets the fixed point first.
 PARTS = {
     "greedy": ("warp.nii.gz", "aff.mat"),

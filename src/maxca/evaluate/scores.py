@@ -20,10 +20,11 @@ import numpy as np
 
 from maxca import metrics
 from maxca.data.preprocess import foreground
-from maxca.evaluate.peers import LABELS, PARTS, WARP, Pair
+from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.inputs import Side, read_side
+from maxca.io.images import read
 from maxca.io.itk import read_transform
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.resampling import resample
@@ -56,7 +57,8 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     }
     fixed, moving = sides["fixed"], sides["moving"]
     grid = fixed.image.grid
-    chain, inverse = maps(task["tool"], Path(task["folder"]), task.get("transform"), grid, moving.image.grid)
+    registered = Pair(files["fixed"], files["moving"], Path(task["folder"]))
+    chain, inverse = maps(task["tool"], registered, task.get("transform"), grid, moving.image.grid)
     inside = content(fixed)
     folds = metrics.folding(chain, grid, inside)
     scores: dict[str, Any] = {
@@ -71,7 +73,11 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         points = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
         scores["inverse_error_mm"] = float(metrics.inverse_consistency(chain, inverse, points).mean())
     if fixed.labels is not None and moving.labels is not None:
-        warped = warped_labels(task, files, moving, chain, grid)
+        if task["tool"] in WARP and task.get("transform") is None:
+            WARP[task["tool"]](registered, files["moving_labels"])
+            warped = np.rint(read(registered.folder / LABELS).data).astype(np.int32)
+        else:
+            warped = resample(replace(moving.image, data=moving.labels), grid, chain, "nearest").data
         before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest").data
         names = metrics.common_labels(fixed.labels, moving.labels)
         dice = metrics.dice(fixed.labels, warped, names)
@@ -92,10 +98,13 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     return scores
 
 
-def maps(tool: str, folder: Path, given: str | None, fixed: Grid, moving: Grid) -> tuple[Chain, Chain | None]:
+def maps(tool: str, pair: Pair, given: str | None, fixed: Grid, moving: Grid) -> tuple[Chain, Chain | None]:
     """Fixed world points → moving world points, as a tool left it, and back where it left that too."""
     if given is not None:
         return read_given(Path(given), fixed, moving), None
+    folder = pair.folder
+    if tool in MAP:
+        MAP[tool](pair)
     if tool in PARTS:
         return Chain(tuple(step for name in PARTS[tool] for step in read_transform(folder / name).steps)), None
     if tool.startswith("maxca-"):
@@ -107,18 +116,6 @@ def read_given(path: Path, fixed: Grid, moving: Grid) -> Chain:
     """A transform that somebody made: what ITK, ANTs and greedy write, or displacements in voxels as in Learn2Reg."""
     voxels = read_voxel_displacement(path, fixed, moving)
     return read_transform(path) if voxels is None else Chain((voxels,))
-
-
-def warped_labels(task: dict[str, Any], files: dict[str, Path], moving: Side, chain: Chain, grid: Grid) -> np.ndarray:
-    """The moving labels on the fixed grid, by nearest neighbour."""
-    assert moving.labels is not None
-    if task["tool"] in WARP and task.get("transform") is None:
-        from maxca.io.images import read
-
-        folder = Path(task["folder"])
-        WARP[task["tool"]](Pair(files["fixed"], files["moving"], folder), files["moving_labels"])
-        return np.rint(read(folder / LABELS).data).astype(np.int32)
-    return resample(replace(moving.image, data=moving.labels), grid, chain, "nearest").data
 
 
 def content(fixed: Side) -> np.ndarray:

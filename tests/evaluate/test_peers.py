@@ -1,0 +1,43 @@
+"""The other tools, run for real: the map that is read from what they leave is the one by which they warp labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+
+from maxca.evaluate.methods import PEERS, Job, command, environment, parse
+from maxca.evaluate.peers import LABELS, Pair, kind_of
+from maxca.evaluate.processes import run
+from maxca.evaluate.scores import maps, score
+from maxca.io.images import read
+from maxca.resampling import resample
+
+MODULES = {"greedy": "picsl_greedy", "syn": "ants", "elastix": "itk"}
+
+
+@pytest.mark.parametrize("tool", PEERS)
+def test_the_map_of_a_tool_is_the_one_by_which_it_warps(tool: str, tmp_path: Path) -> None:
+    pytest.importorskip(MODULES[tool])
+    files = {name: tmp_path / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels", "moving_labels")}
+    grids = phantoms.grid((2.0, 2.5, 2.5), flips="i"), phantoms.grid((2.5, 2.0, 2.5), flips="jk")
+    for which, where, through in zip(("fixed", "moving"), grids, (phantoms.bend, lambda at: at), strict=True):
+        for name, what in ((which, phantoms.scene), (f"{which}_labels", phantoms.regions)):
+            nib.save(nib.Nifti1Image(phantoms.image(where, through, what).data, where.affine), files[name])
+    job = Job(files["fixed"], files["moving"], tmp_path / "out", 1, kind_of(files["fixed"]))
+    job.folder.mkdir()
+    assert run(command(parse(tool), job), environment(1)).error == ""
+    scores = score({"tool": tool, "folder": str(job.folder), "pair": {name: str(files[name]) for name in files}})
+    assert scores["dice"] > scores["dice_before"] + 0.1
+    assert scores["ndv_percent"] < 0.1
+    assert scores["deformation_mm"] > 0.5
+    theirs = np.rint(read(job.folder / LABELS).data)
+    chain, _ = maps(tool, Pair(job.fixed, job.moving, job.folder), None, *grids)
+    labels = replace(read(job.moving), data=read(files["moving_labels"]).data)
+    ours = resample(labels, grids[0], chain, "nearest").data
+    assert len(np.unique(theirs)) == 5
+    assert (theirs == ours)[(theirs > 0) | (ours > 0)].mean() > 0.99
