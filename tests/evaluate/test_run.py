@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from maxca.errors import MaxcaError
 from maxca.evaluate.methods import GIVEN, Method, parse
 from maxca.evaluate.processes import run as run_process
-from maxca.evaluate.rows import LABEL_COLUMNS, append, label_file, read_rows
+from maxca.evaluate.rows import LABEL_COLUMNS, alone, append, label_file, read_rows
 from maxca.evaluate.run import evaluate
 
 SHAPE, SPACING = (20, 18, 16), np.array([2.0, 1.5, 3.0])
@@ -79,6 +79,16 @@ def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path
     labels = read_rows(label_file(out), LABEL_COLUMNS)
     assert len(labels) == 12
     assert {float(row["dice"]) for row in labels if row["method"] == "given:theirs"} == {1.0}
+
+
+def test_two_evaluations_do_not_write_to_one_table(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with alone(out), pytest.raises(MaxcaError, match="another evaluation is at work on it"):
+        evaluate(pairs, out, [parse("unmoved")], threads=1)
+    assert not out.exists(), "nothing was done"
+    assert evaluate(pairs, out, [parse("unmoved")], only=[0], threads=1) == 1
+    with alone(out):
+        assert len(read_rows(out)) == 1
 
 
 def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, transforms: Path, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import errno
+import fcntl
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,28 @@ def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
         missing = ", ".join(sorted(set(columns) - set(rows[0])))
         raise MaxcaError(f"{path}: is no table of maxca evaluate, it lacks {missing}; name another file")
     return [row for row in rows if None not in row and None not in row.values()]
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one who adds rows to a table; where the file system knows no locks, that is not made sure of.
+
+    Raises:
+        MaxcaError: while somebody else does: both would do the same rows.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MaxcaError(f"{path}: another evaluation is at work on it; name another file, or wait") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        try:
+            yield
+        finally:
+            if not path.stat().st_size:
+                path.unlink()
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:

@@ -16,7 +16,7 @@ from maxca.errors import MaxcaError
 from maxca.evaluate import methods as ways
 from maxca.evaluate.methods import Job, Method
 from maxca.evaluate.processes import run
-from maxca.evaluate.rows import LABEL_COLUMNS, Row, append, keep_labels, key, label_file, read_rows
+from maxca.evaluate.rows import LABEL_COLUMNS, Row, alone, append, keep_labels, key, label_file, read_rows
 from maxca.io.pairs import Pair, read_pairs
 
 Progress = Callable[[str, float], None]
@@ -58,7 +58,7 @@ def evaluate(
 
     Raises:
         MaxcaError: for lists, files or methods that cannot be used, and for a table whose rows are of other images or
-            another model of the same name. A registration that fails is a row.
+            another model of the same name, or to which another evaluation writes. A registration that fails is a row.
     """
     source, out = Path(pairs), Path(out)
     chosen = [
@@ -79,38 +79,39 @@ def evaluate(
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
-    done = {key(row): row for row in read_rows(out)}
-    wanted = []
-    for number, pair in chosen:
-        for method in methods:
-            row = done.get((name, str(number), method.name))
-            if row is None:
-                wanted.append((method, number, pair))
-            elif what := contradiction(row, method, pair, source):
-                raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
-    keep_labels(out, done)
-    lock, finished = threading.Lock(), 0
+    with alone(out):
+        done = {key(row): row for row in read_rows(out)}
+        wanted = []
+        for number, pair in chosen:
+            for method in methods:
+                row = done.get((name, str(number), method.name))
+                if row is None:
+                    wanted.append((method, number, pair))
+                elif what := contradiction(row, method, pair, source):
+                    raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
+        keep_labels(out, done)
+        lock, finished = threading.Lock(), 0
 
-    def measured(method: Method, number: int, pair: Pair) -> None:
-        nonlocal finished
-        row, labels = measure(method, number, pair, name, source, threads)
-        with lock:
-            append(label_file(out), labels, LABEL_COLUMNS)
-            append(out, [row])
-            finished += 1
-            outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
-            progress(f"{name} {number} {method.name}: {outcome}", finished / len(wanted))
+        def measured(method: Method, number: int, pair: Pair) -> None:
+            nonlocal finished
+            row, labels = measure(method, number, pair, name, source, threads)
+            with lock:
+                append(label_file(out), labels, LABEL_COLUMNS)
+                append(out, [row])
+                finished += 1
+                outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
+                progress(f"{name} {number} {method.name}: {outcome}", finished / len(wanted))
 
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        futures = [pool.submit(measured, *task) for task in wanted]
-        try:
-            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in ended:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return finished
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            futures = [pool.submit(measured, *task) for task in wanted]
+            try:
+                ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return finished
 
 
 def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
