@@ -1,4 +1,4 @@
-"""docs/results.md from the tables of the benchmarks and experiments: no number on that page is typed.
+"""docs/results.md, and a table of the README, from the tables of benchmarks and experiments: no number is typed.
 
 python experiments/results.py    # or: make results
 """
@@ -16,13 +16,15 @@ import tables
 import wording
 from results_images import contrasts, smooth, spoiled
 from results_networks import costs, labelled, levels, steps, swapped, varied
-from results_peers import PEERS, peers
+from results_peers import PEERS, headline, peers
 from results_summary import in_short
 
 from maxca.evaluate.figures import against_folding, against_time
 from maxca.evaluate.rows import names, read_rows
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- by make results -->", "<!-- to here -->"
 START = """# Results
 
 Every number on this page is computed by `make results` from the tables in `benchmarks/results` and
@@ -64,12 +66,21 @@ def draw(folder: Path) -> None:
             against_time(rows, folder / f"peers-{name}.png")
 
 
+def readme(text: str) -> str:
+    """The README with its table of other tools as the rows have it, between the two comments around it."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return "".join((before, begin, "\n\n", headline(), "\n\n", end, after))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page and its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     options.output.write_text(page(), encoding="utf-8")
+    if options.output == PAGE:
+        README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
     draw(options.output.parent / wording.FIGURES)
 
 

@@ -9,7 +9,7 @@ import tables
 from results_images import of
 from wording import again, not_yet, opposite, picture, said
 
-from maxca.evaluate.rows import Row, read_rows
+from maxca.evaluate.rows import Row, names, read_rows
 from maxca.evaluate.summary import comparisons, markdown
 
 PEERS = {
@@ -21,6 +21,45 @@ PEERS = {
     "hippocampus": ("Hippocampi of different people", "hippocampus/pairs_val.csv"),
     "hippocampus-models": ("Hippocampi, a network asked by name", "hippocampus/pairs_val.csv"),
 }
+
+# The table of the README: its columns, and its lines from the quickest of ours to the slowest, then the others.
+SHORT = {
+    "brain": "brains of different people",
+    "cardiac": "hearts, end of diastole and systole",
+    "hippocampus": "hippocampi",
+}
+NAMED = {
+    "maxca-fast": "**maxca** `--effort fast`",
+    "maxca-balanced": "**maxca** (balanced)",
+    "maxca-balanced+auto": "**maxca** (balanced), with its model",
+    "maxca-accurate": "**maxca** `--effort accurate`",
+    "greedy": "greedy",
+    "syn": "ANTs SyN (default)",
+    "elastix": "elastix (default)",
+}
+ALONE, ASKING = "maxca-balanced", "maxca-balanced+auto"
+
+
+def headline() -> str:
+    """Mean Dice and seconds of each method on the three sets, the highest Dice of a set in bold."""
+    tables_of = {name: read_rows(tables.BENCHMARKS / f"{name}.csv") for name in SHORT}
+    titles = [f"{title} ({len(names(tables_of[name], 'pair'))}) | |" for name, title in SHORT.items()]
+    lines = ["| | " + " ".join(titles), "|---|" + "---:|" * 2 * len(SHORT), "| |" + " Dice | seconds |" * len(SHORT)]
+    before = [fmean(of(rows, names(rows, "method")[0], "dice_before")) for rows in tables_of.values()]
+    lines += ["| as they lie |" + "".join(f" {dice:.3f} | |" for dice in before)]
+    for method, title in NAMED.items():
+        cells = [_cells(rows, method) for rows in tables_of.values()]
+        lines += [f"| {title} | {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[Row], method: str) -> str:
+    """Dice and seconds of a method on a set; empty where it has no row, or there is no model to ask."""
+    dice = {name: fmean(found) for name in names(rows, "method") if (found := of(rows, name, "dice"))}
+    if method not in dice or (method == ASKING and of(rows, ASKING, "dice") == of(rows, ALONE, "dice")):
+        return " | "
+    bold = "**" if dice[method] == max(dice.values()) else ""
+    return f"{bold}{dice[method]:.3f}{bold} | {fmean(of(rows, method, 'seconds')):.1f}"
 
 
 def peers() -> list[str]:

@@ -50,6 +50,22 @@ def trained(block: str, dice: list[float]) -> list[dict[str, Any]]:
 
 def test_the_page_that_is_kept_is_what_the_tables_give() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(), "make results"
+    text = results.README.read_text(encoding="utf-8")
+    assert results.BEGIN in text and text == results.readme(text), "make results"
+
+
+def test_the_table_of_the_readme_leaves_out_what_there_is_not(tables: Path) -> None:
+    for name in ("brain", "cardiac", "hippocampus"):
+        asked = [0.6, 0.8] if name == "brain" else [0.8, 1.0]  # for brains there is no model
+        rows = scored(name, "maxca-balanced", [0.6, 0.8]) + scored(name, "maxca-balanced+auto", asked)
+        rows += scored(name, "greedy", [0.65]) if name == "cardiac" else []
+        write(tables / f"{name}.csv", COLUMNS, [row | {"dice_before": 0.2} for row in rows])
+    lines = results.headline().splitlines()
+    assert "| | brains of different people (2) | | hearts" in lines[0]
+    assert "| as they lie | 0.200 | | 0.200 | | 0.200 | |" in lines
+    assert "| **maxca** (balanced), with its model |  |  | **0.900** | 2.0 | **0.900** | 2.0 |" in lines
+    assert "| **maxca** (balanced) | **0.700** | 2.0 | 0.700 | 2.0 | 0.700 | 2.0 |" in lines
+    assert "| greedy |  |  | 0.650 | 2.0 |  |  |" in lines
 
 
 def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
