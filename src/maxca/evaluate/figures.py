@@ -18,7 +18,7 @@ def against_time(rows: Sequence[Row], path: Path) -> None:
     pyplot = _pyplot()
     from matplotlib import ticker
 
-    canvas, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    canvas, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
     for number, (method, done) in enumerate(_done(rows, "seconds", "dice")):
         seconds, dice = numbers(done, "seconds"), numbers(done, "dice")
         axes.scatter(seconds, dice, s=12, alpha=0.35, color=f"C{number}", linewidths=0)
@@ -33,7 +33,7 @@ def against_time(rows: Sequence[Row], path: Path) -> None:
 def against_folding(rows: Sequence[Row], path: Path) -> None:
     """Dice against NDV, a line for each method that was run with several smoothnesses."""
     pyplot = _pyplot()
-    canvas, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    canvas, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
     points: dict[str, list[tuple[float, float, str]]] = {}
     for method, done in _done(rows, "ndv_percent", "dice"):
         tool, _, mm = method.partition("@")
@@ -55,7 +55,7 @@ def by_label(rows: Sequence[Row], path: Path) -> None:
     medians = {label: sorted(_of(rows, "label", label))[len(_of(rows, "label", label)) // 2] for label in labels}
     labels = sorted(labels, key=lambda label: medians[label])[:MOST_LABELS]
     methods = names(rows, "method")
-    canvas, axes = pyplot.subplots(figsize=(max(6, 0.35 * len(labels) * len(methods) ** 0.5), 4), layout="constrained")
+    canvas, axes = pyplot.subplots(figsize=(max(7.5, 0.35 * len(labels) * len(methods) ** 0.5), 4), layout="constrained")
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         mine = [row for row in rows if row["method"] == method]
@@ -101,7 +101,7 @@ def _pyplot() -> Any:
 
 def _save(canvas: Any, axes: Any, rows: Sequence[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    canvas.legend(frameon=False, fontsize="small", loc="outside right center")
     axes.set_title(", ".join(names(rows, "set")))
     canvas.savefig(path, dpi=150)
     _pyplot().close(canvas)
