@@ -55,7 +55,8 @@ def by_label(rows: Sequence[Row], path: Path) -> None:
     medians = {label: sorted(_of(rows, "label", label))[len(_of(rows, "label", label)) // 2] for label in labels}
     labels = sorted(labels, key=lambda label: medians[label])[:MOST_LABELS]
     methods = names(rows, "method")
-    canvas, axes = pyplot.subplots(figsize=(max(7.5, 0.35 * len(labels) * len(methods) ** 0.5), 4), layout="constrained")
+    wide = max(7.5, 0.35 * len(labels) * len(methods) ** 0.5)
+    canvas, axes = pyplot.subplots(figsize=(wide, 4), layout="constrained")
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         mine = [row for row in rows if row["method"] == method]
