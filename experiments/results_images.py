@@ -150,14 +150,15 @@ def smooth() -> list[str]:
         "",
     ]
     for name in smoothness.SETS:
-        rows = [row for row in read_rows(tables.RESULTS / f"smoothness-{name}.csv") if not row["error"]]
+        every = read_rows(tables.RESULTS / f"smoothness-{name}.csv")
+        rows = [row for row in every if not row["error"]]
         lines += [f"### {name[0].upper()}{name[1:]}", ""]
         if not rows:
             lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
             continue
         _, _, count, mm = smoothness.SETS[name]
         planned = count * len(mm.split(",")) * len(smoothness.METHODS.split(","))
-        lines += [partly(len(rows), planned)] if len(rows) < planned else []
+        lines += [partly(len(every), planned)] if len(every) < planned else []
         lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
         lines += ["|---|" + "---:|" * len(FOLDING)]
         tools = list(dict.fromkeys(row["method"].partition("@")[0] for row in rows))
@@ -173,6 +174,8 @@ def smooth() -> list[str]:
             for limit, settings in zip(FOLDING, zip(*best.values(), strict=True), strict=True)
             if (told := at_equal(rows, settings))
         ]
+        failed = [row["method"] for row in every if row["error"]]
+        compared += [f"- `{m}` failed on pairs, which are left out: {failed.count(m)}." for m in dict.fromkeys(failed)]
         lines += ["", *compared] if compared else []
         lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
         tool, _, mm = rows[0]["method"].partition("@")
