@@ -22,7 +22,7 @@ PEERS = {
     "hippocampus-models": ("Hippocampi, a network asked by name", "hippocampus/pairs_val.csv"),
 }
 
-# The table of the README: its columns, and its lines from the quickest of ours to the slowest, then the others.
+# The table of the README: two columns for each set that has rows, a line for each method.
 SHORT = {
     "brain": "brains of different people",
     "cardiac": "hearts, end of diastole and systole",
@@ -42,13 +42,13 @@ ALONE, ASKING = "maxca-balanced", "maxca-balanced+auto"
 
 def headline() -> str:
     """Mean Dice and seconds of each method on the three sets, the highest Dice of a set in bold."""
-    tables_of = {name: read_rows(tables.BENCHMARKS / f"{name}.csv") for name in SHORT}
-    titles = [f"{title} ({len(names(tables_of[name], 'pair'))}) | |" for name, title in SHORT.items()]
-    lines = ["| | " + " ".join(titles), "|---|" + "---:|" * 2 * len(SHORT), "| |" + " Dice | seconds |" * len(SHORT)]
-    before = [fmean(of(rows, names(rows, "method")[0], "dice_before")) for rows in tables_of.values()]
+    there = {name: rows for name in SHORT if (rows := read_rows(tables.BENCHMARKS / f"{name}.csv"))}
+    titles = [f"{SHORT[name]} ({len(names(rows, 'pair'))}) | |" for name, rows in there.items()]
+    lines = ["| | " + " ".join(titles), "|---|" + "---:|" * 2 * len(there), "| |" + " Dice | seconds |" * len(there)]
+    before = [fmean(of(rows, names(rows, "method")[0], "dice_before")) for rows in there.values()]
     lines += ["| as they lie |" + "".join(f" {dice:.3f} | |" for dice in before)]
     for method, title in NAMED.items():
-        cells = [_cells(rows, method) for rows in tables_of.values()]
+        cells = [_cells(rows, method) for rows in there.values()]
         lines += [f"| {title} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 

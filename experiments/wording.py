@@ -36,7 +36,7 @@ def bounded(value: Interval) -> str:
 
 def opposite(value: Interval) -> Interval:
     """The same difference, seen from the other side."""
-    return Interval(-value.mean, value.sd, -value.high, -value.low)
+    return Interval(0 - value.mean, value.sd, 0 - value.high, 0 - value.low)  # -0.0 would be written as such
 
 
 def spread(values: Sequence[float]) -> str:

@@ -154,6 +154,8 @@ def test_robustness_asks_a_model_alone_and_refined(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
-    experiment("smoothness", balls, "--set", "hippocampus", "-o", tmp_path / "out")
-    done = [row["method"] for row in rows(tmp_path / "out" / "smoothness-hippocampus.csv")]
-    assert sorted(done) == ["maxca-fast@2", "maxca-fast@4"], "two at a time: either may end first"
+    experiment("smoothness", balls, "--set", "hippocampus", "--jobs", "1", "-o", tmp_path / "out")
+    assert [row["method"] for row in rows(tmp_path / "out" / "smoothness-hippocampus.csv")] == [
+        "maxca-fast@2",
+        "maxca-fast@4",
+    ]

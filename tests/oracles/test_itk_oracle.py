@@ -188,8 +188,8 @@ def ants_pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         index = np.stack(np.meshgrid(*(np.arange(n) for n in where.shape), indexing="ij"), axis=-1)
         x, y, z = np.moveaxis(where.to_world(index) - (4 + shift, -3, 7), -1, 0)
         blob = np.exp(-((x / 12) ** 2 + (y / (10 + shift)) ** 2 + (z / 9) ** 2))
-        # Waves within the blob only: waves all over look the same a period further, and ANTs, whose samples differ from
-        # run to run, went there now and then.
+        # Waves within the blob only: with waves all over, ANTs, whose samples differ from run to run, ended elsewhere
+        # each time, and one time in four with too little overlap to compare.
         blob *= 1 + 0.3 * np.sin(x / 5) * np.cos(y / 6)
         write(blob.astype(np.float32), where, folder / f"{name}.nii.gz")
     images = {name: ants.image_read(str(folder / f"{name}.nii.gz")) for name in ("fixed", "moving")}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +49,8 @@ class MAXCA(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        attention = partial(XCA, mask_padding=mask_padding, temperature=temperature, normalise=normalise)
-        self.mix = MultiAxisXCA(channels, axes, partial(_branch, attention, channels, heads, region))
+        attention = {"mask_padding": mask_padding, "temperature": temperature, "normalise": normalise}
+        self.mix = MultiAxisXCA(channels, heads, region, axes, **attention)
         self.channel = ResidualChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,11 +75,13 @@ class MultiAxisXCA(nn.Module):
     ``merge``, and the latter join the projection that ends its attention.
     """
 
-    def __init__(self, channels: int, axes: Sequence[Axis], branch: Callable[[Axis], XCA]) -> None:
+    def __init__(
+        self, channels: int, heads: int, region: int | Sequence[int], axes: Sequence[Axis], **attention: Any
+    ) -> None:
         super().__init__()
         self.norm = LayerNorm(channels)
         self.expand = nn.Linear(channels, len(axes) * channels)
-        self.branches = nn.ModuleDict({axis: branch(axis) for axis in axes})
+        self.branches = nn.ModuleDict({axis: _branch(axis, channels, heads, region, **attention) for axis in axes})
         self.merge = nn.Linear(len(axes) * channels, channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -130,9 +131,9 @@ class Share(NamedTuple):
     project: Tensor
 
 
-def _branch(attention: Callable[..., XCA], channels: int, heads: int, region: int | Sequence[int], axis: Axis) -> XCA:
+def _branch(axis: Axis, channels: int, heads: int, region: int | Sequence[int], **attention: Any) -> XCA:
     if axis == "plain":
-        return attention(channels, heads)
+        return XCA(channels, heads, **attention)
     if axis not in ("regional", "dilated"):
         raise ValueError(f"an axis is 'regional', 'dilated' or 'plain', received {axis!r}")
-    return attention(channels, heads, region, "within" if axis == "regional" else "across")
+    return XCA(channels, heads, region, "within" if axis == "regional" else "across", **attention)

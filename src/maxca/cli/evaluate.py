@@ -107,9 +107,9 @@ def evaluate(
     plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
     chosen = crossed(plain, model or [], _numbers(smoothness))
     chosen += [Method(GIVEN, folder=folder) for folder in transforms or []]
-    there = {method.name for method in chosen} | set(names(read_rows(out), "method"))
-    if against is not None and against not in there:
-        raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(sorted(there))}")
+    there = [method.name for method in chosen]
+    if against is not None and against not in (*there, *names(read_rows(out), "method")):
+        raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(there)}, nor in {out}")
     for path in figure or []:
         if path.suffix.lower() not in (".png", ".svg"):
             raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")

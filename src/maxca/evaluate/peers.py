@@ -154,11 +154,11 @@ def elastix_map(pair: Pair) -> None:
     """Leave the whole map in ``FIELD``: elastix itself writes its parameters only."""
     import itk
 
-    itk.imwrite(transformix(pair.folder, pair.moving).GetOutputDeformationField(), str(pair.folder / FIELD))
+    itk.imwrite(transformix(pair.folder, pair.moving, field=True).GetOutputDeformationField(), str(pair.folder / FIELD))
 
 
-def transformix(folder: Path, image: Path) -> Any:
-    """What elastix found, applied to an image by nearest neighbour."""
+def transformix(folder: Path, image: Path, *, field: bool = False) -> Any:
+    """What elastix found, applied to an image by nearest neighbour, and as displacements if asked."""
     import itk
 
     parameters = itk.ParameterObject.New()
@@ -167,7 +167,7 @@ def transformix(folder: Path, image: Path) -> Any:
     for number in range(parameters.GetNumberOfParameterMaps()):
         parameters.SetParameter(number, "FinalBSplineInterpolationOrder", "0")
     applied = itk.TransformixFilter.New(read_itk(image), transform_parameter_object=parameters)
-    applied.SetComputeDeformationField(True)
+    applied.SetComputeDeformationField(field)
     applied.SetOutputDirectory(str(folder))  # else it leaves files in the working directory
     applied.UpdateLargestPossibleRegion()
     return applied
