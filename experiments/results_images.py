@@ -169,11 +169,13 @@ def smooth() -> list[str]:
                 for one in settings
             ]
             lines += [f"| {tool} | {' | '.join(cells)} |"]
-        compared = [
-            f"- NDV ≤ {limit:g} %, {told}."
-            for limit, settings in zip(FOLDING, zip(*best.values(), strict=True), strict=True)
-            if (told := at_equal(rows, settings))
-        ]
+        limits: dict[str, list[str]] = {}
+        for number, limit in enumerate(FOLDING):
+            limits.setdefault(at_equal(rows, [best[tool][number] for tool in tools]), []).append(f"{limit:g} %")
+        compared = [f"- NDV ≤ {', '.join(those)}: {told}." for told, those in limits.items() if told]
+        steady = [f"`{tool}`" for tool in tools if unmoved(rows, tool)]
+        if steady:
+            compared += [f"- {', '.join(steady)}: the same at each smoothness; the model's field is not refined."]
         failed = [row["method"] for row in every if row["error"]]
         compared += [f"- `{m}` failed on pairs, which are left out: {failed.count(m)}." for m in dict.fromkeys(failed)]
         lines += ["", *compared] if compared else []
@@ -189,6 +191,13 @@ def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
     settings = [m for m in names(rows, "method") if m.partition("@")[0] == tool and of(rows, m, "dice")]
     allowed = [m for m in settings if fmean(of(rows, m, "ndv_percent")) <= limit]
     return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
+
+
+def unmoved(rows: Sequence[Row], tool: str) -> bool:
+    """Whether a tool with a model scores every pair the same at all of several smoothnesses."""
+    mine = [row for row in rows if row["method"].partition("@")[0] == tool]
+    per_pair = {pair: {row["dice"] for row in mine if row["pair"] == pair} for pair in names(mine, "pair")}
+    return "+" in tool and len(names(mine, "method")) > 1 and all(len(scores) == 1 for scores in per_pair.values())
 
 
 def at_equal(rows: Sequence[Row], settings: Sequence[str | None]) -> str:

@@ -149,13 +149,18 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
     for mm, dice, ndv in ((1, 0.8, 0.05), (2, 0.7, 0.005), (4, 0.6, 0.0)):
         rows += scored("brain", f"greedy@{mm}", [dice, dice], ndv_percent=ndv)
         rows += scored("brain", f"syn@{mm}", [dice + 0.02, dice + 0.03], ndv_percent=2 * ndv)
+        rows += scored("hippocampus", f"maxca+auto@{mm}", [0.9, 0.8], ndv_percent=0.0)
+        rows += scored("hippocampus", f"greedy@{mm}", [dice, dice], ndv_percent=0.0)
     failed = {"set": "brain", "pair": 2, "method": "syn@2", "error": "it fell over"}
-    write(tables / "smoothness-brain.csv", COLUMNS, [*rows, failed])
+    for name in ("brain", "hippocampus"):
+        write(tables / f"smoothness-{name}.csv", COLUMNS, [row for row in [*rows, failed] if row["set"] == name])
     page = results.page()
     assert "*13 of 112 rows so far.*" in page
     assert "- `syn@2` failed on pairs, which are left out: 1." in page
     assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in page
-    assert "- NDV ≤ 0.01 %, `greedy@2` against `syn@2`: not told apart in Dice, -0.0250 [-0.0885, +0.0385]." in page
+    assert "- NDV ≤ 0.01 %: `greedy@2` against `syn@2`: not told apart in Dice, -0.0250 [-0.0885, +0.0385]." in page
+    assert "- NDV ≤ 0.001 %, 0.01 %, 0.1 %: `maxca+auto@1` against `greedy@1`: " in page
+    assert "- `maxca+auto`: the same at each smoothness" in page
     assert "--methods greedy --smoothness 1 --threads 2 " in page
 
 

@@ -77,4 +77,6 @@ def test_figures_are_pictures(table: Path, tmp_path: Path) -> None:
     figures.by_label(read_rows(tmp_path / "labels.csv", LABEL_COLUMNS), tmp_path / "labels.png")
     for name in ("time.png", "labels.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "folding.svg").read_text()
+    assert 'id="axes_2"' in (tmp_path / "folding.svg").read_text(), "several smoothnesses have a panel of their own"
+    figures.against_folding([r for r in rows if "@" not in r["method"]], tmp_path / "folding.svg")
+    assert 'id="axes_2"' not in (tmp_path / "folding.svg").read_text()

@@ -9,7 +9,9 @@ from typing import Any
 
 from maxca.evaluate.rows import Row, names, numbers
 
-LEAST_NDV = 1e-5  # percent: a logarithmic axis has no 0
+LEAST_NDV = 1e-5  # percent: less than this counts as none, as a logarithmic axis has no 0
+DECADES = range(-5, 3)
+MARKS = "osD^vP*X"
 MOST_LABELS = 40  # boxes that fit into one figure
 
 
@@ -31,21 +33,64 @@ def against_time(rows: Sequence[Row], path: Path) -> None:
 
 
 def against_folding(rows: Sequence[Row], path: Path) -> None:
-    """Dice against NDV, a line for each method that was run with several smoothnesses."""
+    """Dice against NDV, a line for each tool; of tools that were run with several smoothnesses also against those.
+
+    A tool whose pairs fold nowhere stands in a column left of the logarithmic axis, which has no 0.
+    """
     pyplot = _pyplot()
-    canvas, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
-    points: dict[str, list[tuple[float, float, str]]] = {}
+    points: dict[str, list[tuple[float | None, float, float]]] = {}
     for method, done in _done(rows, "ndv_percent", "dice"):
-        tool, _, mm = method.partition("@")
-        ndv = max(fmean(numbers(done, "ndv_percent")), LEAST_NDV)
-        points.setdefault(tool, []).append((ndv, fmean(numbers(done, "dice")), mm))
+        tool, _, text = method.partition("@")
+        ndv, dice = fmean(numbers(done, "ndv_percent")), fmean(numbers(done, "dice"))
+        points.setdefault(tool, []).append((float(text) if text else None, ndv, dice))
+    several = any(mm is not None for found in points.values() for mm, _, _ in found)
+    size = (10, 4) if several else (7.5, 4)
+    canvas, panels = pyplot.subplots(1, 1 + several, figsize=size, sharey=True, layout="constrained", squeeze=False)
+    by_mm, by_ndv = panels[0, 0], panels[0, -1]
     for number, (tool, found) in enumerate(points.items()):
-        found.sort(key=lambda point: float(point[2] or 0))
-        axes.plot(*zip(*((x, y) for x, y, _ in found), strict=True), "o-", color=f"C{number}", label=tool, markersize=4)
-        for x, y, text in found:
-            axes.annotate(text, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=7, color=f"C{number}")
-    axes.set(xscale="log", xlabel="non-diffeomorphic volume, %", ylabel="Dice, mean over labels")
-    _save(canvas, axes, rows, path)
+        found.sort(key=lambda point: point[0] or 0)
+        style: dict[str, Any] = {
+            "color": f"C{number}",
+            "marker": MARKS[number % len(MARKS)],
+            "markersize": 5,
+            "alpha": 0.8,
+        }
+        column = LEAST_NDV * 10 ** (1.2 * (number + 0.5) / len(points) - 1.4)
+        at = [ndv if ndv >= LEAST_NDV else column for _, ndv, _ in found]
+        by_ndv.plot(at, [dice for _, _, dice in found], label=tool, **style)
+        for x, (mm, _, dice) in zip(at, found, strict=True):
+            if mm is not None and x != column:
+                at_mark = {"xy": (x, dice), "xytext": (5, 3), "textcoords": "offset points"}
+                by_ndv.annotate(f"{mm:g}", fontsize=7, color=f"C{number}", **at_mark)
+        if several:
+            asked = [(mm, dice) for mm, _, dice in found if mm is not None]
+            by_mm.plot([mm for mm, _ in asked], [dice for _, dice in asked], **style)
+    _axis_of_folding(by_ndv)
+    by_mm.set(ylabel="Dice, mean over labels")
+    if several:
+        _axis_of_smoothness(by_mm, {mm for found in points.values() for mm, _, _ in found if mm is not None})
+    _save(canvas, by_mm, rows, path)
+
+
+def _axis_of_folding(axes: Any) -> None:
+    from matplotlib import ticker
+
+    axes.axvspan(LEAST_NDV * 10**-1.5, LEAST_NDV, color="0.93", zorder=0)
+    axes.set(xscale="log", xlabel="non-diffeomorphic volume, %")
+    axes.set_xlim(LEAST_NDV * 10**-1.5, max(axes.get_xlim()[1], 100 * LEAST_NDV))
+    axes.xaxis.set_major_locator(ticker.FixedLocator([LEAST_NDV * 10**-0.8, *(10.0**n for n in DECADES)]))
+    axes.xaxis.set_major_formatter(ticker.FixedFormatter(["none", *(f"$10^{{{n}}}$" for n in DECADES)]))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.grid(alpha=0.3)
+
+
+def _axis_of_smoothness(axes: Any, asked: set[float]) -> None:
+    from matplotlib import ticker
+
+    axes.set(xscale="log", xlabel="smoothness asked for, mm")
+    axes.xaxis.set_major_locator(ticker.FixedLocator(sorted(asked)))
+    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
 
 
 def by_label(rows: Sequence[Row], path: Path) -> None:
