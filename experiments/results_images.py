@@ -150,8 +150,7 @@ def smooth() -> list[str]:
         "",
     ]
     for name in smoothness.SETS:
-        every = read_rows(tables.RESULTS / f"smoothness-{name}.csv")
-        rows = [row for row in every if not row["error"]]
+        every, rows = read_rows(tables.RESULTS / f"smoothness-{name}.csv"), unfailed(name)
         lines += [f"### {name[0].upper()}{name[1:]}", ""]
         if not rows:
             lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
@@ -161,7 +160,7 @@ def smooth() -> list[str]:
         lines += [partly(len(every), planned)] if len(every) < planned else []
         lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
         lines += ["|---|" + "---:|" * len(FOLDING)]
-        tools = list(dict.fromkeys(row["method"].partition("@")[0] for row in rows))
+        tools = tools_of(rows)
         best = {tool: [best_within(rows, tool, limit) for limit in FOLDING] for tool in tools}
         for tool, settings in best.items():
             cells = [
@@ -184,6 +183,16 @@ def smooth() -> list[str]:
         one = f"--pair {rows[0]['pair']} --methods {tool} --smoothness {mm} --threads {rows[0]['threads']}"
         lines += [again(f"maxca evaluate --pairs ../shared/data/{smoothness.SETS[name][0]} {one} -o row.csv"), ""]
     return lines
+
+
+def unfailed(name: str) -> list[Row]:
+    """The rows of a set at several smoothnesses."""
+    return [row for row in read_rows(tables.RESULTS / f"smoothness-{name}.csv") if not row["error"]]
+
+
+def tools_of(rows: Sequence[Row]) -> list[str]:
+    """Methods, whatever their smoothness."""
+    return list(dict.fromkeys(method.partition("@")[0] for method in names(rows, "method")))
 
 
 def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:

@@ -6,15 +6,16 @@ import math
 
 import smoothness
 import tables
-from results_images import harmed
+from results_images import FOLDING, at_equal, best_within, harmed, tools_of, unfailed
 from results_networks import EQUAL, against, by_network, unlearnt
 from results_peers import PEERS, beside
-from wording import exponent, said
+from wording import counted, exponent, said
 
 from maxca.evaluate.rows import Row, names, read_rows
 
 OTHERS = (EQUAL, "conv=parameters", "window", "gmlp")
 PARTS = ("regional", "dilated", "xca")
+HARDLY = FOLDING[1]  # percent of the volume
 LARGEST = 5  # sizes over which the growth of costs is fitted
 
 
@@ -27,6 +28,7 @@ def in_short() -> list[str]:
     lines += ["- **Its cost is linear.**", *linear()]
     lines += ["", "What its readers and users ask:", ""]
     lines += ["- **Beside other tools.**", *tools()]
+    lines += ["- **At equal folding.**", *equal()]
     lines += ["- **Bad images.**", *bad()]
     return [*lines, ""]
 
@@ -37,8 +39,8 @@ def better() -> list[str]:
     for title, rows in trainings():
         found = against(rows, "maxca")
         told = [f"`{b}` {said(found[b].difference, 'Dice')}" for b in OTHERS if b in found]
-        number = len(names(rows, "network"))
-        lines += [f"    - {title}, {number} networks, {len(names(rows, 'seed'))} seeds, against {'; '.join(told)}."]
+        many = ", ".join(counted(len(names(rows, what)), what) for what in ("network", "seed"))
+        lines += [f"    - {title}, {many}, against {'; '.join(told)}."]
         ahead = {network: found.get(EQUAL, math.nan) for network, found in by_network(rows, "maxca").items()}
         known = {network: value for network, value in ahead.items() if not math.isnan(value)}
         by = ", ".join(f"{network} {value:+.4f}" for network, value in known.items())
@@ -66,8 +68,8 @@ def finest() -> list[str]:
     for name in names(rows, "set"):
         mine = [row for row in rows if row["set"] == name]
         told = [f"`{where}` {said(c.difference, 'Dice')}" for where, c in against(mine, "everywhere").items()]
-        seeds = len(names(mine, "seed"))
-        lines += [f"    - {name}, with labels, {seeds} seeds, everywhere against {'; '.join(told)}."] if told else []
+        seeds = counted(len(names(mine, "seed")), "seed")
+        lines += [f"    - {name}, with labels, {seeds}, everywhere against {'; '.join(told)}."] if told else []
     return lines or nothing()
 
 
@@ -101,6 +103,20 @@ def tools() -> list[str]:
         if rows := read_rows(tables.BENCHMARKS / f"{name}.csv"):
             told = [what for other, what in beside(rows).items() if not other.startswith("maxca")]
             lines += [f"    - {PEERS[name][0]}: {'; '.join(told)}."] if told else []
+    return lines or nothing()
+
+
+def equal() -> list[str]:
+    """Ours without a model against the others, each at the best smoothness that hardly folds."""
+    lines = []
+    for name in smoothness.SETS:
+        rows = unfailed(name)
+        others = [tool for tool in tools_of(rows) if not tool.startswith("maxca")]
+        settings = [best_within(rows, tool, HARDLY) for tool in ("maxca-balanced", *others)]
+        if told := at_equal(rows, settings):
+            beyond = [f"`{tool}`" for tool, one in zip(others, settings[1:], strict=True) if one is None]
+            folds = f"; at no smoothness: {', '.join(beyond)}" if beyond else ""
+            lines += [f"    - {name}, NDV ≤ {HARDLY:g} %: {told}{folds}."]
     return lines or nothing()
 
 

@@ -39,6 +39,11 @@ def opposite(value: Interval) -> Interval:
     return Interval(0 - value.mean, value.sd, 0 - value.high, 0 - value.low)  # -0.0 would be written as such
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation."""
     return f"{fmean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
