@@ -119,6 +119,24 @@ def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, tra
     assert (out.parent / f"{out.stem}-summary.csv").read_text(encoding="utf-8").startswith("set,method,score,pairs,")
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_what_a_scheduler_or_ctrl_c_ends_is_no_failure(pairs: Path, tmp_path: Path, ending: signal.Signals) -> None:
+    out = tmp_path / "out.csv"
+    command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(pairs), "-o", str(out), "--threads", "1"]
+    command += ["--methods", "unmoved,maxca-fast,greedy", "--jobs", "2", "--quiet"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(read_rows(out)) < 2:
+        time.sleep(0.02)
+    os.killpg(process.pid, ending)  # to all at once, as both do
+    _, said = process.communicate()
+    assert process.returncode == 128 + ending
+    assert len(said.splitlines()) <= 1
+    rows = read_rows(out)
+    assert 2 <= len(rows) < 9
+    assert {row["error"] for row in rows} == {""}
+
+
 def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "moving.nii.gz").write_bytes(b"nothing")
     evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], only=(1,), threads=1)
@@ -151,6 +169,13 @@ def test_a_process_is_measured_by_itself() -> None:
         "ValueError: no such image"
     )
     assert run_process([sys.executable, "-c", "raise SystemExit(3)"], os.environ).error == "exit status 3"
+    assert run_process([sys.executable, "-c", "import os; os.abort()"], os.environ).error == "exit status -6"
+
+
+@pytest.mark.parametrize("ends", ["raise SystemExit(143)", "import os; os.kill(os.getpid(), 15)"])
+def test_a_process_that_was_ended_has_no_outcome(ends: str) -> None:
+    with pytest.raises(MaxcaError, match="ended by SIGTERM; run the same command"):
+        run_process([sys.executable, "-c", ends], os.environ)
 
 
 def test_rows_of_other_images_are_not_taken_for_these(pairs: Path, tmp_path: Path) -> None:

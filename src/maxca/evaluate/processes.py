@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from maxca.errors import MaxcaError
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent by a person or a scheduler; crashes have others
 
 
 class Usage(NamedTuple):
@@ -27,7 +32,11 @@ class Usage(NamedTuple):
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
-    """Run a process to its end; it ends with this one."""
+    """Run a process to its end; it ends with this one.
+
+    Raises:
+        MaxcaError: if somebody ended it, which says nothing about what it does.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=dict(environment))
@@ -41,7 +50,16 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
         out.seek(0)
         err.seek(0)
         error = _last_line(err.read()) or f"exit status {process.returncode}" if process.returncode else ""
+        if ending := _ending(process.returncode, error):
+            raise MaxcaError(f"a process was ended by {ending}; run the same command to go on")
         return Usage(seconds, used.ru_maxrss / 1024, out.read(), error)
+
+
+def _ending(status: int, error: str) -> str:
+    """The signal by which a process was ended (``-n``), or on which it ended itself: ``128 + n``, a Python module 1."""
+    if error == "KeyboardInterrupt":
+        return "SIGINT"
+    return next((ending.name for ending in ENDINGS if status in (-ending, 128 + ending)), "")
 
 
 def _last_line(text: str) -> str:
