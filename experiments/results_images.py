@@ -155,8 +155,7 @@ def smooth() -> list[str]:
         if not rows:
             lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
             continue
-        _, _, count, mm = smoothness.SETS[name]
-        planned = count * len(mm.split(",")) * len(smoothness.METHODS.split(","))
+        planned = smoothness.planned(name)
         lines += [partly(len(every), planned)] if len(every) < planned else []
         lines += ["| method | " + " | ".join(f"NDV ≤ {limit:g} %" for limit in FOLDING) + " |"]
         lines += ["|---|" + "---:|" * len(FOLDING)]

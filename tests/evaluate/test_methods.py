@@ -36,6 +36,8 @@ def test_models_and_smoothnesses_are_crossed() -> None:
     ]
     assert found[4].model == "folder/mine.safetensors"
     assert [method.name for method in crossed([parse("greedy")], ["mine"], [])] == ["greedy"]
+    kept = crossed([parse("syn"), parse("elastix@10")], [], [1.0, 2.0])
+    assert [method.name for method in kept] == ["syn@1", "syn@2", "elastix@10"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import phantoms
 import pytest
 
 from maxca.evaluate.methods import PEERS, Job, command, environment, parse
-from maxca.evaluate.peers import LABELS, Pair, kind_of
+from maxca.evaluate.peers import LABELS, Pair, kind_of, update_variance
 from maxca.evaluate.processes import run
 from maxca.evaluate.scores import maps, score
 from maxca.io.images import read
@@ -41,3 +41,7 @@ def test_the_map_of_a_tool_is_the_one_by_which_it_warps(tool: str, tmp_path: Pat
     ours = resample(labels, grids[0], chain, "nearest").data
     assert len(np.unique(theirs)) == 5
     assert (theirs == ours)[(theirs > 0) | (ours > 0)].mean() > 0.99
+
+
+def test_syn_smooths_by_millimetres() -> None:
+    assert update_variance(3.0, (1.5, 1.5, 10.0)) == 4.0

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -34,8 +34,8 @@ class Method:
     Args:
         tool: one of ``TOOLS``, or ``"given"``.
         model: what ours asks, for ``register --model``.
-        smoothness: mm of regularisation: ours ``--smoothness``, greedy's and SyN's sigma of the update, the distance
-            of elastix's control points; None for the tool's default.
+        smoothness: mm of regularisation: ours ``--smoothness``, greedy's and SyN's sigma of the update at full
+            resolution, the distance of elastix's control points; None for the tool's default.
         folder: where given transforms lie.
     """
 
@@ -114,12 +114,13 @@ def parse(text: str) -> Method:
 
 
 def crossed(methods: Sequence[Method], models: Sequence[str], smoothness: Sequence[float]) -> list[Method]:
-    """Each of our methods with each model too, and each method with each smoothness."""
+    """Each of our methods with each model too, and each method with each smoothness, unless it has its own."""
     plain = [method for method in methods if method.tool in OURS]
     widened = [*methods, *(Method(method.tool, model, method.smoothness) for model in models for method in plain)]
     if not smoothness:
         return widened
-    return [Method(method.tool, method.model, mm, method.folder) for method in widened for mm in smoothness]
+    given = [(method.smoothness,) if method.smoothness is not None else smoothness for method in widened]
+    return [replace(method, smoothness=mm) for method, several in zip(widened, given, strict=True) for mm in several]
 
 
 def command(method: Method, job: Job) -> list[str]:

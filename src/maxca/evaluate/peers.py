@@ -102,7 +102,7 @@ def syn_register(pair: Pair, threads: int) -> None:
     import ants
 
     fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(pair.moving))
-    smooth = {} if pair.smoothness is None else {"flow_sigma": pair.smoothness}
+    smooth = {} if pair.smoothness is None else {"flow_sigma": update_variance(pair.smoothness, fixed.spacing)}
 
     def attempt(options: dict[str, tuple[int, ...]]) -> None:
         prefix = str(pair.folder / "syn_")
@@ -112,6 +112,16 @@ def syn_register(pair: Pair, threads: int) -> None:
 
     settings = [{}, ANTS_ONE_LEVEL] if pair.kind == "stack" else [{}]
     first_that_runs([partial(attempt, options) for options in settings])
+
+
+def update_variance(sigma: float, spacing: Sequence[float]) -> float:
+    """What SyN takes for the smoothing of its update: a variance in voxels (ITK), here of the finest axis.
+
+    Args:
+        sigma: in mm, at full resolution.
+        spacing: of the fixed image, in mm.
+    """
+    return (sigma / min(spacing)) ** 2
 
 
 def syn_warp(pair: Pair, labels: Path) -> None:
