@@ -147,8 +147,8 @@ def smooth() -> list[str]:
         "## At equal folding",
         "",
         "Each method at several smoothnesses: the most Dice it reaches while no more than a share of the volume folds.",
-        "Millimetres are each method's own: of ours `--smoothness`, of greedy and SyN the sigma of the update, of elastix",
-        "the distance of control points. In the grey column of a figure nothing folds, or less than 0.00001 %.",
+        "Millimetres are each method's own: of ours `--smoothness`, of greedy and SyN the sigma of the update, of",
+        "elastix the distance of control points. In the grey column of a figure nothing folds, or less than 0.00001 %.",
         "",
     ]
     for name in smoothness.SETS:

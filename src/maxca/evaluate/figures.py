@@ -58,10 +58,13 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
         column = LEAST_NDV * 10 ** (1.2 * (number + 0.5) / len(points) - 1.4)
         at = [ndv if ndv >= LEAST_NDV else column for _, ndv, _ in found]
         by_ndv.plot(at, [dice for _, _, dice in found], label=tool, **style)
+        texts: dict[tuple[float, float], list[str]] = {}
         for x, (mm, _, dice) in zip(at, found, strict=True):
             if mm is not None and x != column:
-                at_mark = {"xy": (x, dice), "xytext": (5, 3), "textcoords": "offset points"}
-                by_ndv.annotate(f"{mm:g}", fontsize=7, color=f"C{number}", **at_mark)
+                texts.setdefault((x, dice), []).append(f"{mm:g}")
+        for mark, words in texts.items():
+            place: dict[str, Any] = {"xytext": (5, 3), "textcoords": "offset points"}
+            by_ndv.annotate(", ".join(words), mark, fontsize=7, color=f"C{number}", **place)
         if several:
             asked = [(mm, dice) for mm, _, dice in found if mm is not None]
             by_mm.plot([mm for mm, _ in asked], [dice for _, dice in asked], **style)
