@@ -157,7 +157,7 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
     for name in ("brain", "hippocampus"):
         write(tables / f"smoothness-{name}.csv", COLUMNS, [row for row in [*rows, failed] if row["set"] == name])
     page = results.page()
-    assert "*13 of 112 rows so far.*" in page
+    assert "*13 of 136 rows so far.*" in page
     assert "- `syn@2` failed on pairs, which are left out: 1." in page
     assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in page
     assert "- NDV ≤ 0.01 %: `greedy@2` against `syn@2`: not told apart in Dice, -0.0250 [-0.0885, +0.0385]." in page
