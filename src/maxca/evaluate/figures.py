@@ -18,17 +18,13 @@ MOST_LABELS = 40  # boxes that fit into one figure
 def against_time(rows: Sequence[Row], path: Path) -> None:
     """Dice against seconds: small marks are pairs, large ones the mean of a method."""
     pyplot = _pyplot()
-    from matplotlib import ticker
-
     canvas, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
     for number, (method, done) in enumerate(_done(rows, "seconds", "dice")):
         seconds, dice = numbers(done, "seconds"), numbers(done, "dice")
         axes.scatter(seconds, dice, s=12, alpha=0.35, color=f"C{number}", linewidths=0)
         axes.scatter(fmean(seconds), fmean(dice), s=90, color=f"C{number}", edgecolors="white", label=method, zorder=3)
-    axes.set(xscale="log", xlabel="seconds per pair, whole process", ylabel="Dice, mean over labels")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    _axis_of_round_numbers(axes, "seconds per pair, whole process")
+    axes.set(ylabel="Dice, mean over labels")
     _save(canvas, axes, rows, path)
 
 
@@ -71,7 +67,7 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
     _axis_of_folding(by_ndv)
     by_mm.set(ylabel="Dice, mean over labels")
     if several:
-        _axis_of_smoothness(by_mm, {mm for found in points.values() for mm, _, _ in found if mm is not None})
+        _axis_of_round_numbers(by_mm, "smoothness asked for, mm")
     _save(canvas, by_mm, rows, path)
 
 
@@ -87,13 +83,13 @@ def _axis_of_folding(axes: Any) -> None:
     axes.grid(alpha=0.3)
 
 
-def _axis_of_smoothness(axes: Any, asked: set[float]) -> None:
+def _axis_of_round_numbers(axes: Any, label: str) -> None:
     from matplotlib import ticker
 
-    axes.set(xscale="log", xlabel="smoothness asked for, mm")
-    axes.xaxis.set_major_locator(ticker.FixedLocator(sorted(asked)))
+    axes.set(xscale="log", xlabel=label)
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def by_label(rows: Sequence[Row], path: Path) -> None:
