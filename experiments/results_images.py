@@ -152,7 +152,8 @@ def smooth() -> list[str]:
         "",
     ]
     for name in smoothness.SETS:
-        every, rows = read_rows(tables.RESULTS / f"smoothness-{name}.csv"), unfailed(name)
+        every = at_smoothnesses(name)
+        rows = unfailed(every)
         lines += [f"### {name[0].upper()}{name[1:]}", ""]
         if not rows:
             lines += [not_yet(f"experiments/smoothness.py --set {name}"), ""]
@@ -173,7 +174,7 @@ def smooth() -> list[str]:
         for number, limit in enumerate(FOLDING):
             limits.setdefault(at_equal(rows, [best[tool][number] for tool in tools]), []).append(f"{limit:g} %")
         compared = [f"- NDV ≤ {', '.join(those)}: {told}." for told, those in limits.items() if told]
-        steady = [f"`{tool}`" for tool in tools if unmoved(rows, tool)]
+        steady = [f"`{tool}`" for tool in tools if ignores_smoothness(rows, tool)]
         if steady:
             compared += [f"- {', '.join(steady)}: the same at each smoothness; the model's field is not refined."]
         failed = [row["method"] for row in every if row["error"]]
@@ -186,9 +187,14 @@ def smooth() -> list[str]:
     return lines
 
 
-def unfailed(name: str) -> list[Row]:
+def at_smoothnesses(name: str) -> list[Row]:
     """The rows of a set at several smoothnesses."""
-    return [row for row in read_rows(tables.RESULTS / f"smoothness-{name}.csv") if not row["error"]]
+    return read_rows(tables.RESULTS / f"smoothness-{name}.csv")
+
+
+def unfailed(rows: Sequence[Row]) -> list[Row]:
+    """Those of registrations that came to an end."""
+    return [row for row in rows if not row["error"]]
 
 
 def tools_of(rows: Sequence[Row]) -> list[str]:
@@ -203,7 +209,7 @@ def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
     return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
 
 
-def unmoved(rows: Sequence[Row], tool: str) -> bool:
+def ignores_smoothness(rows: Sequence[Row], tool: str) -> bool:
     """Whether a tool with a model scores every pair the same at all of several smoothnesses."""
     mine = [row for row in rows if row["method"].partition("@")[0] == tool]
     per_pair = {pair: {row["dice"] for row in mine if row["pair"] == pair} for pair in names(mine, "pair")}

@@ -6,9 +6,9 @@ import math
 
 import smoothness
 import tables
-from results_images import FOLDING, at_equal, best_within, harmed, tools_of, unfailed
+from results_images import FOLDING, at_equal, at_smoothnesses, best_within, harmed, tools_of, unfailed
 from results_networks import EQUAL, against, by_network, unlearnt
-from results_peers import PEERS, beside
+from results_peers import ALONE, PEERS, beside
 from wording import counted, exponent, said
 
 from maxca.evaluate.rows import Row, names, read_rows
@@ -110,9 +110,9 @@ def equal() -> list[str]:
     """Ours without a model against the others, each at the best smoothness that hardly folds."""
     lines = []
     for name in smoothness.SETS:
-        rows = unfailed(name)
+        rows = unfailed(at_smoothnesses(name))
         others = [tool for tool in tools_of(rows) if not tool.startswith("maxca")]
-        settings = [best_within(rows, tool, HARDLY) for tool in ("maxca-balanced", *others)]
+        settings = [best_within(rows, tool, HARDLY) for tool in (ALONE, *others)]
         if told := at_equal(rows, settings):
             beyond = [f"`{tool}`" for tool, one in zip(others, settings[1:], strict=True) if one is None]
             folds = f"; at no smoothness: {', '.join(beyond)}" if beyond else ""
