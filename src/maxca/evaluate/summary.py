@@ -93,8 +93,9 @@ def _means(rows: Sequence[Row]) -> str:
     before = {row["pair"]: float(row["dice_before"]) for row in rows if row["dice_before"]}
     start = f"Dice before {sum(before.values()) / len(before):.4f}, " if before else ""
     threads = ", ".join(names(rows, "threads"))
+    threads += " thread" if threads == "1" else " threads"
     lines = [
-        f"**{rows[0]['set']}**: {len(names(rows, 'pair'))} pairs, {start}{threads} threads; mean ± SD over pairs, and "
+        f"**{rows[0]['set']}**: {len(names(rows, 'pair'))} pairs, {start}{threads}; mean ± SD over pairs, and "
         "for Dice the 95 % interval of the mean",
         "",
         "| method | pairs | " + " | ".join(title for title, _ in columns.values()) + " | failed |",
