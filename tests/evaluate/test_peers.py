@@ -21,14 +21,19 @@ MODULES = {"greedy": "picsl_greedy", "syn": "ants", "elastix": "itk"}
 
 
 @pytest.mark.parametrize("tool", PEERS)
-def test_the_map_of_a_tool_is_the_one_by_which_it_warps(tool: str, tmp_path: Path) -> None:
+def test_the_map_of_a_tool_is_the_one_by_which_it_warps(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip(MODULES[tool])
-    files = {name: tmp_path / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels", "moving_labels")}
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / 'one\'s "$(touch run)" folder'  # greedy would run what a shell runs
+    place.mkdir()
+    files = {name: place / f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels", "moving_labels")}
     grids = phantoms.grid((2.0, 2.5, 2.5), flips="i"), phantoms.grid((2.5, 2.0, 2.5), flips="jk")
     for which, where, through in zip(("fixed", "moving"), grids, (phantoms.bend, lambda at: at), strict=True):
         for name, what in ((which, phantoms.scene), (f"{which}_labels", phantoms.regions)):
             nib.save(nib.Nifti1Image(phantoms.image(where, through, what).data, where.affine), files[name])
-    job = Job(files["fixed"], files["moving"], tmp_path / "out", 1, kind_of(files["fixed"]))
+    job = Job(files["fixed"], files["moving"], place / "out", 1, kind_of(files["fixed"]))
     job.folder.mkdir()
     assert run(command(parse(tool), job), environment(1)).error == ""
     scores = score({"tool": tool, "folder": str(job.folder), "pair": {name: str(files[name]) for name in files}})
@@ -41,6 +46,7 @@ def test_the_map_of_a_tool_is_the_one_by_which_it_warps(tool: str, tmp_path: Pat
     ours = resample(labels, grids[0], chain, "nearest").data
     assert len(np.unique(theirs)) == 5
     assert (theirs == ours)[(theirs > 0) | (ours > 0)].mean() > 0.99
+    assert not (tmp_path / "run").exists()
 
 
 def test_syn_smooths_by_millimetres() -> None:

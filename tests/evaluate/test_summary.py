@@ -35,7 +35,8 @@ def table(tmp_path: Path) -> Path:
 def test_the_table_has_means_intervals_tests_and_failures(table: Path) -> None:
     rows = read_rows(table)
     text = markdown(rows)
-    assert "**brain**: 8 pairs, Dice before 0.2500, 2 threads" in text
+    assert "**brain**: 8 pairs, Dice before 0.2500, 2 threads; mean" in text
+    assert "0.2500, 1 thread; mean" in markdown([{**r, "threads": "1"} for r in rows])
     assert "| greedy | 8 | 0.5350 ± 0.0245 [" in text
     assert "45.0 ± 24.5 | 900 ± 0 | 0 |" in text
     assert "| syn | 7 |" in text and "| 1 |" in text

@@ -13,6 +13,7 @@ Settings depend on the fixed image alone, see ``kind_of``; a tool has no need to
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -73,28 +74,28 @@ def kind_of(fixed: Path) -> str:
 
 def greedy_register(pair: Pair, threads: int) -> None:
     """Leave ``aff.mat`` and ``warp.nii.gz``."""
-    images = f"-i {pair.fixed} {pair.moving}"
+    both = (f"-d 3 -threads {threads} -i", pair.fixed, pair.moving)
+    affine, warp = pair.folder / "aff.mat", pair.folder / "warp.nii.gz"
 
     def attempt(how: Greedy) -> None:
         sigma = how.sigma if pair.smoothness is None else pair.smoothness
-        greedy(f"-d 3 -threads {threads} -a {images} {how.affine} -ia-image-centers -o {pair.folder}/aff.mat")
-        deformable = f"{how.deformable} -s {sigma:g}mm {how.last}"
-        greedy(f"-d 3 -threads {threads} {images} -it {pair.folder}/aff.mat {deformable} -o {pair.folder}/warp.nii.gz")
+        greedy(*both, "-a", how.affine, "-ia-image-centers -o", affine)
+        greedy(*both, "-it", affine, how.deformable, f"-s {sigma:g}mm", how.last, "-o", warp)
 
     first_that_runs([partial(attempt, how) for how in GREEDY[pair.kind]])
 
 
 def greedy_warp(pair: Pair, labels: Path) -> None:
     """Leave the moving labels on the fixed grid in ``LABELS``."""
-    transforms = f"-r {pair.folder}/warp.nii.gz {pair.folder}/aff.mat"
-    greedy(f"-d 3 -rf {pair.fixed} -ri NN -rm {labels} {pair.folder / LABELS} {transforms}")
+    transforms = (pair.folder / "warp.nii.gz", pair.folder / "aff.mat")
+    greedy("-d 3 -rf", pair.fixed, "-ri NN -rm", labels, pair.folder / LABELS, "-r", *transforms)
 
 
-def greedy(command: str) -> None:
-    """Run greedy in this process."""
+def greedy(*command: str | Path) -> None:
+    """Run greedy in this process. It reads its command as a shell would, so the names of files are quoted."""
     from picsl_greedy import Greedy3D
 
-    Greedy3D().execute(command)
+    Greedy3D().execute(" ".join(shlex.quote(str(part)) if isinstance(part, Path) else part for part in command))
 
 
 def syn_register(pair: Pair, threads: int) -> None:
