@@ -75,7 +75,7 @@ def kind_of(fixed: Path) -> str:
 def greedy_register(pair: Pair, threads: int) -> None:
     """Leave ``aff.mat`` and ``warp.nii.gz``."""
     both = (f"-d 3 -threads {threads} -i", pair.fixed, pair.moving)
-    affine, warp = pair.folder / "aff.mat", pair.folder / "warp.nii.gz"
+    warp, affine = (pair.folder / name for name in PARTS["greedy"])
 
     def attempt(how: Greedy) -> None:
         sigma = how.sigma if pair.smoothness is None else pair.smoothness
@@ -87,7 +87,7 @@ def greedy_register(pair: Pair, threads: int) -> None:
 
 def greedy_warp(pair: Pair, labels: Path) -> None:
     """Leave the moving labels on the fixed grid in ``LABELS``."""
-    transforms = (pair.folder / "warp.nii.gz", pair.folder / "aff.mat")
+    transforms = (pair.folder / name for name in PARTS["greedy"])
     greedy("-d 3 -rf", pair.fixed, "-ri NN -rm", labels, pair.folder / LABELS, "-r", *transforms)
 
 
@@ -129,7 +129,7 @@ def syn_warp(pair: Pair, labels: Path) -> None:
     """Leave the moving labels on the fixed grid in ``LABELS``."""
     import ants
 
-    transforms = [str(pair.folder / name) for name in ("syn_1Warp.nii.gz", "syn_0GenericAffine.mat")]
+    transforms = [str(pair.folder / name) for name in PARTS["syn"]]
     fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(labels))
     ants.image_write(
         ants.apply_transforms(fixed, moving, transforms, interpolator="nearestNeighbor"), str(pair.folder / LABELS)

@@ -58,8 +58,8 @@ def evaluate(
 
     Raises:
         MaxcaError: for lists, files or methods that cannot be used, and for a table whose rows are of other images or
-            another model of the same name, or to which another evaluation writes; when a signal
-            from outside ends a registration. One that fails is a row.
+            another model of the same name, or to which another evaluation writes; when a signal from outside ends a
+            registration. One that fails is a row.
     """
     source, out = Path(pairs), Path(out)
     chosen = [
