@@ -20,6 +20,7 @@ from maxca.evaluate.rows import LABEL_COLUMNS, Row, alone, append, keep_labels, 
 from maxca.io.pairs import Pair, read_pairs
 
 Progress = Callable[[str, float], None]
+PATIENCE = 0.2  # seconds after a failure in which a signal to this process explains it
 
 
 def evaluate(
@@ -91,11 +92,14 @@ def evaluate(
                 elif what := contradiction(row, method, pair, source):
                     raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
         keep_labels(out, done)
-        lock, finished = threading.Lock(), 0
+        lock, finished, ending = threading.Lock(), 0, threading.Event()
 
         def measured(method: Method, number: int, pair: Pair) -> None:
             nonlocal finished
             row, labels = measure(method, number, pair, name, source, threads)
+            # A signal to all processes may look like any failure: some libraries drop it while they load.
+            if row["error"] and ending.wait(PATIENCE):
+                return
             with lock:
                 append(label_file(out), labels, LABEL_COLUMNS)
                 append(out, [row])
@@ -110,6 +114,7 @@ def evaluate(
                 for future in ended:
                     future.result()
             except BaseException:
+                ending.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return finished
