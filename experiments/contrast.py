@@ -24,7 +24,7 @@ from scipy import ndimage
 import maxca
 from maxca.geometry import Chain, DenseField, Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume
-from maxca.io.itk import read_transform
+from maxca.io.transforms import read_transform
 from maxca.losses.similarity import SimilarityName
 
 sys.path.append(str(Path(__file__).parent))

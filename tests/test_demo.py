@@ -12,7 +12,7 @@ import pytest
 
 from maxca import Chain, MaxcaError, read_image
 from maxca.demo import Case, DemoOutcome, make_case, run_demo, true_error
-from maxca.io.itk import read_transform
+from maxca.io.transforms import read_transform
 from maxca.metrics import folding
 
 COARSE = 4  # mm: seconds instead of half a minute

@@ -13,7 +13,8 @@ import pytest
 import maxca
 from maxca import Affine, Chain, MaxcaError, Result
 from maxca.io.images import Image
-from maxca.io.itk import to_sitk, write_transform
+from maxca.io.itk import to_sitk
+from maxca.io.transforms import write_transform
 
 BEFORE = phantoms.error(Chain())
 START = Chain((Affine.identity(),))

@@ -13,8 +13,8 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import Image, check_contrast, read
-from maxca.io.itk import read_transform
 from maxca.io.points import Points, read_points
+from maxca.io.transforms import read_transform
 
 ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 

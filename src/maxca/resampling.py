@@ -13,8 +13,8 @@ from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.jacobian import jacobian_determinant
 from maxca.inputs import ImageLike, as_labels
 from maxca.io.images import Image, read
-from maxca.io.itk import read_transform
 from maxca.io.points import Points, read_points
+from maxca.io.transforms import read_transform
 
 
 def apply(

@@ -12,7 +12,7 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.io.atomic import output_folder
 from maxca.io.images import Image, write
-from maxca.io.itk import write_transform
+from maxca.io.transforms import write_transform
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ from maxca.cli.app import app
 from maxca.cli.main import main
 from maxca.geometry import Chain
 from maxca.io.images import Image, read, write
-from maxca.io.itk import read_transform, write_transform
 from maxca.io.points import read_points
+from maxca.io.transforms import read_transform, write_transform
 
 FILES = {
     "warped.nii.gz",

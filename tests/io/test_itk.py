@@ -12,7 +12,8 @@ import torch
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
-from maxca.io.itk import from_sitk, read_transform, to_sitk, write_transform
+from maxca.io.itk import from_sitk, to_sitk
+from maxca.io.transforms import read_transform, write_transform
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 GRID = Grid((6, 7, 8), np.array([[-2.0, 0, 0, 5], [0, 2.5, 0, -8], [0, 0, 3, -10], [0, 0, 0, 1]]))

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import read, write
-from maxca.io.itk import read_transform, write_transform
+from maxca.io.transforms import read_transform, write_transform
 
 quick = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import write
-from maxca.io.itk import read_transform, to_sitk, write_transform
+from maxca.io.itk import to_sitk
+from maxca.io.transforms import read_transform, write_transform
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 TURNED = Rotation.from_euler("xyz", (20, -15, 35), degrees=True).as_matrix()

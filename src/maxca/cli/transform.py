@@ -40,7 +40,7 @@ def compose(
     The order is that of maxca apply and antsApplyTransforms: a point of the fixed image meets the first -t first.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
     from maxca.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
@@ -54,7 +54,7 @@ def invert(source: Input, out: Output, overwrite: Overwrite = False, quiet: Quie
     The residual says how far a point ends from where it began when it goes one way and back.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
     from maxca.resampling import join
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
@@ -72,7 +72,7 @@ def convert(
     the field in the input, or of the reference.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.itk import TRANSFORM_SUFFIXES, write_transform
+    from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
     from maxca.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)

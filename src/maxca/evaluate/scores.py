@@ -25,8 +25,8 @@ from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.inputs import Side, read_side
 from maxca.io.images import read
-from maxca.io.itk import read_transform
 from maxca.io.learn2reg import read_voxel_displacement
+from maxca.io.transforms import read_transform
 from maxca.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared

@@ -18,7 +18,7 @@ from maxca.inputs import Side, read_side
 from maxca.io.atomic import RESULT_FILE
 from maxca.io.digest import sha256
 from maxca.io.images import read
-from maxca.io.itk import read_transform
+from maxca.io.transforms import read_transform
 
 ROLES = ("", "_mask", "_labels", "_points")
 
