@@ -1,0 +1,241 @@
+"""What runs on a GPU, how fast, and whether it gives the CPU's results; needs neither nibabel nor SimpleITK.
+
+    python benchmarks/gpu.py PACKED OUT [--device cpu] [--parts parity,pairs,blocks]
+
+PACKED holds what experiments/segmentation/pack.py writes. Every part writes OUT/PART.json as soon as it ends; a part
+that fails says so there and does not keep the others from running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import lzma
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from parity.reference import Reference
+
+from maxca.align import align
+from maxca.blocks import MAXCA
+from maxca.data.preprocess import Volume, normalise
+from maxca.deformation import deform
+from maxca.geometry import Chain, Grid
+from maxca.losses.similarity import LocalNCC, MutualInformation, local_window
+from maxca.networks import build_network
+from maxca.presets import EffortName, settings_for
+
+EFFORTS: tuple[EffortName, ...] = ("balanced", "fast")
+PAIRS = (("1107", "1101"), ("1125", "1119"), ("1003", "1004"), ("1018", "1107"))
+
+
+def synchronised(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(work: Callable[[], Any], device: torch.device, runs: int = 5) -> float:
+    """Median seconds of a call after one that warms up."""
+    work()
+    seconds = []
+    for _ in range(runs):
+        synchronised(device)
+        begin = time.perf_counter()
+        work()
+        synchronised(device)
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def difference(found: Tensor | None, reference: Tensor | None) -> float:
+    """‖found − reference‖ / ‖reference‖."""
+    assert found is not None and reference is not None
+    found, reference = found.detach().double().cpu(), reference.detach().double().cpu()
+    return float((found - reference).norm() / reference.norm())
+
+
+def parity(device: torch.device, packed: Path) -> dict[str, float]:
+    """Relative differences of results and gradients from the CPU's in float64 or float32."""
+    torch.manual_seed(0)
+    out = {}
+    block = MAXCA(24, heads=4, region=(6, 6, 4))
+    x = torch.randn(1, 24, 20, 22, 17)
+    with_gradient = x.clone().requires_grad_()
+    block(with_gradient).square().mean().backward()
+    there = x.to(device).requires_grad_()
+    result = block.to(device)(there)
+    result.square().mean().backward()
+    out["MAXCA"] = difference(result, block.cpu()(x))
+    out["MAXCA gradient"] = difference(there.grad, with_gradient.grad)
+    network = build_network("corrxca")
+    pair = torch.rand(2, 1, 1, 48, 40, 32)
+    with torch.no_grad():
+        reference = network(*pair).flow
+        out["CorrXCA flow, voxels"] = float((network.to(device)(*pair.to(device)).flow.cpu() - reference).abs().max())
+    grid = Grid((60, 70, 50), np.eye(4))
+    fixed, moved = torch.rand(2, 60, 70, 50)
+    for name, make in (
+        ("local NCC", lambda v: LocalNCC(v, local_window(grid, 125).to(v.device))),
+        ("mutual information", lambda v: MutualInformation(v)),
+    ):
+        here, far = make(fixed)(moved), make(fixed.to(device))(moved.to(device))
+        out[name] = abs(float(here.value) - float(far.value)) / abs(float(here.value))
+        out[f"{name} gradient"] = difference(far.gradient, here.gradient)
+    return out
+
+
+def brain(arrays: Any, subject: str, device: torch.device) -> tuple[Volume, Tensor]:
+    """One brain as registration prepares it, and its labels."""
+    name = next(k[:-6] for k in arrays.files if k.endswith(f"{subject}_image"))
+    grid = Grid(arrays[f"{name}_image"].shape, np.eye(4))
+    values = normalise(torch.from_numpy(arrays[f"{name}_image"].astype(np.float32)).to(device))
+    return Volume(values, grid), torch.from_numpy(arrays[f"{name}_labels"].astype(np.int32))
+
+
+def registered(fixed: Volume, moving: Volume, effort: EffortName, clock: dict[str, float]) -> Chain:
+    """The way of one pair without files."""
+    device = fixed.values.device
+
+    class Stage:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __enter__(self) -> None:
+            synchronised(device)
+            self.begin = time.perf_counter()
+
+        def __exit__(self, *_: object) -> None:
+            synchronised(device)
+            clock[self.name] = round(time.perf_counter() - self.begin, 3)
+
+    with torch.no_grad():
+        with Stage("align"):
+            found = align(fixed, moving)
+        made = deform(fixed, moving, found.affine, settings_for(fixed.grid, effort), None, Stage, lambda *_: None)
+        return Chain((made.field, found.affine))
+
+
+def dice(fixed: Tensor, moving: Tensor, chain: Chain, grids: tuple[Grid, Grid]) -> float:
+    """Mean over the labels of the fixed image, moved by nearest neighbour."""
+    warped = chain.to(torch.device("cpu")).resample(moving[None], grids[1], grids[0], "nearest")[0]
+    overlaps = []
+    for label in fixed.unique():
+        if label:
+            one, other = fixed == label, warped == label
+            overlaps.append(2 * float((one & other).sum()) / float(one.sum() + other.sum()))
+    return float(np.mean(overlaps))
+
+
+def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
+    """Brains registered on the CPU and on the device: seconds by stage, Dice, and how far the two maps are apart.
+
+    The first pair runs on the device twice: the second time counts. The CPU registers the first two pairs only.
+    """
+    arrays = np.load(io.BytesIO(lzma.decompress((packed / "brains.npz.xz").read_bytes())))
+    cpu = torch.device("cpu")
+    rows = []
+    for number, names in enumerate(PAIRS):
+        row: dict[str, Any] = {"pair": names}
+        maps = {}
+        for where in (device,) * (2 if number == 0 else 1) + (cpu,) * (number < 2):
+            (fixed, labels), (moving, others) = (brain(arrays, name, where) for name in names)
+            for effort in EFFORTS:
+                clock: dict[str, float] = {}
+                begin = time.perf_counter()
+                chain = registered(fixed, moving, effort, clock)
+                synchronised(where)
+                overlap = dice(labels, others, chain, (fixed.grid, moving.grid))
+                clock |= {"seconds": round(time.perf_counter() - begin, 3), "dice": round(overlap, 4)}
+                row[f"{effort} {where.type}"] = clock
+                maps[effort, where.type] = chain
+        points = np.argwhere(np.ones((8, 8, 8))) * 16.0
+        for effort in EFFORTS if number < 2 and device != cpu else ():
+            ends = [maps[effort, kind].to(cpu).map_points(points) for kind in ("cpu", device.type)]
+            row[f"{effort} apart, voxels"] = float(np.linalg.norm(ends[0] - ends[1], axis=1).mean())
+        if device.type == "cuda":
+            row["peak MB"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def blocks(device: torch.device, packed: Path, side: int = 96) -> list[dict[str, Any]]:
+    """MAXCA beside the plain reference: forward, and forward and backward, in float32 and bfloat16."""
+    rows = []
+    region = 8
+    for dtype in (torch.float32, torch.bfloat16):
+        candidates: dict[str, nn.Module] = {
+            "MAXCA": MAXCA(24, heads=2, region=region),
+            "reference": Reference(MAXCA(24, heads=2, region=region)),
+        }
+        for name, block in candidates.items():
+            block = block.to(device=device)
+            x = torch.randn(1, 24, side, side, side, device=device)
+            context = partial(torch.autocast, device.type, dtype) if dtype != torch.float32 else nullcontext
+
+            def forward(block: Any = block, x: Tensor = x, context: Any = context) -> None:
+                with torch.no_grad(), context():
+                    block(x)
+
+            def both(block: Any = block, x: Tensor = x, context: Any = context) -> None:
+                with context():
+                    y = block(x)
+                y.float().square().mean().backward()
+
+            row = {"block": name, "dtype": str(dtype), "side": side}
+            try:
+                row |= {"forward s": timed(forward, device), "both s": timed(both, device)}
+                if name == "MAXCA" and device.type == "cuda":
+                    compiled = torch.compile(block)
+                    row["compiled both s"] = timed(partial(both, block=compiled), device)
+            except Exception as error:  # the next variant is still worth measuring
+                row["failed"] = repr(error)[:300]
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[torch.device, Path], Any]] = {"parity": parity, "pairs": pairs, "blocks": blocks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packed", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    for name in options.parts.split(","):
+        begin = time.perf_counter()
+        try:
+            result: Any = PARTS[name](device, options.packed)
+        except Exception:
+            result = {"failed": traceback.format_exc()[-1500:]}
+        document = {
+            "card": card,
+            "torch": torch.__version__,
+            "seconds": round(time.perf_counter() - begin, 1),
+            name: result,
+        }
+        (options.out / f"{name}.json").write_text(json.dumps(document, indent=1))
+        print(json.dumps(document)[:3000], flush=True)
+
+
+if __name__ == "__main__":
+    main()

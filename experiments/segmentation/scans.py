@@ -1,0 +1,89 @@
+"""Packed scans as tensors in one frame, and the voxels of them that a step learns from."""
+
+from __future__ import annotations
+
+import io
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Scans:
+    """Scans of one kind in one frame, on the device.
+
+    Args:
+        images: (S, 1, I, J, K) uint8, 0 is background.
+        labels: (S, 1, I, J, K) uint8 class indices.
+        names: of the scans.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: list[str]
+
+
+def opened(folder: Path, task: str) -> Any:
+    """The arrays that ``pack.py`` wrote for a task: plain, or packed smaller for a machine far away."""
+    plain, small = folder / f"{task}.npz", folder / f"{task}.npz.xz"
+    raw = plain.read_bytes() if plain.exists() else lzma.decompress(small.read_bytes())
+    return np.load(io.BytesIO(raw))
+
+
+def load(arrays: Any, part: str, frame: Triple, device: torch.device) -> Scans:
+    """The scans of a part, ``"train"`` or ``"val"``, centred in a frame."""
+    names = [key[:-6] for key in arrays.files if key.startswith(part) and key.endswith("_image")]
+    images, labels = (
+        torch.stack([framed(torch.from_numpy(arrays[f"{n}_{kind}"]), frame) for n in names]).unsqueeze(1).to(device)
+        for kind in ("image", "labels")
+    )
+    return Scans(images, labels, names)
+
+
+def framed(volume: Tensor, frame: Triple) -> Tensor:
+    """The middle of a volume in a frame, with zeros around where the frame is larger."""
+    for axis, n in enumerate(frame):
+        have = volume.shape[axis]
+        if have > n:
+            volume = volume.narrow(axis, (have - n) // 2, n)
+    pads: list[int] = []
+    for n, have in zip(reversed(frame), reversed(volume.shape), strict=True):
+        pads += [(n - have) // 2, n - have - (n - have) // 2]
+    return F.pad(volume, pads)
+
+
+def gathered(embeddings: Tensor, where: Tensor, shape: Triple, fold: Triple) -> Tensor:
+    """Embeddings (B, K, D) of some voxels.
+
+    Args:
+        embeddings: (B, I/a, J/b, K/c, a·b·c, D), as ``SegmentationUNet`` returns them.
+        where: (B, K), flat indices into an image of ``shape``.
+        shape: of the image.
+        fold: a, b, c.
+    """
+    batch, i, j, k, parts, size = embeddings.shape
+    z, y, x = where % shape[2], where // shape[2] % shape[1], where // (shape[2] * shape[1])
+    a, b, c = fold
+    coarse = ((x // a) * j + y // b) * k + z // c
+    part = ((x % a) * b + y % b) * c + z % c
+    index = (coarse * parts + part).unsqueeze(-1).expand(-1, -1, size)
+    return embeddings.reshape(batch, i * j * k * parts, size).gather(1, index)
+
+
+def voxels_of_interest(images: Tensor, labels: Tensor, count: int) -> Tensor:
+    """(B, count) flat indices: four in five where there is content, the rest anywhere."""
+    rows = []
+    for image, label in zip(images, labels, strict=True):
+        content = torch.nonzero(((image > 0.02) | (label > 0)).flatten())[:, 0]
+        inside = content[torch.randint(len(content), (count * 4 // 5,), device=image.device)]
+        anywhere = torch.randint(image.numel(), (count - len(inside),), device=image.device)
+        rows.append(torch.cat([inside, anywhere]))
+    return torch.stack(rows)

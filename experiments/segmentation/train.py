@@ -1,0 +1,272 @@
+"""Train a network that labels brains or hearts, for a given time or number of steps, on whatever device there is.
+
+    python experiments/segmentation/train.py brains PACKED OUT --minutes 8 [--variant maxca] [--start WEIGHTS]
+
+Writes OUT/log.jsonl, OUT/last.pt (to go on from) and OUT/weights.safetensors (moving average, half precision).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from augment import Variation, normalised, repainted, reshaped
+from safetensors.torch import load_file, save_file
+from scans import Scans, Triple, gathered, load, opened, voxels_of_interest
+from torch import Tensor
+
+from maxca.blocks import MAXCA
+from maxca.blocks.conv import matched
+from maxca.networks.segmentation import SegmentationUNet, unfolded
+
+WARMUP = 100  # steps
+AVERAGED = 0.998  # of the moving average of the weights that stays from step to step
+CONTRASTS = ("as is", "inverted", "t2-like")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network learns from, and how it is built.
+
+    Args:
+        frame: voxels of the images.
+        variation: how they vary.
+        fold, strides: see ``SegmentationUNet``.
+        region: of MAXCA.
+        contrasts: in which validation scans are shown to it.
+    """
+
+    frame: Triple
+    variation: Variation
+    fold: Triple
+    strides: tuple[Triple, ...]
+    region: Triple
+    contrasts: tuple[str, ...] = ("as is",)
+
+
+TASKS = {
+    "brains": Task(
+        (160, 192, 160),
+        Variation((1.0, 1.0, 1.0), (15.0, 12.0, 12.0), 0.12, (8.0, 8.0, 8.0)),
+        (2, 2, 2),
+        ((2, 2, 2),) * 3,
+        (8, 8, 8),
+        CONTRASTS,
+    ),
+    "hearts": Task(
+        (128, 128, 16),
+        Variation((1.5, 1.5, 8.0), (5.0, 5.0, 180.0), 0.2, (12.0, 12.0, 1.0), (5, 10), (4.0, 1.5), 0.5, 0.2, 0.0, 0.0),
+        (2, 2, 1),
+        ((2, 2, 1), (2, 2, 2), (2, 2, 2)),
+        (8, 8, 4),
+    ),
+}
+
+
+def build(task: Task, classes: int, variant: str, channels: tuple[int, ...]) -> SegmentationUNet:
+    """The network: plain, with MAXCA at the finest level, or with convolutions of as many multiply-adds there."""
+    maxca = partial(MAXCA, heads=2, region=task.region)
+    finest = {"conv": None, "maxca": maxca, "matched": matched(maxca, "multiply_adds", side=16)}[variant]
+    return SegmentationUNet(classes, channels, task.fold, task.strides, finest=finest)
+
+
+def loss_of(scores: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy and soft Dice over the classes that occur.
+
+    Args:
+        scores: (M, classes), before the softmax.
+        truth: (M,) class indices.
+    """
+    entropy = F.cross_entropy(scores, truth, label_smoothing=0.02)
+    share = torch.softmax(scores, dim=1)
+    own = share.gather(1, truth[:, None])[:, 0]
+    zeros = torch.zeros(scores.shape[1], device=scores.device)
+    both = zeros.index_add(0, truth, own)
+    count = zeros.index_add(0, truth, torch.ones_like(own))
+    dice = (2 * both + 1) / (share.sum(0) + count + 1)
+    return entropy + 1 - dice[count > 0].mean()
+
+
+def in_contrast(image: Tensor, how: str) -> Tensor:
+    """An image in [0, 1], 0 outside the head, as it is or in another contrast."""
+    changed = {"as is": image, "inverted": 1 - image, "t2-like": (1.1 - image) ** 1.5}[how]
+    return torch.where(image > 0, changed, image)
+
+
+@torch.no_grad()
+def dice_of(network: SegmentationUNet, scans: Scans, how: str = "as is") -> list[float]:
+    """For each scan the mean Dice of the classes that occur in it, background left out."""
+    kind = scans.images.device.type
+    each = []
+    for image, label in zip(scans.images, scans.labels, strict=True):
+        x = image[None].float() / 255
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            embeddings = network(normalised(in_contrast(x, how)))
+        best = [network.scores(part.float()).argmax(-1) for part in embeddings.split(8, dim=1)]
+        found = unfolded(torch.cat(best, dim=1), network.fold)
+        found = torch.where(x[:, 0] > 0, found, torch.zeros_like(found)).flatten()
+        truth = label.flatten().long()
+        n = network.classes.out_features
+        sizes = torch.bincount(truth, minlength=n) + torch.bincount(found, minlength=n)
+        both = torch.bincount(truth[truth == found], minlength=n)
+        present = torch.bincount(truth, minlength=n) > 0
+        present[0] = False
+        each.append(float((2 * both[present] / sizes[present]).mean()))
+    return each
+
+
+class Training:
+    """One network on its way.
+
+    Args:
+        options: of the command line.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        torch.manual_seed(options.seed)
+        self.options = options
+        self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.task = TASKS[options.task]
+        self.arrays = opened(options.packed, options.task)
+        self.scans = load(self.arrays, "train", self.task.frame, self.device)
+        self.swap, self.tissues = (
+            torch.as_tensor(self.arrays[k], device=self.device).long() for k in ("swap", "tissues")
+        )
+        make = partial(build, self.task, len(self.arrays["numbers"]), options.variant, tuple(options.channels))
+        self.network, self.average = make().to(self.device), make().to(self.device)
+        self.step = self._start()
+        self.fast = self.device.type == "cuda"
+        if self.fast:
+            torch.backends.cudnn.benchmark = True
+            self.network = self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=options.rate, weight_decay=0.01, fused=self.fast
+        )
+        options.out.mkdir(parents=True, exist_ok=True)
+
+    def _start(self) -> int:
+        start: Path | None = self.options.start
+        if start is None:
+            self.average.load_state_dict(self.network.state_dict())
+            return 0
+        if start.suffix == ".safetensors":
+            weights = load_file(start, device=str(self.device))
+            state: dict[str, Any] = {"network": weights, "average": weights, "step": 0}
+        else:
+            state = torch.load(start, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        return int(state["step"])
+
+    def run(self) -> None:
+        """Train until the time or the steps are over, then look at the validation scans once."""
+        losses: list[Tensor] = []
+        begin = saved = time.monotonic()
+        for done in self._progress():
+            losses.append(self.advance(done))
+            now = time.monotonic()
+            if self.step % self.options.every == 0:
+                self.log(
+                    step=self.step, seconds=round(now - begin, 1), loss=round(float(torch.stack(losses).mean()), 4)
+                )
+                losses = []
+            if now - saved > self.options.save_every:
+                self.save()
+                saved = now
+        self.save()
+        held_back = load(self.arrays, "val", self.task.frame, self.device)
+        for how in self.task.contrasts:
+            each = dice_of(self.average, held_back, how)
+            self.log(
+                step=self.step, validation=how, dice=round(sum(each) / len(each), 4), each=[round(e, 4) for e in each]
+            )
+
+    def _progress(self) -> Iterator[float]:
+        """The share of the training that is over, before each step."""
+        begin, first = time.monotonic(), self.step
+        while True:
+            by_time = (time.monotonic() - begin) / (60 * self.options.minutes)
+            by_steps = (self.step - first) / self.options.steps if self.options.steps else 0.0
+            if max(by_time, by_steps) >= 1:
+                return
+            yield max(by_time, by_steps)
+
+    def advance(self, done: float) -> Tensor:
+        """One step; returns its loss."""
+        options, task = self.options, self.task
+        fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = options.rate * min(1.0, (self.step + 1) / WARMUP) * fall
+        chosen = torch.randint(len(self.scans.names), (options.batch,), device=self.device)
+        with torch.no_grad():
+            images, labels = self.scans.images[chosen].float() / 255, self.scans.labels[chosen]
+            images, labels = reshaped(images, labels, self.swap, task.variation)
+            images = repainted(images, labels, self.tissues, task.variation)
+            where = voxels_of_interest(images, labels, options.voxels)
+            truth = labels.flatten(1).gather(1, where).flatten()
+        if self.fast:
+            images = images.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast or options.bfloat16):
+            embeddings = self.network(images)
+            scores = self.network.scores(gathered(embeddings, where, task.frame, task.fold)).float().flatten(0, 1)
+        loss = loss_of(scores, truth)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(AVERAGED, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
+        return loss.detach()
+
+    def save(self) -> None:
+        """What to go on from, and the averaged weights."""
+        out: Path = self.options.out
+        state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "step": self.step}
+        torch.save(state, out / "last.part")
+        (out / "last.part").replace(out / "last.pt")
+        halves = {k: v.half().contiguous() for k, v in self.average.state_dict().items()}
+        save_file(halves, out / "weights.safetensors")
+
+    def log(self, **row: Any) -> None:
+        """A line to the log and to the terminal."""
+        text = json.dumps(row)
+        with (self.options.out / "log.jsonl").open("a") as file:
+            file.write(text + "\n")
+        print(self.options.out.name, text, flush=True)
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("packed", type=Path, help="folder that pack.py filled")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--steps", type=int, default=0, help="at most so many; by default as many as the time allows")
+    parser.add_argument("--variant", choices=("conv", "maxca", "matched"), default="conv")
+    parser.add_argument("--channels", type=int, nargs="+", default=(24, 48, 96, 192))
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--voxels", type=int, default=200_000, help="of each image that a step looks at")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=int, default=50, help="steps between lines of the log")
+    parser.add_argument("--save-every", type=float, default=60, help="seconds")
+    parser.add_argument("--device")
+    parser.add_argument("--start", type=Path, help="last.pt or weights.safetensors")
+    parser.add_argument("--bfloat16", action="store_true", help="on a CPU that has it")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    Training(parsed()).run()
