@@ -15,6 +15,7 @@ from maxca.io.digest import sha256
 from maxca.io.images import Image, check_contrast, read
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
+from maxca.io.transforms.matrix import MatrixConvention
 
 ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 
@@ -120,15 +121,25 @@ def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -
         )
 
 
-def read_initial(initial: str | Path | Chain | None) -> tuple[Chain, str]:
-    """The chain to start from, and how to search around it: ``"auto"``, ``"header"`` or ``"center"``."""
+def read_initial(
+    initial: str | Path | Chain | None,
+    matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
+) -> tuple[Chain, str]:
+    """The chain to start from, and how to search around it: ``"auto"``, ``"header"`` or ``"center"``.
+
+    Args:
+        initial: a file, a chain, one of these words, or nothing.
+        matrix_convention: what a file with a bare 4x4 matrix means, see ``maxca.io.transforms.read_transform``.
+        images: the grids of the fixed and the moving image.
+    """
     if initial is None:
         return Chain(), "auto"
     if isinstance(initial, Chain):
         return initial.simplified(), "given"
     if str(initial) in ("header", "center"):
         return Chain(), str(initial)
-    return read_transform(initial).simplified(), "given"
+    return read_transform(initial, matrix_convention, images).simplified(), "given"
 
 
 def identified(path: Path) -> dict[str, str]:

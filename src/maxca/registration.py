@@ -31,6 +31,7 @@ from maxca.inputs import ImageLike, Side, check_pair, identified, read_initial, 
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
+from maxca.io.transforms.matrix import MatrixConvention
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.optimise import similarity_of
 from maxca.presets import EFFORTS, EffortName, between_contrasts, settings_for
@@ -54,6 +55,7 @@ def register(
     model: str = "auto",
     transform: TransformName = "deformable",
     initial_transform: str | Path | Chain | None = None,
+    matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
     similarity: SimilarityName = "lncc",
     smoothness: float | None = None,
@@ -83,6 +85,8 @@ def register(
         transform: ``"deformable"`` (affine, then a field), ``"affine"`` or ``"rigid"``.
         initial_transform: a file or a chain, fixed world points → moving world points, to start from; or ``"header"``
             or ``"center"`` to start from the headers or from the centres of mass alone.
+        matrix_convention: what an initial transform means that is a bare 4x4 matrix: ``"ras"`` (fixed to moving, RAS
+            mm) or ``"fsl"`` (of FLIRT); it is never guessed.
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
         similarity: what the deformation maximises: ``"lncc"``, ``"mi"`` or ``"mse"``.
         smoothness: reach of the motion of a point in mm; larger is smoother. By default three times the smallest
@@ -117,7 +121,9 @@ def register(
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
         moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
         others = _named([read(image) for image in apply])
-        initial, start = read_initial(initial_transform)
+        initial, start = read_initial(
+            initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)
+        )
         check_pair(fixed_side, moving_side, initial, must_overlap=start != "center")
     with torch.no_grad():
         with clock.stage("prepare"):
@@ -199,6 +205,7 @@ def register(
             "model_reason": f"a {transform} transform needs none" if deformation is None else deformation.reason,
             "transform": transform,
             "initial_transform": None if initial_transform is None else str(initial_transform),
+            "matrix_convention": matrix_convention,
             "effort": effort,
             "optimisation": None if deformation is None else asdict(deformation.plan),
             "seed": seed,

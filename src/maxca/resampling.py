@@ -15,6 +15,7 @@ from maxca.inputs import ImageLike, as_labels
 from maxca.io.images import Image, read
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
+from maxca.io.transforms.matrix import MatrixConvention
 
 
 def apply(
@@ -22,6 +23,7 @@ def apply(
     reference: ImageLike,
     transforms: Sequence[str | Path | Chain],
     interpolation: Interpolation = "linear",
+    matrix_convention: MatrixConvention | None = None,
 ) -> Image:
     """Resample an image onto a reference grid through one or several transforms, interpolating it once.
 
@@ -32,6 +34,8 @@ def apply(
             ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference meets the first one first.
         interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
             largest wins) or ``"bspline"`` (cubic).
+        matrix_convention: what a text file with a bare 4x4 matrix means: ``"ras"`` (fixed to moving, RAS mm) or
+            ``"fsl"`` (of FLIRT, for this image and this reference; then the only transform). It is never guessed.
 
     Returns:
         The image on the reference grid, in its own data type; 0 outside its field of view.
@@ -39,10 +43,15 @@ def apply(
     Raises:
         MaxcaError: for files that cannot be read.
     """
-    return resample(read(image), read(reference).grid, join(transforms), interpolation)
+    source, grid = read(image), read(reference).grid
+    return resample(source, grid, join(transforms, matrix_convention, (grid, source.grid)), interpolation)
 
 
-def apply_points(points: str | Path | np.ndarray | Points, transforms: Sequence[str | Path | Chain]) -> Points:
+def apply_points(
+    points: str | Path | np.ndarray | Points,
+    transforms: Sequence[str | Path | Chain],
+    matrix_convention: MatrixConvention | None = None,
+) -> Points:
     """Move points of fixed space to moving space.
 
     To carry points of the moving image into fixed space, pass the inverse transform.
@@ -50,23 +59,29 @@ def apply_points(points: str | Path | np.ndarray | Points, transforms: Sequence[
     Args:
         points: a file, or (N, 3) world points in RAS+ mm.
         transforms: as for ``apply``: a point meets the first one first.
+        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
 
     Raises:
         MaxcaError: for files that cannot be read.
     """
     if not isinstance(points, Points):
         points = Points(points) if isinstance(points, np.ndarray) else read_points(points)
-    return points.moved_to(join(transforms).map_points(points.coordinates))
+    return points.moved_to(join(transforms, matrix_convention).map_points(points.coordinates))
 
 
-def compose(transforms: Sequence[str | Path | Chain], reference: ImageLike | None = None) -> Chain:
+def compose(
+    transforms: Sequence[str | Path | Chain],
+    reference: ImageLike | None = None,
+    matrix_convention: MatrixConvention | None = None,
+) -> Chain:
     """One chain from several files or chains, in the order of ``apply``.
 
     Args:
         transforms: each fixed world points → moving world points.
         reference: an image in fixed space; the chain becomes one displacement field on its grid.
+        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
     """
-    chain = join(transforms)
+    chain = join(transforms, matrix_convention)
     return chain if reference is None else Chain((chain.field_on(read(reference).grid),))
 
 
@@ -79,19 +94,35 @@ class JacobianSummary(NamedTuple):
     nonpositive_percent: float
 
 
-def jacobian(transforms: Sequence[str | Path | Chain], reference: ImageLike) -> tuple[Image, JacobianSummary]:
+def jacobian(
+    transforms: Sequence[str | Path | Chain],
+    reference: ImageLike,
+    matrix_convention: MatrixConvention | None = None,
+) -> tuple[Image, JacobianSummary]:
     """The determinant of the Jacobian of the fixed → moving map at each voxel of a reference image in fixed space."""
     image = read(reference)
-    values = jacobian_determinant(join(transforms), image.grid).numpy()
+    values = jacobian_determinant(join(transforms, matrix_convention), image.grid).numpy()
     summary = (values.min(), values.mean(dtype=np.float64), values.max(), 100 * (values <= 0).mean())
     return Image(values, image.grid, dimension=image.dimension), JacobianSummary(*map(float, summary))
 
 
-def join(transforms: Sequence[str | Path | Chain]) -> Chain:
-    """One chain from several files or chains; the first of the list meets the fixed point first."""
+def join(
+    transforms: Sequence[str | Path | Chain],
+    matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
+) -> Chain:
+    """One chain from several files or chains; the first of the list meets the fixed point first.
+
+    Args:
+        transforms: each fixed world points → moving world points.
+        matrix_convention: what a bare 4x4 matrix means, see ``read_transform``.
+        images: the grids of the fixed and the moving image; of several transforms none need lie between these two, so
+            that a matrix of FLIRT is read only where it is alone.
+    """
+    images = images if len(transforms) == 1 else None
     chain = Chain()
     for transform in transforms:
-        each = transform if isinstance(transform, Chain) else read_transform(transform)
+        each = transform if isinstance(transform, Chain) else read_transform(transform, matrix_convention, images)
         chain = each @ chain
     return chain.simplified()
 

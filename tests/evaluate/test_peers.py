@@ -41,7 +41,7 @@ def test_the_map_of_a_tool_is_the_one_by_which_it_warps(
     assert scores["ndv_percent"] < 0.1
     assert scores["deformation_mm"] > 0.5
     theirs = np.rint(read(job.folder / LABELS).data)
-    chain, _ = maps(tool, Pair(job.fixed, job.moving, job.folder), None, *grids)
+    chain, _ = maps(tool, Pair(job.fixed, job.moving, job.folder))
     labels = replace(read(job.moving), data=read(files["moving_labels"]).data)
     ours = resample(labels, grids[0], chain, "nearest").data
     assert len(np.unique(theirs)) == 5

@@ -92,9 +92,10 @@ def test_the_old_name_of_affines_in_ants_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["greedy.mat", "niftyreg.txt"])
-def test_a_plain_matrix_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+def test_a_plain_matrix_is_taken_as_it_is_where_that_is_said(tmp_path: Path, name: str) -> None:
     np.savetxt(tmp_path / name, MATRIX)
-    (step,) = read_transform(tmp_path / name).steps
+    refused(tmp_path / name, "--matrix-convention ras", "--matrix-convention fsl")
+    (step,) = read_transform(tmp_path / name, "ras").steps
     assert isinstance(step, Affine)
     np.testing.assert_allclose(step.matrix, MATRIX)
 
@@ -251,7 +252,8 @@ def test_a_transform_that_is_singular_or_not_finite_is_refused(tmp_path: Path, v
     matrix = MATRIX.copy()
     matrix[0] = matrix[1] if value == "singular" else float(value)
     np.savetxt(tmp_path / "greedy.mat", matrix)
-    refused(tmp_path / "greedy.mat")
+    with pytest.raises(MaxcaError, match=r"greedy\.mat: "):
+        read_transform(tmp_path / "greedy.mat", "ras")
     write_transform(Chain((Affine(MATRIX),)), tmp_path / "itk.tfm")
     lines = (tmp_path / "itk.tfm").read_text().splitlines()
     numbers = "0 0 0 0 1 0 0 0 1" if value == "singular" else f"{value} 0 0 0 1 0 0 0 1"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import Overwrite, Quiet, Transforms
+from maxca.cli.options import MatrixConvention, Overwrite, Quiet, Transforms
 from maxca.cli.terminal import report, warn
 
 EXAMPLE = (
@@ -26,6 +26,7 @@ def apply(
             help="linear, nearest, bspline (cubic, for images), or labels (whole numbers; smoother than nearest)."
         ),
     ] = "linear",
+    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,7 +41,7 @@ def apply(
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     source = read(image)
-    warped = run(source, reference, transforms, interpolation)
+    warped = run(source, reference, transforms, interpolation, matrix_convention)
     write(warped.data, warped.grid, out, dimension=warped.dimension)
     warn(source.warnings)
     report(str(out), quiet=quiet)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import Overwrite, Quiet, Transforms
+from maxca.cli.options import MatrixConvention, Overwrite, Quiet, Transforms
 from maxca.cli.terminal import report
 
 EXAMPLE = "Example:  maxca apply-points -i moving_landmarks.csv -t OUTDIR/inverse_transform.h5 -o on_fixed.csv"
@@ -19,6 +19,7 @@ def apply_points(
     ],
     transforms: Transforms,
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .csv, .fcsv or .mrk.json.")],
+    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,6 +33,6 @@ def apply_points(
     from maxca.resampling import apply_points as run
 
     check_new_file(out, SUFFIXES, overwrite)
-    moved = run(points, transforms)
+    moved = run(points, transforms, matrix_convention)
     write_points(moved, out)
     report(f"{out}: {len(moved.coordinates)} points", quiet=quiet)

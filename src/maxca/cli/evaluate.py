@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import MACHINE, Quiet
+from maxca.cli.options import MACHINE, MatrixConvention, Quiet
 from maxca.cli.terminal import progress_bar, report
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
@@ -67,6 +67,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    matrix_convention: MatrixConvention = None,
     against: Annotated[
         str | None,
         typer.Option(help="The method the others are compared with; by default the first.", show_default=False),
@@ -106,7 +107,7 @@ def evaluate(
 
     plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
     chosen = crossed(plain, model or [], _numbers(smoothness))
-    chosen += [Method(GIVEN, folder=folder) for folder in transforms or []]
+    chosen += [Method(GIVEN, folder=folder, matrix_convention=matrix_convention) for folder in transforms or []]
     there = [method.name for method in chosen]
     if against is not None and against not in (*there, *names(read_rows(out), "method")):
         raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(there)}, nor in {out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,14 @@ Transforms = Annotated[
         "-t",
         help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
         "first one first.",
+    ),
+]
+MatrixConvention = Annotated[
+    Literal["ras", "fsl"] | None,
+    typer.Option(
+        "--matrix-convention",
+        help="What a text file with a bare 4x4 matrix means; never guessed. ras: fixed to moving, RAS mm (greedy, "
+        "NiftyReg). fsl: FLIRT's -omat, where both its images are given.",
     ),
 ]
 EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"

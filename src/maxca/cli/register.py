@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from maxca.cli.options import MACHINE, Overwrite, Quiet, Seed, Threads
+from maxca.cli.options import MACHINE, MatrixConvention, Overwrite, Quiet, Seed, Threads
 from maxca.cli.terminal import note, progress_bar, report, warn
 
 EXAMPLE = "Example:  maxca register -f atlas_T1.nii.gz -m patient_T1.nii.gz -o patient_on_atlas"
@@ -79,6 +79,7 @@ def register(
             "[bold]center[/bold] (centres of mass on each other). Unless given, both are tried.",
         ),
     ] = None,
+    matrix_convention: MatrixConvention = None,
     effort: Annotated[
         Literal["fast", "balanced", "accurate"], typer.Option(rich_help_panel=METHOD, help="Time against accuracy.")
     ] = "balanced",
@@ -161,6 +162,7 @@ def register(
             model=model,
             transform=transform,
             initial_transform=initial_transform,
+            matrix_convention=matrix_convention,
             effort=effort,
             similarity=similarity,
             smoothness=smoothness,

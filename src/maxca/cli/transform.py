@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import EXTENSIONS, Overwrite, Quiet, Transforms, help_of
+from maxca.cli.options import EXTENSIONS, MatrixConvention, Overwrite, Quiet, Transforms, help_of
 from maxca.cli.terminal import report
 
 COMPOSE = "Example:  maxca transform compose -t warp.nii.gz -t affine.mat -o both.h5"
@@ -33,7 +33,12 @@ Sampled = Annotated[
 
 
 def compose(
-    transforms: Transforms, out: Output, reference: Sampled = None, overwrite: Overwrite = False, quiet: Quiet = False
+    transforms: Transforms,
+    out: Output,
+    reference: Sampled = None,
+    matrix_convention: MatrixConvention = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Join several transforms into one.
 
@@ -44,11 +49,17 @@ def compose(
     from maxca.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
-    write_transform(run(transforms, reference), out)
+    write_transform(run(transforms, reference, matrix_convention), out)
     report(str(out), quiet=quiet)
 
 
-def invert(source: Input, out: Output, overwrite: Overwrite = False, quiet: Quiet = False) -> None:
+def invert(
+    source: Input,
+    out: Output,
+    matrix_convention: MatrixConvention = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
     """Turn a transform round: moving points to fixed points instead of fixed to moving.
 
     The residual says how far a point ends from where it began when it goes one way and back.
@@ -58,13 +69,18 @@ def invert(source: Input, out: Output, overwrite: Overwrite = False, quiet: Quie
     from maxca.resampling import join
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
-    inverse, residual = join([source]).inverse()
+    inverse, residual = join([source], matrix_convention).inverse()
     write_transform(inverse, out)
     report(f"{out}: residual {residual.mean:.3g} mm on average, {residual.max:.3g} mm at most", quiet=quiet)
 
 
 def convert(
-    source: Input, out: Output, reference: Sampled = None, overwrite: Overwrite = False, quiet: Quiet = False
+    source: Input,
+    out: Output,
+    reference: Sampled = None,
+    matrix_convention: MatrixConvention = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a transform in another format, chosen by the suffix.
 
@@ -76,7 +92,7 @@ def convert(
     from maxca.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
-    write_transform(run([source], reference), out)
+    write_transform(run([source], reference, matrix_convention), out)
     report(str(out), quiet=quiet)
 
 
@@ -86,6 +102,7 @@ def jacobian(
         Path, typer.Option("--reference", "-r", help="An image in fixed space with the grid to measure on.")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The map to write: .nii, .nii.gz, .mha or .nrrd.")],
+    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -98,7 +115,7 @@ def jacobian(
     from maxca.resampling import jacobian as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
-    image, summary = run(transforms, reference)
+    image, summary = run(transforms, reference, matrix_convention)
     write(image.data, image.grid, out, dimension=image.dimension)
     numbers = f"min {summary.min:.3f}, mean {summary.mean:.3f}, max {summary.max:.3f}"
     report(f"{out}: {numbers}, {summary.nonpositive_percent:.3g} % at or below 0", quiet=quiet)

@@ -37,12 +37,14 @@ class Method:
         smoothness: mm of regularisation: ours ``--smoothness``, greedy's and SyN's sigma of the update at full
             resolution, the distance of elastix's control points; None for the tool's default.
         folder: where given transforms lie.
+        matrix_convention: what those mean that are bare 4x4 matrices, see ``maxca.io.transforms.read_transform``.
     """
 
     tool: str
     model: str = "none"
     smoothness: float | None = None
     folder: Path | None = None
+    matrix_convention: str | None = None
 
     @property
     def name(self) -> str:

@@ -160,6 +160,7 @@ def measure(
         task: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
         if method.folder is not None:
             task["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
+            task["matrix_convention"] = method.matrix_convention
         judged = run([sys.executable, "-m", "maxca.evaluate.scores", json.dumps(task)], environment)
     if judged.error:
         return row | {"error": judged.error.replace(f"{root}/", "")}, []

@@ -27,6 +27,7 @@ from maxca.inputs import Side, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
+from maxca.io.transforms.matrix import MatrixConvention
 from maxca.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared
@@ -36,8 +37,8 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     """The scores of one registration.
 
     Args:
-        task: ``tool``; ``folder`` it left its files in; ``transform``, a file, for those that were given; ``pair``: the
-            files of the pair by column.
+        task: ``tool``; ``folder`` it left its files in; ``transform``, a file, for those that were given, and its
+            ``matrix_convention``; ``pair``: the files of the pair by column.
 
     Returns:
         One number for each score that the pair's files allow, and ``labels``: label → Dice, HD95 and mean surface
@@ -58,7 +59,11 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     fixed, moving = sides["fixed"], sides["moving"]
     grid = fixed.image.grid
     registered = Pair(files["fixed"], files["moving"], Path(task["folder"]))
-    chain, inverse = maps(task["tool"], registered, task.get("transform"), grid, moving.image.grid)
+    given = task.get("transform")
+    if given is not None:
+        chain, inverse = read_given(Path(given), grid, moving.image.grid, task.get("matrix_convention")), None
+    else:
+        chain, inverse = maps(task["tool"], registered)
     inside = content(fixed)
     folds = metrics.folding(chain, grid, inside)
     scores: dict[str, Any] = {
@@ -73,7 +78,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         points = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
         scores["inverse_error_mm"] = float(metrics.inverse_consistency(chain, inverse, points).mean())
     if fixed.labels is not None and moving.labels is not None:
-        if task["tool"] in WARP and task.get("transform") is None:
+        if task["tool"] in WARP and given is None:
             WARP[task["tool"]](registered, files["moving_labels"])
             warped = np.rint(read(registered.folder / LABELS).data).astype(np.int32)
         else:
@@ -98,24 +103,23 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     return scores
 
 
-def maps(tool: str, pair: Pair, given: str | None, fixed: Grid, moving: Grid) -> tuple[Chain, Chain | None]:
+def maps(tool: str, pair: Pair) -> tuple[Chain, Chain | None]:
     """Fixed world points → moving world points, as a tool left it, and back where it left that too."""
-    if given is not None:
-        return read_given(Path(given), fixed, moving), None
     folder = pair.folder
     if tool in MAP:
         MAP[tool](pair)
     if tool in PARTS:
-        return Chain(tuple(step for name in PARTS[tool] for step in read_transform(folder / name).steps)), None
+        read = (read_transform(folder / name, matrix_convention="ras") for name in PARTS[tool])
+        return Chain(tuple(step for part in read for step in part.steps)), None
     if tool.startswith("maxca-"):
         return read_transform(folder / "transform.h5"), read_transform(folder / "inverse_transform.h5")
     return Chain(), Chain()
 
 
-def read_given(path: Path, fixed: Grid, moving: Grid) -> Chain:
+def read_given(path: Path, fixed: Grid, moving: Grid, matrix_convention: MatrixConvention | None = None) -> Chain:
     """A transform that somebody made: what ITK, ANTs and greedy write, or displacements in voxels as in Learn2Reg."""
     voxels = read_voxel_displacement(path, fixed, moving)
-    return read_transform(path) if voxels is None else Chain((voxels,))
+    return read_transform(path, matrix_convention, (fixed, moving)) if voxels is None else Chain((voxels,))
 
 
 def content(fixed: Side) -> np.ndarray:

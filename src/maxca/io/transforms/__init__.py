@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.itk import refuse_shear
-from maxca.io.transforms.composite import write_composite
+from maxca.io.regular import check_regular, read_bytes
+from maxca.io.transforms.composite import parse_composite, write_composite
 from maxca.io.transforms.field import read_field, write_field
-from maxca.io.transforms.matlab import write_matlab
-from maxca.io.transforms.matrix import plain_matrix
-from maxca.io.transforms.parts import read_parts, step_of
-from maxca.io.transforms.text import write_text
+from maxca.io.transforms.matlab import parse_matlab, write_matlab
+from maxca.io.transforms.matrix import MatrixConvention, affine_of, parse_matrix
+from maxca.io.transforms.parts import Part, steps_of
+from maxca.io.transforms.text import parse_text, write_text
 
 TEXT_SUFFIXES = (".tfm", ".txt")
 AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")
 COMPOSITE_SUFFIXES = (".h5", ".hdf5")
 FIELD_SUFFIXES = (".nii", ".nii.gz")
 TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES
+PARSERS: dict[str, Callable[[bytes], list[Part]]] = {
+    **dict.fromkeys(COMPOSITE_SUFFIXES, parse_composite),
+    **dict.fromkeys(TEXT_SUFFIXES, parse_text),
+    ".mat": parse_matlab,
+}
+T = TypeVar("T")
+ANTS_PAIR = re.compile(r"\[(.+),\s*([01])\]")
 
 
-def read_transform(path: str | Path) -> Chain:
+def read_transform(
+    path: str | Path,
+    matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
+) -> Chain:
     """Read a transform from fixed to moving world points.
 
-    ``.h5``, ``.tfm``, ``.txt`` and ``.mat`` hold what ITK, ANTs, elastix and Slicer write: affine transforms with their
-    centre, displacement fields, and composites of them; those of 2-D images move nothing along the third axis. A text
-    file that is just a 4x4 matrix is taken for greedy's or NiftyReg's: RAS mm, fixed to moving. FSL's matrices look
-    the same and mean something else: convert them first (``c3d_affine_tool -fsl2ras``).
+    ``.h5``, ``.tfm``, ``.txt`` and ``.mat`` hold what ITK, ANTs and Slicer write: affine transforms with their centre,
+    displacement fields, and composites of them; those of 2-D images move nothing along the third axis. A text file that
+    is just a 4x4 matrix does not say what it means: ``matrix_convention`` must.
 
-    A displacement NIfTI is 5-D (X, Y, Z, 1, 3), in mm. With intent 1007 (VECTOR), as ANTs and ITK write it, its
-    vectors are LPS. With intent 1006 (DISPVECT) they are RAS: SimpleITK 2.5 (ITK 5.4) changes the sign of their x and y
-    on reading, which it does not do for 1007.
+    A displacement NIfTI is 5-D (X, Y, Z, 1, 3), or (X, Y, 1, 1, 2) in two dimensions, in mm. With intent 1007 (VECTOR),
+    as ANTs and ITK write it, its vectors are LPS. With intent 1006 (DISPVECT) they are RAS: SimpleITK 2.5 (ITK 5.4)
+    changes the sign of their x and y on reading, which it does not do for 1007. Deformations of SPM (``y_*.nii``) and
+    NiftyReg, which have intent 1007 too, are recognised by the name of the intent.
+
+    Args:
+        path: the file; ``[FILE,1]``, as in antsApplyTransforms, is the inverse of an affine.
+        matrix_convention: what a bare 4x4 matrix means: ``"ras"``, fixed to moving in RAS mm, as greedy and NiftyReg
+            write it, or ``"fsl"``, FLIRT's ``-omat``, which needs ``images``.
+        images: the grids of the fixed and the moving image, where both are known.
 
     Returns:
         The chain of its steps, RAS+ mm; ``steps[0]`` meets the fixed point first.
@@ -40,21 +61,22 @@ def read_transform(path: str | Path) -> Chain:
     Raises:
         MaxcaError: for a file that is missing, damaged, singular, not finite, or of a kind that is not supported.
     """
+    pair = ANTS_PAIR.fullmatch(str(path))
+    if pair and not Path(path).exists():
+        chain = read_transform(pair[1].strip(), matrix_convention, images)
+        return chain if pair[2] == "0" else _inverse(chain, pair[1])
     path = Path(path)
     suffix = full_suffix(path)
-    if not path.is_file():
-        raise MaxcaError(f"{path}: no such file; check the path of the transform")
-    try:
-        if suffix in FIELD_SUFFIXES:
-            return Chain((read_field(path),))
-        if suffix in AFFINE_SUFFIXES and (matrix := plain_matrix(path)) is not None:
-            return Chain((Affine(matrix),))
-        if suffix in AFFINE_SUFFIXES + COMPOSITE_SUFFIXES:
-            return Chain(tuple(step_of(part) for part in read_parts(path)))
-    except ValueError as error:
-        raise MaxcaError(f"{path}: {error}; write the transform again") from error
-    known = ", ".join(TRANSFORM_SUFFIXES)
-    raise MaxcaError(f"{path}: a transform ends in one of {known}; convert it to one of these")
+    if suffix not in TRANSFORM_SUFFIXES:
+        known = ", ".join(TRANSFORM_SUFFIXES)
+        raise MaxcaError(f"{path}: a transform ends in one of {known}; convert it to one of these")
+    if suffix in FIELD_SUFFIXES:
+        check_regular(path)
+        return Chain((_named(path, lambda: read_field(path)),))
+    content = read_bytes(path)
+    if suffix in AFFINE_SUFFIXES and (matrix := parse_matrix(content)) is not None:
+        return Chain((_named(path, lambda: affine_of(matrix, matrix_convention, images)),))
+    return Chain(_named(path, lambda: steps_of(PARSERS[suffix](content))))
 
 
 def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) -> None:
@@ -93,3 +115,21 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
     else:
         known = ", ".join(TRANSFORM_SUFFIXES)
         raise MaxcaError(f"{path}: a transform ends in one of {known}; name it so")
+
+
+def _named(path: Path, read: Callable[[], T]) -> T:
+    """What ``read`` gives; its ``ValueError`` becomes one that names the file and says what to do."""
+    try:
+        return read()
+    except ValueError as error:
+        advice = "" if ";" in str(error) else "; copy or write it again"
+        raise MaxcaError(f"{path}: {error}{advice}") from error
+
+
+def _inverse(chain: Chain, path: str) -> Chain:
+    if not chain.is_affine:
+        raise MaxcaError(
+            f"{path}: holds a displacement field, and [FILE,1] inverts affines only, as in ANTs; pass the "
+            "inverse field that came with it, or compute one: maxca transform invert -i FILE -o inverse.h5"
+        )
+    return Chain((chain.as_affine().inverse()[0],))

@@ -1,8 +1,9 @@
-"""Displacement fields in NIfTI files."""
+"""Displacement fields in NIfTI files: of ANTs, ITK, greedy, SPM and NiftyReg, each recognised by its header."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,28 +14,53 @@ from maxca.io.itk import FLIP, refuse_shear
 from maxca.io.nifti import load_nifti, nifti_grid, open_nifti, save_nifti
 from maxca.io.transforms.parts import itk_vectors
 
-DISPLACEMENT_RAS, DISPLACEMENT_LPS = 1006, 1007  # NIfTI intents DISPVECT and VECTOR
+DISPLACEMENT_RAS, VECTOR = 1006, 1007  # NIfTI intents; the first is DISPVECT
+FSL_INTENTS = range(2006, 2019)  # FNIRT's and topup's fields and coefficients
+AFNI_EXTENSION = 4
+KNOWN = "ANTs', ITK's and greedy's have the shape (X, Y, Z, 1, 3), intent 1007 (LPS mm) or 1006 (RAS mm) and no name"
+# What intent_p1 of a NiftyReg transform says, from its _reg_maths.h, beside the two that are read.
+NIFTYREG = {
+    2: "a grid of cubic B-splines",
+    3: "a velocity field",
+    4: "a velocity field",
+    5: "a grid of velocities",
+    6: "a grid of linear splines",
+}
 
 
 def read_field(path: Path) -> DenseField:
-    """A displacement field from fixed to moving world points, of a 5-D NIfTI in mm."""
+    """A displacement field from fixed to moving world points.
+
+    Raises:
+        MaxcaError: for a file that is damaged, or not a field whose meaning its header tells.
+    """
     # Not through ITK, which reads a truncated NIfTI as zeros without a word.
     nifti = open_nifti(path)
-    intent = int(nifti.header["intent_code"])
-    if len(nifti.shape) != 5 or nifti.shape[3:] != (1, 3) or intent not in (DISPLACEMENT_RAS, DISPLACEMENT_LPS):
+    header = nifti.header
+    meaning = _meaning(nifti, path)
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
         raise MaxcaError(
-            f"{path}: a displacement field has the shape (X, Y, Z, 1, 3) and intent 1007 (LPS mm) or 1006 (RAS mm), "
-            f"this file has {nifti.shape} and intent {intent}; convert it to one of these"
+            f"{path}: its header is in {unit}s, and programs differ on whether its vectors are too; write both in mm "
+            "(nibabel: header.set_xyzt_units('mm'))"
         )
     grid = nifti_grid(nifti, path)
-    vectors = load_nifti(nifti, path).astype(np.float32, copy=False)[:, :, :, 0]
-    if intent == DISPLACEMENT_LPS:
-        vectors = vectors * FLIP.astype(np.float32)
-    return DenseField(torch.from_numpy(np.ascontiguousarray(np.moveaxis(vectors, -1, 0))), grid)
+    components = nifti.shape[4]
+    vectors = np.zeros((3, *grid.shape), dtype=np.float32)
+    vectors[:components] = np.moveaxis(load_nifti(nifti, path)[:, :, :, 0], -1, 0)
+    if meaning == "positions":
+        vectors = _displacements(vectors.astype(np.float64), grid, components)
+    elif meaning == "lps":
+        vectors *= FLIP.astype(np.float32).reshape(3, 1, 1, 1)
+    return DenseField(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), grid)
 
 
 def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
-    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm."""
+    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm.
+
+    Raises:
+        MaxcaError: for an affine without a grid, a sheared grid, or a file that cannot be written.
+    """
     fields = [step for step in chain.steps if isinstance(step, DenseField)]
     if grid is None and not fields:
         raise MaxcaError(f"{path}: an affine has no grid to sample a field on; name the file .h5, .tfm or .mat")
@@ -43,3 +69,59 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
     alone = len(chain.steps) == 1 and len(fields) == 1 and fields[0].grid == grid
     field = fields[0] if alone else chain.field_on(grid)
     save_nifti(itk_vectors(field)[:, :, :, None], grid, path, intent="vector")
+
+
+def _meaning(nifti: Any, path: Path) -> str:
+    """``"lps"`` or ``"ras"`` displacements, or ``"positions"`` in RAS, by what the header says of itself."""
+    header = nifti.header
+    intent = int(header["intent_code"])
+    name, note = (_text(header[field]) for field in ("intent_name", "descrip"))
+    if intent in FSL_INTENTS or "fnirt" in note.lower():
+        raise MaxcaError(
+            f"{path}: a warp of FSL, in scaled voxels of its two images; convert it with Connectome Workbench first: "
+            "wb_command -convert-warpfield -from-fnirt THIS_FILE MOVING -to-itk warp.nii.gz"
+        )
+    shape = tuple(nifti.shape)
+    fits = len(shape) == 5 and shape[3] == 1 and (shape[4] == 3 or (shape[4] == 2 and shape[2] == 1))
+    if not fits or intent not in (DISPLACEMENT_RAS, VECTOR):
+        raise MaxcaError(
+            f"{path}: not a displacement field that is known, with shape {shape} and intent {intent}: {KNOWN}; "
+            "convert it to one of these"
+        )
+    if any(extension.get_code() == AFNI_EXTENSION for extension in header.extensions):
+        raise MaxcaError(f"{path}: a dataset of AFNI, whose warps are not read; convert it to ITK's format first")
+    if name.startswith("NREG"):
+        return _niftyreg_meaning(name, float(header["intent_p1"]), path)
+    words = note.lower()
+    if "velocity" in words or "flow field" in words:
+        raise MaxcaError(f"{path}: a velocity field ({note!r}); integrate it to a deformation first (SPM: y_*.nii)")
+    if name == "Mapping" or (not name and words.startswith(("deformation", "inverse deformation"))):
+        return "positions"  # SPM's y_ and iy_ files
+    if name:
+        raise MaxcaError(
+            f"{path}: its intent is named {name!r}, which is not known, and so is what its vectors are: {KNOWN}; "
+            "convert it to one of these"
+        )
+    return "lps" if intent == VECTOR else "ras"
+
+
+def _niftyreg_meaning(name: str, kind: float, path: Path) -> str:
+    if name == "NREG_TRANS" and kind in (0, 1):
+        return "ras" if kind else "positions"
+    what = NIFTYREG.get(int(kind), "a transform") if name == "NREG_TRANS" and np.isfinite(kind) else "a transform"
+    raise MaxcaError(
+        f"{path}: {what} of NiftyReg ({name}, {kind:g}), not a displacement field; write one first: reg_transform -ref "
+        "FIXED -disp THIS_FILE displacement.nii.gz"
+    )
+
+
+def _text(field: Any) -> str:
+    return bytes(field.tobytes()).split(b"\0")[0].decode("latin-1").strip()
+
+
+def _displacements(positions: np.ndarray, grid: Grid, components: int) -> np.ndarray:
+    """What leads from each node to its position: (3, I, J, K), RAS mm; nothing along axes that have no position."""
+    nodes = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
+    found = positions - np.moveaxis(grid.to_world(nodes), -1, 0)
+    found[components:] = 0
+    return found

@@ -1,17 +1,24 @@
-"""Text files that are just a 4x4 matrix."""
+"""Text files that are just a 4x4 matrix: what it means they do not say, so it is asked for."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from maxca.geometry import Affine, Grid
 
-def plain_matrix(path: Path) -> np.ndarray | None:
-    """The matrix in a text file of four lines of four numbers and nothing else."""
-    content = path.read_bytes()[:10_000]
-    if b"\0" in content:
+MatrixConvention = Literal["ras", "fsl"]
+CHOICES = (
+    "--matrix-convention ras (fixed to moving, RAS mm: greedy, NiftyReg) or --matrix-convention fsl (FLIRT's -omat: "
+    "moving to fixed, in its scaled voxels)"
+)
+
+
+def parse_matrix(content: bytes) -> np.ndarray | None:
+    """The (4, 4) matrix in a text of four lines of four numbers and nothing else; None for any other content."""
+    if len(content) > 10_000 or b"\0" in content:
         return None
     rows = [re.split(r"[\s,]+", line.strip()) for line in content.decode("latin-1").splitlines() if line.strip()]
     if [len(row) for row in rows] != [4] * 4:
@@ -20,3 +27,48 @@ def plain_matrix(path: Path) -> np.ndarray | None:
         return np.array(rows, dtype=np.float64)
     except ValueError:
         return None
+
+
+def affine_of(matrix: np.ndarray, convention: MatrixConvention | None, images: tuple[Grid, Grid] | None) -> Affine:
+    """What a bare matrix means.
+
+    Args:
+        matrix: (4, 4), as it stands in the file.
+        convention: ``"ras"``: fixed to moving world points, RAS+ mm; ``"fsl"``: from the moving image to the fixed one,
+            both in FSL's scaled voxels.
+        images: the grids of the fixed and the moving image, where they are known; ``"fsl"`` needs them.
+
+    Returns:
+        Fixed world points → moving world points, RAS+ mm.
+
+    Raises:
+        ValueError: without a convention, for one that is not known, without the images for ``"fsl"``, or for a matrix
+            that is not finite, not affine or singular.
+    """
+    if convention is None:
+        raise ValueError(f"a bare 4x4 matrix, which does not say what it means; pass {CHOICES}")
+    if convention not in ("ras", "fsl"):
+        raise ValueError(f"a matrix convention is ras or fsl, received {convention!r}; pass {CHOICES}")
+    given = Affine(matrix)
+    if convention == "ras":
+        return given
+    if images is None:
+        raise ValueError(
+            "a matrix of FLIRT means nothing without its two images, which are not both known here; convert it first: "
+            "c3d_affine_tool -ref FIXED -src MOVING THIS_FILE -fsl2ras -oitk affine.txt"
+        )
+    fixed, moving = images
+    back = np.linalg.inv(given.matrix)
+    return Affine(moving.affine @ np.linalg.inv(_scaled(moving)) @ back @ _scaled(fixed) @ fixed.world_to_voxel)
+
+
+def _scaled(grid: Grid) -> np.ndarray:
+    """(4, 4): voxel indices to FSL's mm, which run from the last voxel of the first axis where that points right.
+
+    See https://fsl.fmrib.ox.ac.uk/fsl/docs/#/registration/flirt/faq on what a matrix of FLIRT's -omat maps.
+    """
+    scaled = np.diag([*grid.spacing, 1.0])
+    if np.linalg.det(grid.affine[:3, :3]) > 0:
+        scaled[0, 0] *= -1
+        scaled[0, 3] = (grid.shape[0] - 1) * grid.spacing[0]
+    return scaled

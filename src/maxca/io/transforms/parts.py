@@ -1,66 +1,151 @@
-"""The kinds of transforms that ITK's files are made of, as steps of a chain and back."""
+"""The parts of ITK's transform files, each a kind with its numbers: into steps of a chain and back.
+
+A file of any format is taken apart into ``Part`` first. What its kind asks for is checked here,
+before ITK sees a number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, DenseField
+from maxca.geometry import Affine, DenseField, Grid
 from maxca.geometry.transforms import Transform
-from maxca.io.atomic import full_suffix
-from maxca.io.itk import FLIP, flipped, grid_from_sitk, guarded_itk
+from maxca.io.itk import FLIP, flipped, grid_from_patient
+
+KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])")
+COMPOSITE = "CompositeTransform"
+FIELDS = (
+    "DisplacementFieldTransform",
+    "GaussianSmoothingOnUpdateDisplacementFieldTransform",
+    "BSplineSmoothingOnUpdateDisplacementFieldTransform",
+)
 
 
-def read_parts(path: Path) -> list[sitk.Transform]:
-    """The simple transforms in a file, in the order in which they meet a point."""
+class Part(NamedTuple):
+    """One transform as ITK's files hold it.
+
+    Args:
+        kind: such as ``AffineTransform_double_3_3``.
+        fixed: what ITK calls the fixed parameters: a centre, or the grid of a field.
+        parameters: the numbers.
+    """
+
+    kind: str
+    fixed: np.ndarray
+    parameters: np.ndarray
+
+
+class _Linear(NamedTuple):
+    """A linear kind: how to make one, and how many parameters and fixed parameters it may have."""
+
+    make: Callable[[], Any]
+    parameters: int
+    fixed: tuple[int, ...]
+
+
+# By name and dimension. An empty fixed part is a centre at 0.
+LINEAR = {
+    **{("IdentityTransform", n): _Linear(partial(sitk.Transform, n, sitk.sitkIdentity), 0, (0,)) for n in (2, 3)},
+    **{("TranslationTransform", n): _Linear(partial(sitk.TranslationTransform, n), n, (0,)) for n in (2, 3)},
+    **{("ScaleTransform", n): _Linear(partial(sitk.ScaleTransform, n), n, (0, n)) for n in (2, 3)},
+    **{
+        (name, n): _Linear(partial(sitk.AffineTransform, n), n * n + n, (0, n))
+        for name in ("AffineTransform", "MatrixOffsetTransformBase")  # the latter is its name in ANTs
+        for n in (2, 3)
+    },
+    ("Rigid2DTransform", 2): _Linear(sitk.Euler2DTransform, 3, (0, 2)),
+    ("Euler2DTransform", 2): _Linear(sitk.Euler2DTransform, 3, (0, 2)),
+    ("Similarity2DTransform", 2): _Linear(sitk.Similarity2DTransform, 4, (0, 2)),
+    ("Euler3DTransform", 3): _Linear(sitk.Euler3DTransform, 6, (0, 3, 4)),  # the fourth: order of the rotations
+    ("VersorTransform", 3): _Linear(sitk.VersorTransform, 3, (0, 3)),
+    ("VersorRigid3DTransform", 3): _Linear(sitk.VersorRigid3DTransform, 6, (0, 3)),
+    ("Similarity3DTransform", 3): _Linear(sitk.Similarity3DTransform, 7, (0, 3)),
+    ("ScaleVersor3DTransform", 3): _Linear(sitk.ScaleVersor3DTransform, 9, (0, 3)),
+    ("ComposeScaleSkewVersor3DTransform", 3): _Linear(sitk.ComposeScaleSkewVersor3DTransform, 12, (0, 3)),
+    ("ScaleSkewVersor3DTransform", 3): _Linear(sitk.ScaleSkewVersor3DTransform, 15, (0, 3)),
+}
+
+
+def steps_of(parts: Sequence[Part]) -> tuple[Transform, ...]:
+    """Steps in the order in which they meet a point, of the parts in the order of a file.
+
+    Raises:
+        ValueError: for a kind that is not supported, numbers that do not suit it, or parts without an order.
+    """
+    if not parts:
+        raise ValueError("it holds no transform")
+    if parts[0].kind.startswith(COMPOSITE):
+        # ITK applies the last transform of a composite first.
+        return tuple(_step(part) for part in reversed(parts[1:]))
+    if len(parts) > 1:
+        raise ValueError(f"it holds {len(parts)} transforms and does not say how they follow each other")
+    return (_step(parts[0]),)
+
+
+def itk_part(step: Transform) -> Part:
+    """ITK's name, fixed parameters and parameters of a step.
+
+    Raises:
+        MaxcaError: for a step that is neither an affine nor a field.
+    """
+    if isinstance(step, Affine):
+        matrix = flipped(step.matrix)
+        return Part("AffineTransform", np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]]))
+    if isinstance(step, DenseField):
+        grid = step.grid
+        direction = (grid.direction * FLIP[:, None]).ravel()
+        fixed = np.concatenate([grid.shape, grid.origin * FLIP, grid.spacing, direction])
+        return Part("DisplacementFieldTransform", fixed, itk_vectors(step).transpose(2, 1, 0, 3).ravel())
+    raise MaxcaError(f"a {type(step).__name__} cannot be written; put it on a grid with Chain.field_on first")
+
+
+def itk_vectors(field: DenseField) -> np.ndarray:
+    """Displacements (I, J, K, 3), LPS mm, float32."""
+    vectors = field.displacement.detach().float().cpu().numpy() * FLIP.astype(np.float32).reshape(3, 1, 1, 1)
+    return np.moveaxis(vectors, 0, -1)
+
+
+def _step(part: Part) -> Transform:
+    named = KIND.fullmatch(part.kind)
+    if named is None or named[2] != named[3]:
+        raise ValueError(f"{part.kind[:80]!r} is not a transform of ITK in two or three dimensions")
+    name, n = named[1], int(named[2])
+    if name == COMPOSITE:
+        raise ValueError("a composite lies within a composite, which ITK does not read either; flatten it first")
+    if not np.isfinite(part.fixed).all() or not np.isfinite(part.parameters).all():
+        raise ValueError(f"the parameters of its {name} hold NaN or infinite values")
+    if name in FIELDS:
+        return _field(part, n)
+    if (name, n) not in LINEAR:
+        raise ValueError(
+            f"a {name} is not supported; sample it on the fixed image first (in SimpleITK: "
+            "TransformToDisplacementField)"
+        )
+    kind = LINEAR[name, n]
+    _check_count(name, len(part.parameters), (kind.parameters,))
+    _check_count(name, len(part.fixed), kind.fixed, "fixed ")
+    transform = kind.make()
     try:
-        with guarded_itk():
-            parts = list(_parts(sitk.ReadTransform(str(path))))
+        if len(part.fixed):
+            transform.SetFixedParameters(part.fixed.tolist())
+        transform.SetParameters(part.parameters.tolist())
     except RuntimeError as error:
-        raise MaxcaError(f"{path}: not a transform that ITK can read, or damaged; copy or write it again") from error
-    if full_suffix(path) in (".tfm", ".txt"):
-        _check_complete(path, parts)
-    return parts
+        raise ValueError(f"ITK takes the parameters of its {name} for impossible") from error
+    return Affine(_matrix_of(transform))
 
 
-def _parts(transform: Any, depth: int = 0) -> Iterator[sitk.Transform]:
-    # SimpleITK wraps a kind that it has no class for, like MatrixOffsetTransformBase, into a composite of itself: the
-    # first condition stops at the linear ones, the second at the others.
-    inner = transform.GetNumberOfTransforms() if isinstance(transform, sitk.CompositeTransform) else 0
-    if inner == 0 or (inner == 1 and transform.IsLinear()):
-        yield transform
-    elif depth > 20:
-        raise ValueError("it holds a transform that is not supported; make it affines and displacement fields")
-    else:
-        for index in reversed(range(inner)):
-            yield from _parts(transform.GetNthTransform(index), depth + 1)
-
-
-def _check_complete(path: Path, parts: list[sitk.Transform]) -> None:
-    """Hold a text file against what ITK made of it: ITK fills up the parameters of a truncated one."""
-    lines = path.read_text(encoding="latin-1").splitlines()
-    stored = sum(len(line.split()) - 1 for line in lines if line.startswith("Parameters:"))
-    ended = sum(line.startswith("FixedParameters:") for line in lines)
-    if stored != sum(len(part.GetParameters()) for part in parts) or ended < len(parts):
-        raise MaxcaError(f"{path}: truncated, parameters are missing; copy or write it again")
-
-
-def step_of(transform: sitk.Transform) -> Transform:
-    """One simple ITK transform as ours."""
-    if isinstance(transform, sitk.DisplacementFieldTransform):
-        return _field_of(transform.GetDisplacementField())
-    if transform.IsLinear():
-        return Affine(_matrix_of(transform))
-    raise ValueError(
-        f"a {transform.GetName()} is not supported; sample it on the fixed image first (in SimpleITK: "
-        "TransformToDisplacementField)"
-    )
+def _check_count(name: str, stored: int, possible: tuple[int, ...], which: str = "") -> None:
+    if stored not in possible:
+        wanted = " or ".join(map(str, possible))
+        raise ValueError(f"truncated or damaged: {stored} {which}parameters of a {name}, which has {wanted}")
 
 
 def _matrix_of(transform: sitk.Transform) -> np.ndarray:
@@ -74,28 +159,28 @@ def _matrix_of(transform: sitk.Transform) -> np.ndarray:
     return flipped(matrix)
 
 
-def _field_of(image: sitk.Image) -> DenseField:
-    grid = grid_from_sitk(image)
-    vectors = sitk.GetArrayViewFromImage(image).T.reshape(-1, *grid.shape)
+def _field(part: Part, n: int) -> DenseField:
+    """A displacement field; one of two dimensions moves nothing along the third axis."""
+    _check_count("displacement field", len(part.fixed), (3 * n + n * n,), "fixed ")
+    sizes, origin, spacing, direction = np.split(part.fixed, [n, 2 * n, 3 * n])
+    if (sizes < 1).any() or (sizes != np.rint(sizes)).any() or (spacing <= 0).any():
+        raise ValueError(f"damaged: a displacement field of {sizes.tolist()} nodes, {spacing.tolist()} mm apart")
+    shape = [int(size) for size in sizes]
+    _check_count("displacement field", len(part.parameters), (int(np.prod(shape, dtype=object)) * n,))
+    grid = grid_from_patient(shape, spacing.tolist(), origin.tolist(), direction.tolist())
+    with np.errstate(over="ignore"):
+        vectors = part.parameters.astype(np.float32, copy=False).reshape(*shape[::-1], n).T
+    return field_of_vectors(vectors, grid)
+
+
+def field_of_vectors(vectors: np.ndarray, grid: Grid) -> DenseField:
+    """A field of LPS displacements in mm.
+
+    Args:
+        vectors: (2 or 3, I, J) or (…, I, J, K), float32; two components move nothing along the third axis.
+        grid: where its nodes are.
+    """
     displacement = np.zeros((3, *grid.shape), dtype=np.float32)
-    displacement[: len(vectors)] = vectors
-    return DenseField(torch.from_numpy(displacement * FLIP.astype(np.float32).reshape(3, 1, 1, 1)), grid)
-
-
-def itk_parameters(step: Transform) -> tuple[str, np.ndarray, np.ndarray]:
-    """ITK's name, fixed parameters and parameters of a step."""
-    if isinstance(step, Affine):
-        matrix = flipped(step.matrix)
-        return "AffineTransform", np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]])
-    if isinstance(step, DenseField):
-        grid = step.grid
-        direction = (grid.direction * FLIP[:, None]).ravel()
-        fixed = np.concatenate([grid.shape, grid.origin * FLIP, grid.spacing, direction])
-        return "DisplacementFieldTransform", fixed, itk_vectors(step).transpose(2, 1, 0, 3).ravel()
-    raise MaxcaError(f"a {type(step).__name__} cannot be written; put it on a grid with Chain.field_on first")
-
-
-def itk_vectors(field: DenseField) -> np.ndarray:
-    """Displacements (I, J, K, 3), LPS mm, float32."""
-    vectors = field.displacement.detach().float().cpu().numpy() * FLIP.astype(np.float32).reshape(3, 1, 1, 1)
-    return np.moveaxis(vectors, 0, -1)
+    displacement[: len(vectors)] = vectors.reshape(-1, *grid.shape)
+    displacement *= FLIP.astype(np.float32).reshape(3, 1, 1, 1)
+    return DenseField(torch.from_numpy(displacement), grid)

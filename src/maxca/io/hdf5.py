@@ -1,0 +1,139 @@
+"""ITK's transform files in HDF5: their numbers, read from memory and checked, in a process of its own where need be.
+
+HDF5 follows what a file says: into other files, into sizes that the file cannot hold and, where it is damaged, into
+memory that is not its own or round in circles. So nothing is followed but what ITK writes, no more is allocated than
+the bytes of the file can unpack to, and a file whose bytes are not vouched for is read by ``python -m maxca.io.hdf5``,
+which has little memory and time. This module imports neither torch nor SimpleITK: the process starts in 0.15 s.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import h5py  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+
+from maxca.io.limited import grant, run_limited, serve
+from maxca.io.voxels import DEFLATE_LIMIT
+
+SECONDS = 10  # and one more for each 20 MB
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+LARGEST_GROUP = 1000  # transforms in one file
+# ITK 4 misspelled these names; ITK 5 reads both.
+FIXED = ("TransformFixedParameters", "TranformFixedParameters")
+PARAMETERS = ("TransformParameters", "TranformParameters")
+
+Numbers = tuple[str, np.ndarray, np.ndarray]  # kind, fixed parameters, parameters
+
+
+def read_trusted(content: bytes) -> list[Numbers]:
+    """The transforms in a file whose bytes are known to be as they were written, in the order of the file.
+
+    Raises:
+        ValueError: for content that is not what ITK writes, or refers to other files.
+    """
+    try:
+        with h5py.File(h5py.h5f.open_file_image(content)) as file:
+            return _transforms(file, len(content))
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a transform in HDF5, or damaged") from error
+
+
+def read_guarded(content: bytes) -> list[Numbers]:
+    """What ``read_trusted`` reads, by a process with limits of memory and time.
+
+    Raises:
+        ValueError: as ``read_trusted``, and where the process did not end well.
+    """
+    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise ValueError("not an HDF5 file, or damaged")
+    answer = run_limited("maxca.io.hdf5", content, SECONDS + len(content) / 2e7)
+    with np.load(io.BytesIO(answer), allow_pickle=False) as found:
+        kinds = [str(kind) for kind in found["kinds"]]
+        return [(kind, found[f"fixed{n}"], found[f"parameters{n}"]) for n, kind in enumerate(kinds)]
+
+
+def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
+    group = _member(file, ("TransformGroup",), h5py.Group)
+    count = group.id.get_num_objs()
+    if count > LARGEST_GROUP:
+        raise ValueError(f"it claims to hold {count} transforms")
+    parts = [_member(group, (str(number),), h5py.Group) for number in range(count)]
+    kinds = [_text(_member(part, ("TransformType",), h5py.Dataset)) for part in parts]
+    plan = [
+        None
+        if kind.startswith("CompositeTransform")
+        else (_member(part, FIXED, h5py.Dataset), _member(part, PARAMETERS, h5py.Dataset))
+        for part, kind in zip(parts, kinds, strict=True)
+    ]
+    arrays = [array for pair in plan if pair for array in pair]
+    for array in arrays:
+        _check(array, stored)
+    claimed = sum(array.nbytes for array in arrays)
+    if claimed > stored * DEFLATE_LIMIT:
+        raise ValueError(f"truncated or damaged: it claims {claimed} bytes of parameters and holds {stored}")
+    grant(3 * claimed)
+    nothing = np.zeros(0)
+    pairs = [(nothing, nothing) if pair is None else (pair[0][()], pair[1][()]) for pair in plan]
+    return [(kind, *pair) for kind, pair in zip(kinds, pairs, strict=True)]
+
+
+def _member(group: h5py.Group, names: tuple[str, ...], kind: type) -> Any:
+    """A member of a group that lies in this file, under the first of the names that is there."""
+    for name in names:
+        link = group.get(name, getlink=True)
+        if link is None:
+            continue
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"its {name} is a link to another place or file, which is not followed")
+        member = group.get(name)
+        if not isinstance(member, kind):
+            raise ValueError(f"damaged: its {name} is no {kind.__name__.lower()}")
+        return member
+    raise ValueError(f"it holds no {names[0]}, as ITK's transforms in HDF5 do")
+
+
+def _text(dataset: Any) -> str:
+    kind = h5py.check_string_dtype(dataset.dtype)
+    if kind is None or dataset.size != 1 or dataset.external or dataset.is_virtual:
+        raise ValueError("damaged: the kind of a transform is not a text")
+    value = np.ravel(dataset[()])[0]
+    return bytes(value).decode("ascii", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _check(dataset: Any, stored: int) -> None:
+    """Refuse numbers that do not lie in this file, all of them, in a form that ITK writes."""
+    if dataset.external or dataset.is_virtual:
+        raise ValueError("its parameters lie in another file, which is not read")
+    if dataset.ndim != 1 or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
+        raise ValueError(f"damaged: parameters of shape {dataset.shape} and type {dataset.dtype}")
+    properties = dataset.id.get_create_plist()
+    filters = {properties.get_filter(n)[0] for n in range(properties.get_nfilters())}
+    if filters - FILTERS:
+        raise ValueError("its parameters are compressed by a filter other than gzip; write them with gzip")
+    if dataset.chunks is None:
+        whole = dataset.id.get_storage_size() == dataset.nbytes
+    else:
+        (size,) = dataset.chunks
+        if size * dataset.dtype.itemsize > stored * DEFLATE_LIMIT:
+            raise ValueError(f"damaged: it claims pieces of {size} numbers, the file has {stored} bytes")
+        whole = dataset.id.get_num_chunks() == -(-dataset.size // size)
+    if not whole:
+        raise ValueError("truncated or damaged: parameters are missing")
+
+
+def _answer(content: bytes) -> bytes:
+    """What the process sends back: an archive of arrays."""
+    transforms = read_trusted(content)
+    arrays: dict[str, np.ndarray] = {"kinds": np.array([kind for kind, _, _ in transforms], dtype=np.str_)}
+    for number, (_, fixed, parameters) in enumerate(transforms):
+        arrays[f"fixed{number}"], arrays[f"parameters{number}"] = fixed, parameters
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(serve(_answer))
