@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import Image, check_contrast, read
+from maxca.io.landmarks import paired
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
@@ -91,6 +92,19 @@ def as_labels(image: Image) -> np.ndarray:
     return rounded.astype(np.int32)
 
 
+def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
+    """The two sides with their landmarks in one order: row n of one is row n of the other.
+
+    Raises:
+        MaxcaError: for landmarks that do not pair up, see ``maxca.io.landmarks.paired``.
+    """
+    if fixed.points is None or moving.points is None:
+        return fixed, moving
+    files = fixed.sources.get("points", "the fixed points"), moving.sources.get("points", "the moving points")
+    ours, theirs = paired(fixed.points, moving.points, files)
+    return replace(fixed, points=ours), replace(moving, points=theirs)
+
+
 def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -> None:
     """Refuse a pair that cannot be registered.
 
@@ -101,7 +115,7 @@ def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -
         must_overlap: refuse images that share no point of world space.
 
     Raises:
-        MaxcaError: for a 2-D with a 3-D image, landmarks that do not pair up, or images apart in world space.
+        MaxcaError: for a 2-D with a 3-D image, landmarks for one image only, or images apart in world space.
     """
     if fixed.image.dimension != moving.image.dimension:
         raise MaxcaError(
@@ -110,10 +124,6 @@ def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -
         )
     if (fixed.points is None) != (moving.points is None):
         raise MaxcaError("landmarks were given for one image only; pass --fixed-points and --moving-points")
-    if fixed.points is not None and moving.points is not None:
-        ours, theirs = len(fixed.points.coordinates), len(moving.points.coordinates)
-        if ours != theirs:
-            raise MaxcaError(f"{ours} fixed and {theirs} moving points; row n of one must be row n of the other")
     if must_overlap and not _overlap(fixed.image.grid, moving.image, start):
         raise MaxcaError(
             f"{fixed.image.name} and {moving.image.name} do not overlap in world space; check their headers, or pass "

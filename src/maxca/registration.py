@@ -27,7 +27,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import ImageLike, Side, check_pair, identified, read_initial, read_side
+from maxca.inputs import ImageLike, Side, check_pair, identified, paired_points, read_initial, read_side
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, read
 from maxca.io.points import Points
@@ -96,7 +96,7 @@ def register(
         fixed_labels: labels to measure overlap with, on the grid of ``fixed``; never used to align.
         moving_labels: labels to warp, on the grid of ``moving``; never used to align.
         fixed_points: landmarks to measure the error at; never used to align.
-        moving_points: the same landmarks in the moving image.
+        moving_points: the same landmarks in the moving image, by name where both files name them, else row by row.
         apply: further images of the moving space to warp.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         threads: CPU threads; torch's default unless given.
@@ -120,6 +120,7 @@ def register(
         progress("reading", 0.0)
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
         moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
+        fixed_side, moving_side = paired_points(fixed_side, moving_side)
         others = _named([read(image) for image in apply])
         initial, start = read_initial(
             initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)

@@ -119,7 +119,11 @@ def register(
     ] = None,
     moving_points: Annotated[
         Path | None,
-        _image("--moving-points", panel=REGIONS, help="The same landmarks in the moving image, row by row."),
+        _image(
+            "--moving-points",
+            panel=REGIONS,
+            help="The same landmarks in the moving image: by name where both files name them, else row by row.",
+        ),
     ] = None,
     save_field: Annotated[
         bool,

@@ -23,7 +23,7 @@ from maxca.data.preprocess import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
-from maxca.inputs import Side, read_side
+from maxca.inputs import Side, paired_points, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
@@ -56,7 +56,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         )
         for which in ("fixed", "moving")
     }
-    fixed, moving = sides["fixed"], sides["moving"]
+    fixed, moving = paired_points(sides["fixed"], sides["moving"])
     grid = fixed.image.grid
     registered = Pair(files["fixed"], files["moving"], Path(task["folder"]))
     given = task.get("transform")

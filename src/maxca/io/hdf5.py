@@ -28,6 +28,10 @@ PARAMETERS = ("TransformParameters", "TranformParameters")
 Numbers = tuple[str, np.ndarray, np.ndarray]  # kind, fixed parameters, parameters
 
 
+class Refused(ValueError):
+    """What this module refuses, as opposed to what h5py stumbles over."""
+
+
 def read_trusted(content: bytes) -> list[Numbers]:
     """The transforms in a file whose bytes are known to be as they were written, in the order of the file.
 
@@ -37,8 +41,10 @@ def read_trusted(content: bytes) -> list[Numbers]:
     try:
         with h5py.File(h5py.h5f.open_file_image(content)) as file:
             return _transforms(file, len(content))
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError("not a transform in HDF5, or damaged") from error
+    except Refused:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:  # of h5py and HDF5
+        raise Refused("not a transform in HDF5, or damaged") from error
 
 
 def read_guarded(content: bytes) -> list[Numbers]:
@@ -48,7 +54,7 @@ def read_guarded(content: bytes) -> list[Numbers]:
         ValueError: as ``read_trusted``, and where the process did not end well.
     """
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise ValueError("not an HDF5 file, or damaged")
+        raise Refused("not an HDF5 file, or damaged")
     answer = run_limited("maxca.io.hdf5", content, SECONDS + len(content) / 2e7)
     with np.load(io.BytesIO(answer), allow_pickle=False) as found:
         kinds = [str(kind) for kind in found["kinds"]]
@@ -59,7 +65,7 @@ def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
     group = _member(file, ("TransformGroup",), h5py.Group)
     count = group.id.get_num_objs()
     if count > LARGEST_GROUP:
-        raise ValueError(f"it claims to hold {count} transforms")
+        raise Refused(f"it claims to hold {count} transforms")
     parts = [_member(group, (str(number),), h5py.Group) for number in range(count)]
     kinds = [_text(_member(part, ("TransformType",), h5py.Dataset)) for part in parts]
     plan = [
@@ -73,7 +79,7 @@ def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
         _check(array, stored)
     claimed = sum(array.nbytes for array in arrays)
     if claimed > stored * DEFLATE_LIMIT:
-        raise ValueError(f"truncated or damaged: it claims {claimed} bytes of parameters and holds {stored}")
+        raise Refused(f"truncated or damaged: it claims {claimed} bytes of parameters and holds {stored}")
     grant(3 * claimed)
     nothing = np.zeros(0)
     pairs = [(nothing, nothing) if pair is None else (pair[0][()], pair[1][()]) for pair in plan]
@@ -87,18 +93,18 @@ def _member(group: h5py.Group, names: tuple[str, ...], kind: type) -> Any:
         if link is None:
             continue
         if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"its {name} is a link to another place or file, which is not followed")
+            raise Refused(f"its {name} is a link to another place or file, which is not followed")
         member = group.get(name)
         if not isinstance(member, kind):
-            raise ValueError(f"damaged: its {name} is no {kind.__name__.lower()}")
+            raise Refused(f"damaged: its {name} is no {kind.__name__.lower()}")
         return member
-    raise ValueError(f"it holds no {names[0]}, as ITK's transforms in HDF5 do")
+    raise Refused(f"it holds no {names[0]}, as ITK's transforms in HDF5 do")
 
 
 def _text(dataset: Any) -> str:
     kind = h5py.check_string_dtype(dataset.dtype)
     if kind is None or dataset.size != 1 or dataset.external or dataset.is_virtual:
-        raise ValueError("damaged: the kind of a transform is not a text")
+        raise Refused("damaged: the kind of a transform is not a text")
     value = np.ravel(dataset[()])[0]
     return bytes(value).decode("ascii", errors="replace") if isinstance(value, bytes) else str(value)
 
@@ -106,22 +112,22 @@ def _text(dataset: Any) -> str:
 def _check(dataset: Any, stored: int) -> None:
     """Refuse numbers that do not lie in this file, all of them, in a form that ITK writes."""
     if dataset.external or dataset.is_virtual:
-        raise ValueError("its parameters lie in another file, which is not read")
+        raise Refused("its parameters lie in another file, which is not read")
     if dataset.ndim != 1 or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
-        raise ValueError(f"damaged: parameters of shape {dataset.shape} and type {dataset.dtype}")
+        raise Refused(f"damaged: parameters of shape {dataset.shape} and type {dataset.dtype}")
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(n)[0] for n in range(properties.get_nfilters())}
     if filters - FILTERS:
-        raise ValueError("its parameters are compressed by a filter other than gzip; write them with gzip")
+        raise Refused("its parameters are compressed by a filter other than gzip; write them with gzip")
     if dataset.chunks is None:
         whole = dataset.id.get_storage_size() == dataset.nbytes
     else:
         (size,) = dataset.chunks
         if size * dataset.dtype.itemsize > stored * DEFLATE_LIMIT:
-            raise ValueError(f"damaged: it claims pieces of {size} numbers, the file has {stored} bytes")
+            raise Refused(f"damaged: it claims pieces of {size} numbers, the file has {stored} bytes")
         whole = dataset.id.get_num_chunks() == -(-dataset.size // size)
     if not whole:
-        raise ValueError("truncated or damaged: parameters are missing")
+        raise Refused("truncated or damaged: parameters are missing")
 
 
 def _answer(content: bytes) -> bytes:

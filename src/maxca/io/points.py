@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path, full_suffix
+from maxca.io.regular import read_bytes
 
 SUFFIXES = (".csv", ".fcsv", ".mrk.json")
 SIGNS = {"RAS": np.array([1.0, 1.0, 1.0]), "LPS": np.array([-1.0, -1.0, 1.0])}
 SLICER_NUMBERS = {"0": "RAS", "1": "LPS"}
 SPACE = re.compile(r"#\s*(?:space|CoordinateSystem)\s*[:=]\s*(\w+)\s*$", re.IGNORECASE)
+LARGEST = 1e300  # JSON knows numbers that no float64 holds
+ANTS_COLUMN = "t"
+STATUS, DEFINED = "positionStatus", "2"  # of Slicer 5's .fcsv, which has two cells more than it names
 FCSV_COLUMNS = ["id", *"xyz", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID"]
+FCSV_COLUMNS += [STATUS, "autoCreated"]
 LABEL_COLUMNS = ("label", "name")
 
 
@@ -31,6 +36,8 @@ class Points:
         coordinates: (N, 3) float64, RAS+ mm.
         labels: a name for each, or none at all.
         columns: other columns of a CSV file, by name, N cells each; carried through.
+        undefined: points that the file names without a position (Slicer): which of all its points each is, from 0, and
+            its label. They are no part of the N.
 
     Raises:
         ValueError: for another shape, numbers that are not finite, or labels or columns of another length.
@@ -39,6 +46,7 @@ class Points:
     coordinates: np.ndarray
     labels: tuple[str, ...] = ()
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    undefined: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         coordinates = np.array(self.coordinates, dtype=np.float64)
@@ -59,18 +67,18 @@ def read_points(path: str | Path) -> Points:
 
     A CSV file has the columns x, y, z in world RAS+ mm, as nibabel and Slicer show them; other columns are carried
     through, and ``label`` names the points. Points for ANTs are LPS: say so in a line ``# space: LPS`` (or Slicer's
-    ``# CoordinateSystem = LPS``) above the header. Slicer's files say it themselves.
+    ``# CoordinateSystem = LPS``) above the header; with ANTs' column t the line must be there, LPS or RAS. Slicer's
+    files say it themselves; points that are not placed yet are kept as ``undefined``.
 
     Raises:
-        MaxcaError: for a missing file, a bad header, or a cell that is not a number, with its line.
+        MaxcaError: for a missing file, a bad header, a cell that is not a number, with its line, or a coordinate system
+            or unit that is not known.
     """
     path = Path(path)
     suffix = _known_suffix(path)
-    if not path.is_file():
-        raise MaxcaError(f"{path}: no such file; check the path of the points")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise MaxcaError(f"{path}: not a readable text file; export the points again") from error
     return _parse_json(text, path) if suffix == ".mrk.json" else _parse_table(text, path, slicer=suffix == ".fcsv")
 
@@ -96,10 +104,10 @@ def _known_suffix(path: Path) -> str:
 
 def _parse_table(text: str, path: Path, slicer: bool) -> Points:
     """CSV, and Slicer's ``.fcsv``, whose header is a comment and whose older versions are RAS by default."""
-    space = "RAS"
+    space = None
     header = FCSV_COLUMNS if slicer else None
     rows: list[tuple[int, dict[str, str]]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_lines(text, slicer), start=1):
         if line.lstrip().startswith("#"):
             space = _space(line, path, number) or space
             continue
@@ -114,12 +122,28 @@ def _parse_table(text: str, path: Path, slicer: bool) -> Points:
             rows.append((number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))))
     if header is None:
         raise MaxcaError(f"{path}: empty; a points file starts with a header x,y,z")
-    coordinates = [[_number(row[axis], path, number, axis) for axis in "xyz"] for number, row in rows]
+    if space is None and ANTS_COLUMN in header:
+        raise MaxcaError(
+            f"{path}: has the column t of ANTs, whose points are LPS, where others are RAS; say which in a first line: "
+            "# space: LPS (as ANTs writes them) or # space: RAS"
+        )
     named = next((name for name in LABEL_COLUMNS if name in header), None)
+    names = [row[named] if named else "" for _, row in rows]
+    placed = [row.get(STATUS, "") in ("", DEFINED) for _, row in rows]
+    undefined = tuple((n, name) for n, (name, there) in enumerate(zip(names, placed, strict=True)) if not there)
+    rows = [row for row, there in zip(rows, placed, strict=True) if there]
+    coordinates = [[_number(row[axis], path, number, axis) for axis in "xyz"] for number, row in rows]
     labels = tuple(row[named] for _, row in rows) if named else ()
     others = [] if slicer else [name for name in header if name not in ("x", "y", "z", named)]
     columns = tuple((name, tuple(row[name] for _, row in rows)) for name in others)
-    return Points(np.array(coordinates).reshape(-1, 3) * SIGNS[space], labels, columns)
+    return Points(np.array(coordinates).reshape(-1, 3) * SIGNS[space or "RAS"], labels, columns, undefined)
+
+
+def _lines(text: str, slicer: bool) -> list[str]:
+    """The lines of a table. Some builds of Slicer put a bare carriage return into the middle of a row."""
+    if slicer and "\n" in text:
+        return text.replace("\r", "").split("\n")
+    return re.split(r"\r\n|\r|\n", text)
 
 
 def _space(line: str, path: Path, number: int) -> str | None:
@@ -132,14 +156,16 @@ def _space(line: str, path: Path, number: int) -> str | None:
 
 def _known_space(space: object, where: str) -> str:
     if space not in SIGNS:
-        raise MaxcaError(f"{where}: the coordinate system {space} is not known; use RAS or LPS")
+        raise MaxcaError(f"{where}: the coordinate system {str(space)[:40]} is not known; use RAS or LPS")
     return str(space)
 
 
 def _header(cells: list[str], path: Path, number: int) -> list[str]:
     header = [cell.lower() if cell.lower() in ("x", "y", "z", *LABEL_COLUMNS) else cell for cell in cells]
     if any(header.count(axis) != 1 for axis in "xyz") or len(set(header)) != len(header):
-        raise MaxcaError(f"{path}, line {number}: the header must name x, y and z once each, it is {','.join(cells)!r}")
+        raise MaxcaError(
+            f"{path}, line {number}: the header must name x, y and z once each, it is {','.join(cells)[:80]!r}"
+        )
     return header
 
 
@@ -149,38 +175,52 @@ def _number(cell: object, path: Path, line: int, what: str) -> float:
     except (TypeError, ValueError):
         value = np.nan
     if not np.isfinite(value):
-        raise MaxcaError(f"{path}, line {line}: {what} is {cell!r}, not a number; correct the cell")
+        raise MaxcaError(f"{path}, line {line}: {what} is {str(cell)[:40]!r}, not a number; correct the cell")
     return value
 
 
 def _parse_json(text: str, path: Path) -> Points:
     try:
         markups: list[Any] = json.loads(text)["markups"]
-        found = [_parse_markup(markup, path) for markup in markups]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        found = [each for markup in markups for each in _parse_markup(markup, path)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MaxcaError(f"{path}: not a Slicer markups file; save the points from Slicer again") from error
-    coordinates = np.concatenate([np.zeros((0, 3)), *(each for each, _ in found)])
-    return Points(coordinates, tuple(label for _, labels in found for label in labels))
+    coordinates = np.array([place for _, place in found if place is not None]).reshape(-1, 3)
+    labels = tuple(label for label, place in found if place is not None)
+    undefined = tuple((n, label) for n, (label, place) in enumerate(found) if place is None)
+    return Points(coordinates, labels, undefined=undefined)
 
 
-def _parse_markup(markup: Any, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Coordinates (N, 3) and labels of one list of points."""
-    space = _known_space(markup.get("coordinateSystem", "LPS"), str(path))
-    controls = [point for point in markup["controlPoints"] if point.get("positionStatus", "defined") == "defined"]
-    labels = [str(point.get("label", "")) for point in controls]
-    rows = []
-    for label, point in zip(labels, controls, strict=True):
+def _parse_markup(markup: Any, path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Labels and coordinates (3,) of one list of points; None for a point that is not placed."""
+    space = markup.get("coordinateSystem", "LPS")
+    space = _known_space(SLICER_NUMBERS.get(str(space), space), str(path))
+    units = markup.get("coordinateUnits", "mm")
+    if any(unit not in ("mm", ["mm"], "[mm]") for unit in (units if isinstance(units, list) else [units])):
+        raise MaxcaError(f"{path}: coordinates in {str(units)[:40]!r}; save the points in mm")
+    for point in markup["controlPoints"]:
+        label = str(point.get("label", ""))
+        if point.get("positionStatus", "defined") != "defined":
+            yield label, None
+            continue
         position = point["position"]
-        if len(position) != 3 or not all(isinstance(n, int | float) and np.isfinite(n) for n in position):
-            raise MaxcaError(f"{path}: point {label!r} has the position {position}, not three numbers; correct it")
-        rows.append(position)
-    return np.array(rows, dtype=np.float64).reshape(-1, 3) * SIGNS[space], labels
+        if len(position) != 3 or not all(_is_number(n) for n in position):
+            raise MaxcaError(
+                f"{path}: point {label[:40]!r} has the position {str(position)[:60]}, not three numbers; correct it"
+            )
+        yield label, np.array(position, dtype=np.float64) * SIGNS[space]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _write_csv(points: Points, path: Path) -> None:
     labels = [("label", points.labels)] if points.labels else []
     cells = [*(column for _, column in labels), *(column for _, column in points.columns)]
     with path.open("w", encoding="utf-8", newline="") as file:
+        if any(name == ANTS_COLUMN for name, _ in points.columns):
+            file.write("# space: RAS\n")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["x", "y", "z", *(name for name, _ in labels), *(name for name, _ in points.columns)])
         rows = zip(points.coordinates.tolist(), *cells, strict=True)
@@ -188,7 +228,7 @@ def _write_csv(points: Points, path: Path) -> None:
 
 
 def _write_fcsv(points: Points, path: Path) -> None:
-    columns = ",".join(FCSV_COLUMNS)
+    columns = ",".join(FCSV_COLUMNS[: FCSV_COLUMNS.index(STATUS)])
     head = ["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS", f"# columns = {columns}"]
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write("\n".join(head) + "\n")

@@ -14,7 +14,7 @@ import numpy as np
 from maxca.data.preprocess import foreground
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
-from maxca.inputs import Side, read_side
+from maxca.inputs import Side, paired_points, read_side
 from maxca.io.atomic import RESULT_FILE
 from maxca.io.digest import sha256
 from maxca.io.images import read
@@ -81,12 +81,13 @@ def read_case(
             raise MaxcaError(f"{folder}: was not made from files; say where the {side} image is: --{side} FILE")
         image, mask, labels, points = found
         sides[side] = read_side(side, image, mask, labels, points)
+    fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
     labels = place / "warped_labels.nii.gz"
     return Case(
         name or place.resolve().name,
         record,
-        sides["fixed"],
-        sides["moving"],
+        fixed_side,
+        moving_side,
         read_transform(place / "transform.h5"),
         read_transform(place / "inverse_transform.h5"),
         read(labels).data if labels.is_file() else None,

@@ -10,7 +10,7 @@ import torch
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, DenseField, Grid
-from maxca.io.itk import FLIP, refuse_shear
+from maxca.io.itk import refuse_shear
 from maxca.io.nifti import load_nifti, nifti_grid, open_nifti, save_nifti
 from maxca.io.transforms.parts import itk_vectors
 
@@ -51,7 +51,7 @@ def read_field(path: Path) -> DenseField:
     if meaning == "positions":
         vectors = _displacements(vectors.astype(np.float64), grid, components)
     elif meaning == "lps":
-        vectors *= FLIP.astype(np.float32).reshape(3, 1, 1, 1)
+        vectors[:2] = -vectors[:2]
     return DenseField(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), grid)
 
 

@@ -182,5 +182,5 @@ def field_of_vectors(vectors: np.ndarray, grid: Grid) -> DenseField:
     """
     displacement = np.zeros((3, *grid.shape), dtype=np.float32)
     displacement[: len(vectors)] = vectors.reshape(-1, *grid.shape)
-    displacement *= FLIP.astype(np.float32).reshape(3, 1, 1, 1)
+    displacement[:2] = -displacement[:2]
     return DenseField(torch.from_numpy(displacement), grid)

@@ -1,0 +1,95 @@
+"""Landmarks of two images: which point of one is which of the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.io.points import Points
+
+SHOWN = 3  # names in a message
+
+Entry = tuple[str, int | None]  # the label of a point, and its row in the coordinates unless it has no position
+
+
+def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) -> tuple[Points, Points]:
+    """The same landmarks in both images: row n of one is row n of the other.
+
+    Where both sides name their points, they are matched by name, whatever their order; else by their order. Landmarks
+    that either side leaves undefined are left out.
+
+    Args:
+        fixed: landmarks of the fixed image.
+        moving: landmarks of the moving image.
+        files: what to call the two in a message.
+
+    Raises:
+        MaxcaError: for a name that is missing on one side or occurs twice, sides of different length without names, or
+            when no landmark is left.
+    """
+    ours, theirs = _entries(fixed), _entries(moving)
+    if _has_names(ours) and _has_names(theirs):
+        rows = _by_name(ours, theirs, files)
+    elif len(ours) == len(theirs):
+        rows = [(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
+    else:
+        raise MaxcaError(
+            f"{files[0]} and {files[1]}: {len(ours)} fixed and {len(theirs)} moving points; row n of one must be row "
+            "n of the other, or both need a column label that names the points"
+        )
+    both = [(a, b) for a, b in rows if a is not None and b is not None]
+    if ours and not both:
+        raise MaxcaError(f"{files[0]} and {files[1]}: no landmark has a position in both; place them first")
+    return _chosen(fixed, [a for a, _ in both]), _chosen(moving, [b for _, b in both])
+
+
+def _entries(points: Points) -> list[Entry]:
+    """All points of a file in its order, those without a position too."""
+    undefined = dict(points.undefined)
+    labels = iter(points.labels or [""] * len(points.coordinates))
+    rows = iter(range(len(points.coordinates)))
+    total = len(points.coordinates) + len(undefined)
+    return [(undefined[n], None) if n in undefined else (next(labels), next(rows)) for n in range(total)]
+
+
+def _has_names(entries: Sequence[Entry]) -> bool:
+    return any(label for label, _ in entries)
+
+
+def _by_name(
+    ours: Sequence[Entry], theirs: Sequence[Entry], files: tuple[str | Path, str | Path]
+) -> list[tuple[int | None, int | None]]:
+    for file, entries in zip(files, (ours, theirs), strict=True):
+        names = [label for label, _ in entries]
+        if "" in names:
+            raise MaxcaError(f"{file}: point {names.index('') + 1} has no name, others have one; name all, or none")
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise MaxcaError(f"{file}: more than one point is called {_listed(twice)}; give each a name of its own")
+    places, known = dict(theirs), dict(ours)
+    for file, absent in (
+        (files[1], [name for name, _ in ours if name not in places]),
+        (files[0], [name for name, _ in theirs if name not in known]),
+    ):
+        if absent:
+            raise MaxcaError(
+                f"{file}: no point is called {_listed(absent)}, as in the other file; name the landmarks alike, or "
+                "leave out the column label to pair them row by row"
+            )
+    return [(row, places[name]) for name, row in ours]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name[:40]) for name in names[:SHOWN]) + more
+
+
+def _chosen(points: Points, rows: list[int]) -> Points:
+    return Points(
+        points.coordinates[np.array(rows, dtype=int)],
+        tuple(points.labels[row] for row in rows) if points.labels else (),
+        tuple((name, tuple(cells[row] for row in rows)) for name, cells in points.columns),
+    )
