@@ -87,7 +87,7 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
     if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
     if suffix in ITK_SUFFIXES:
-        return _read_itk(path)
+        return _from_itk(read_itk(path), path)
     if suffix in (".dcm", ".ima"):
         raise MaxcaError(f"{path}: a single DICOM file; pass the folder that holds its series: {path.parent}")
     known = ", ".join(NIFTI_SUFFIXES + MGH_SUFFIXES + ITK_SUFFIXES)
@@ -149,21 +149,30 @@ def _finished(data: np.ndarray, grid: Grid, path: Path | None, warnings: tuple[s
     return Image(data, grid, path, 2 if grid.shape[2] == 1 else 3, warnings)
 
 
-def _read_itk(path: Path) -> Image:
+def read_itk(path: Path, vectors: bool = False) -> sitk.Image:
+    """Read an MHA or NRRD file of two or three dimensions, its header checked before its voxels.
+
+    Args:
+        path: the file.
+        vectors: whether a voxel may hold several numbers.
+
+    Raises:
+        MaxcaError: for a file that is damaged, too large, or of another kind.
+    """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         with guarded_itk():
             reader.ReadImageInformation()
-            _check_itk_header(reader, path)
-            return _from_itk(reader.Execute(), path)
+            _check_itk_header(reader, path, vectors)
+            return reader.Execute()
     except RuntimeError as error:
         raise MaxcaError(f"{path}: not a readable image, or truncated; copy or convert it again") from error
 
 
-def _check_itk_header(reader: sitk.ImageFileReader, path: Path) -> None:
+def _check_itk_header(reader: sitk.ImageFileReader, path: Path, vectors: bool) -> None:
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    check_kind(path, reader.GetSize(), reader.GetNumberOfComponents(), kind)
+    check_kind(path, reader.GetSize(), 1 if vectors else reader.GetNumberOfComponents(), kind)
     # At least one byte a voxel; a detached header (.mhd, .nhdr) is smaller than the voxels it speaks of.
     stored = path.stat().st_size if path.suffix.lower() in (".mha", ".nrrd") else 1 << 62
     check_size(path, int(np.prod(reader.GetSize(), dtype=object)), stored, DEFLATE_LIMIT)

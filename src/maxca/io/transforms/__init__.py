@@ -18,12 +18,14 @@ from maxca.io.transforms.matlab import parse_matlab, write_matlab
 from maxca.io.transforms.matrix import MatrixConvention, affine_of, parse_matrix
 from maxca.io.transforms.parts import Part, steps_of
 from maxca.io.transforms.text import parse_text, write_text
+from maxca.io.transforms.vectors import VECTOR_SUFFIXES, read_vectors
 
 TEXT_SUFFIXES = (".tfm", ".txt")
 AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")
 COMPOSITE_SUFFIXES = (".h5", ".hdf5")
 FIELD_SUFFIXES = (".nii", ".nii.gz")
-TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES
+TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES  # written, and read
+READ_SUFFIXES = TRANSFORM_SUFFIXES + VECTOR_SUFFIXES
 PARSERS: dict[str, Callable[[bytes], list[Part]]] = {
     **dict.fromkeys(COMPOSITE_SUFFIXES, parse_composite),
     **dict.fromkeys(TEXT_SUFFIXES, parse_text),
@@ -47,7 +49,8 @@ def read_transform(
     A displacement NIfTI is 5-D (X, Y, Z, 1, 3), or (X, Y, 1, 1, 2) in two dimensions, in mm. With intent 1007 (VECTOR),
     as ANTs and ITK write it, its vectors are LPS. With intent 1006 (DISPVECT) they are RAS: SimpleITK 2.5 (ITK 5.4)
     changes the sign of their x and y on reading, which it does not do for 1007. Deformations of SPM (``y_*.nii``) and
-    NiftyReg, which have intent 1007 too, are recognised by the name of the intent.
+    NiftyReg, which have intent 1007 too, are recognised by the name of the intent. Displacement fields in MHA and NRRD
+    are LPS mm.
 
     Args:
         path: the file; ``[FILE,1]``, as in antsApplyTransforms, is the inverse of an affine.
@@ -67,12 +70,13 @@ def read_transform(
         return chain if pair[2] == "0" else _inverse(chain, pair[1])
     path = Path(path)
     suffix = full_suffix(path)
-    if suffix not in TRANSFORM_SUFFIXES:
-        known = ", ".join(TRANSFORM_SUFFIXES)
+    if suffix not in READ_SUFFIXES:
+        known = ", ".join(READ_SUFFIXES)
         raise MaxcaError(f"{path}: a transform ends in one of {known}; convert it to one of these")
-    if suffix in FIELD_SUFFIXES:
+    if suffix in FIELD_SUFFIXES + VECTOR_SUFFIXES:
         check_regular(path)
-        return Chain((_named(path, lambda: read_field(path)),))
+        read = read_field if suffix in FIELD_SUFFIXES else read_vectors
+        return Chain((_named(path, lambda: read(path)),))
     content = read_bytes(path)
     if suffix in AFFINE_SUFFIXES and (matrix := parse_matrix(content)) is not None:
         return Chain((_named(path, lambda: affine_of(matrix, matrix_convention, images)),))
