@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -58,3 +59,35 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", np.array([{"a": 1}], dtype=object))
     with pytest.raises(MaxcaError, match="damaged"):
         read_voxel_displacement(tmp_path / "d.npz", FIXED, MOVING)
+
+
+def test_a_warp_of_fsl_is_not_taken_for_voxels(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.moveaxis(voxels(), 0, -1), np.eye(4))
+    image.header["intent_code"] = 2006
+    nib.save(image, tmp_path / "fnirt.nii.gz")
+    assert read_voxel_displacement(tmp_path / "fnirt.nii.gz", FIXED, MOVING) is None
+
+
+def test_an_array_that_claims_more_than_it_holds_or_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, voxels())
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[random.integers(len(content))] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(flipped))
+        try:
+            field = read_voxel_displacement(path, FIXED, MOVING)
+        except MaxcaError as error:
+            assert path.name in str(error) and len(str(error)) < 500
+        else:
+            path.write_bytes(content)
+            whole = read_voxel_displacement(path, FIXED, MOVING)
+            assert field is not None and whole is not None
+            assert bool((field.displacement == whole.displacement).all())
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (3, 100000, 100000, 100), }"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", header.ljust(127) + b"\n")
+    with pytest.raises(MaxcaError, match="truncated or damaged"):
+        read_voxel_displacement(path, FIXED, MOVING)

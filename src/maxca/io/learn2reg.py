@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,21 @@ import torch.nn.functional as F
 from maxca.errors import MaxcaError
 from maxca.geometry import DenseField, Grid
 from maxca.io.atomic import full_suffix
+from maxca.io.nifti import load_nifti, open_nifti
+from maxca.io.regular import check_regular, read_bytes
+from maxca.io.voxels import DEFLATE_LIMIT, check_size
 
+INTENTS = (0, 1006, 1007)  # none, or vectors; FSL's warps are 4-D too and have intents of their own
+ARCHIVE_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 SHRINK = (1, 2)  # files may hold every voxel, or as those of 2020 and 2021 every second
 
 
@@ -54,23 +68,35 @@ def read_voxel_displacement(path: str | Path, fixed: Grid, moving: Grid) -> Dens
 
 
 def _npz(path: Path) -> np.ndarray:
+    content = io.BytesIO(read_bytes(path))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays)
-            if len(names) != 1:
-                raise MaxcaError(f"{path}: holds {len(names)} arrays, where one displacement field is meant")
-            return arrays[names[0]].astype(np.float32)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise MaxcaError(f"{path}: not an array file of NumPy, or damaged") from error
+        with zipfile.ZipFile(content) as archive:
+            members = archive.infolist()
+            if len(members) != 1:
+                raise MaxcaError(f"{path}: holds {len(members)} arrays, where one displacement field is meant")
+            _check_array(archive, members[0], path)
+            with archive.open(members[0]) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False).astype(np.float32)
+    except ARCHIVE_ERRORS as error:
+        raise MaxcaError(f"{path}: not an array file of NumPy, or damaged; write it again") from error
+
+
+def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse an array that claims more numbers than the file can hold: NumPy would allocate them first."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+    check_size(path, int(np.prod(shape, dtype=object)) * dtype.itemsize, member.file_size, 1)
+    check_size(path, member.file_size, member.compress_size, DEFLATE_LIMIT)
 
 
 def _nifti(path: Path) -> np.ndarray | None:
+    """The vectors of a 4-D file; None for one whose shape or intent says that it is of another kind."""
     if full_suffix(path) not in (".nii", ".nii.gz"):
         return None
-    try:
-        image: Any = nib.load(path)
-        if len(image.shape) != 4:
-            return None
-        return np.moveaxis(np.asarray(image.dataobj, dtype=np.float32), -1, 0)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise MaxcaError(f"{path}: not a NIfTI image, or damaged") from error
+    check_regular(path)
+    nifti = open_nifti(path)
+    if len(nifti.shape) != 4 or int(nifti.header["intent_code"]) not in INTENTS:
+        return None
+    return np.moveaxis(load_nifti(nifti, path).astype(np.float32, copy=False), -1, 0)
