@@ -37,6 +37,13 @@ def test_points_of_slicer_5_without_a_place_are_undefined(tmp_path: Path, status
     assert points.labels == ("F-2",) and points.undefined == ((0, "F-1"),)
 
 
+def test_points_of_slicer_3_have_their_name_first(tmp_path: Path) -> None:
+    (tmp_path / "s3.fcsv").write_text("# columns = label,x,y,z,sel,vis\nleft,1,2,3,1,1\n")
+    points = read_points(tmp_path / "s3.fcsv")
+    np.testing.assert_array_equal(points.coordinates, [[1, 2, 3]])
+    assert points.labels == ("left",)
+
+
 def test_points_of_ants_are_not_taken_for_ras(tmp_path: Path) -> None:
     path = tmp_path / "ants.csv"
     path.write_text("x,y,z,t\n1,2,3,0\n")

@@ -24,6 +24,7 @@ LARGEST = 1e300  # JSON knows numbers that no float64 holds
 ANTS_COLUMN = "t"
 STATUS, DEFINED = "positionStatus", "2"  # of Slicer 5's .fcsv, which has two cells more than it names
 FCSV_COLUMNS = ["id", *"xyz", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID"]
+SLICER_3_COLUMNS = ["label", *"xyz", "sel", "vis"]
 FCSV_COLUMNS += [STATUS, "autoCreated"]
 LABEL_COLUMNS = ("label", "name")
 
@@ -105,11 +106,13 @@ def _known_suffix(path: Path) -> str:
 def _parse_table(text: str, path: Path, slicer: bool) -> Points:
     """CSV, and Slicer's ``.fcsv``, whose header is a comment and whose older versions are RAS by default."""
     space = None
-    header = FCSV_COLUMNS if slicer else None
+    header = SLICER_3_COLUMNS if slicer else None  # until a line names a version
     rows: list[tuple[int, dict[str, str]]] = []
     for number, line in enumerate(_lines(text, slicer), start=1):
         if line.lstrip().startswith("#"):
             space = _space(line, path, number) or space
+            if slicer and line.lstrip("# ").startswith("Markups"):
+                header = FCSV_COLUMNS
             continue
         cells = [cell.strip() for cell in next(csv.reader([line]), [])]
         if not any(cells):
