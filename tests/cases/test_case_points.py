@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
-from maxca.io.points import read_points, write_points
+from maxca.io.points import Points, read_points, write_points
 from maxca.resampling import apply_points
 
 HEAD = (
@@ -76,3 +77,28 @@ def test_a_markup_that_is_not_in_mm_or_not_numbers_is_refused(
     with pytest.raises(MaxcaError) as caught:
         read_points(path)
     assert words in str(caught.value) and path.name in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("row", ['1,2,3,"a', "1,2,3,a\0", f"1,2,3,{'a' * 140_000}"])
+def test_a_row_that_is_no_csv_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "a.csv").write_text(f"x,y,z,label\n{row}\n")
+    with pytest.raises(MaxcaError) as caught:
+        read_points(tmp_path / "a.csv")
+    assert "a.csv, line 2" in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.fcsv", "a.mrk.json"])
+@pytest.mark.parametrize("seed", range(15))
+def test_damaged_points_end_in_one_line(tmp_path: Path, name: str, seed: int) -> None:
+    points = Points(np.random.default_rng(0).normal(size=(6, 3)), ("a", "b,c", '"q"', "d\ne", "", "f"))
+    write_points(points, tmp_path / name)
+    np.testing.assert_array_equal(read_points(tmp_path / name).coordinates, points.coordinates)
+    content, chance = bytearray((tmp_path / name).read_bytes()), random.Random(seed)
+    for _ in range(chance.randrange(1, 6)):
+        at = chance.randrange(len(content))
+        content[at : at + 1] = chance.choice([b"", b"\0", b"\n", b'"', b"1e999", b"[", b"null", b"\xff", b"nan"])
+    (tmp_path / name).write_bytes(bytes(content))
+    try:
+        read_points(tmp_path / name)
+    except MaxcaError as error:
+        assert name in str(error) and "\n" not in str(error) and len(str(error)) < 500

@@ -79,6 +79,18 @@ def test_a_missing_transform_and_points(refused: Callable[..., str], scans: Path
     refused("--fixed-points", scans / "absent.csv", "--moving-points", scans / "moving.csv", names="absent.csv")
 
 
+def test_a_bare_matrix_whose_meaning_is_not_said(refused: Callable[..., str], scans: Path) -> None:
+    np.savetxt(scans / "flirt.mat", np.eye(4))
+    assert "--matrix-convention ras" in refused("--initial-transform", scans / "flirt.mat", names="flirt.mat")
+
+
+def test_landmarks_whose_names_differ(refused: Callable[..., str], scans: Path) -> None:
+    for side, name in (("fixed", "left"), ("moving", "right")):
+        (scans / f"{side}_named.csv").write_text(f"x,y,z,label\n1,2,3,{name}\n")
+    points = "--fixed-points", scans / "fixed_named.csv", "--moving-points", scans / "moving_named.csv"
+    assert "'left'" in refused(*points, names="moving_named.csv")
+
+
 def test_a_truncated_file(refused: Callable[..., str], scans: Path) -> None:
     path = scans / "short.nii.gz"
     path.write_bytes((scans / "moving.nii.gz").read_bytes()[:-2000])

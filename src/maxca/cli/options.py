@@ -24,7 +24,7 @@ Transforms = Annotated[
         "--transform",
         "-t",
         help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
-        "first one first.",
+        "first one first, and \\[FILE,1] is the inverse of an affine.",
     ),
 ]
 MatrixConvention = Annotated[
@@ -36,6 +36,7 @@ MatrixConvention = Annotated[
     ),
 ]
 EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
+READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
 
 
 def help_of(command: Callable[..., None]) -> str:

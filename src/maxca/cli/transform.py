@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import EXTENSIONS, MatrixConvention, Overwrite, Quiet, Transforms, help_of
+from maxca.cli.options import EXTENSIONS, READ_EXTENSIONS, MatrixConvention, Overwrite, Quiet, Transforms, help_of
 from maxca.cli.terminal import report
 
 COMPOSE = "Example:  maxca transform compose -t warp.nii.gz -t affine.mat -o both.h5"
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Input = Annotated[Path, typer.Option("--input", "-i", help=f"A transform: {EXTENSIONS}.")]
+Input = Annotated[Path, typer.Option("--input", "-i", help=f"A transform: {READ_EXTENSIONS}.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help=f"The file to write: {EXTENSIONS}.")]
 Sampled = Annotated[
     Path | None,

@@ -24,7 +24,7 @@ TOOLS = (*OURS, *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
 CHECKPOINTS = ("best", "last")  # what every run of training calls its models
 WEIGHTS = " model "  # in the versions of a row, before what a model's file is known by
-SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii")
+SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _parse_table(text: str, path: Path, slicer: bool) -> Points:
             if slicer and line.lstrip("# ").startswith("Markups"):
                 header = FCSV_COLUMNS
             continue
-        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        cells = _cells(line, path, number, strict=not slicer)
         if not any(cells):
             continue
         if header is None:
@@ -140,6 +140,14 @@ def _parse_table(text: str, path: Path, slicer: bool) -> Points:
     others = [] if slicer else [name for name in header if name not in ("x", "y", "z", named)]
     columns = tuple((name, tuple(row[name] for _, row in rows)) for name in others)
     return Points(np.array(coordinates).reshape(-1, 3) * SIGNS[space or "RAS"], labels, columns, undefined)
+
+
+def _cells(line: str, path: Path, number: int, *, strict: bool) -> list[str]:
+    """The cells of a line; Slicer does not quote its labels, so that a quote in one of them need have no partner."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], strict=strict), [])]
+    except csv.Error as error:
+        raise MaxcaError(f"{path}, line {number}: {error}; correct the quotes or characters of the line") from error
 
 
 def _lines(text: str, slicer: bool) -> list[str]:
@@ -219,7 +227,7 @@ def _is_number(value: object) -> bool:
 
 
 def _write_csv(points: Points, path: Path) -> None:
-    labels = [("label", points.labels)] if points.labels else []
+    labels = [("label", tuple(_one_line(label) for label in points.labels))] if points.labels else []
     cells = [*(column for _, column in labels), *(column for _, column in points.columns)]
     with path.open("w", encoding="utf-8", newline="") as file:
         if any(name == ANTS_COLUMN for name, _ in points.columns):
@@ -237,7 +245,7 @@ def _write_fcsv(points: Points, path: Path) -> None:
         file.write("\n".join(head) + "\n")
         writer = csv.writer(file, lineterminator="\n")
         for number, label, xyz in _slicer_points(points):
-            writer.writerow([number, *map(repr, xyz), 0, 0, 0, 1, 1, 1, 0, label, "", ""])
+            writer.writerow([number, *map(repr, xyz), 0, 0, 0, 1, 1, 1, 0, _one_line(label), "", ""])
 
 
 def _write_json(points: Points, path: Path) -> None:
@@ -249,6 +257,10 @@ def _write_json(points: Points, path: Path) -> None:
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": controls}
     content = {"@schema": f"{schema}markups-schema-v1.0.3.json#", "markups": [markup]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _one_line(label: str) -> str:
+    return re.sub(r"[\r\n]+", " ", label)
 
 
 def _slicer_points(points: Points) -> Iterable[tuple[int, str, list[float]]]:

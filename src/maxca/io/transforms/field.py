@@ -36,15 +36,14 @@ def read_field(path: Path) -> DenseField:
     """
     # Not through ITK, which reads a truncated NIfTI as zeros without a word.
     nifti = open_nifti(path)
-    header = nifti.header
     meaning = _meaning(nifti, path)
-    unit = header.get_xyzt_units()[0]
+    grid = nifti_grid(nifti, path)
+    unit = nifti.header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         raise MaxcaError(
             f"{path}: its header is in {unit}s, and programs differ on whether its vectors are too; write both in mm "
             "(nibabel: header.set_xyzt_units('mm'))"
         )
-    grid = nifti_grid(nifti, path)
     components = nifti.shape[4]
     vectors = np.zeros((3, *grid.shape), dtype=np.float32)
     vectors[:components] = np.moveaxis(load_nifti(nifti, path)[:, :, :, 0], -1, 0)
