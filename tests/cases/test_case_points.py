@@ -79,12 +79,18 @@ def test_a_markup_that_is_not_in_mm_or_not_numbers_is_refused(
     assert words in str(caught.value) and path.name in str(caught.value) and len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("row", ['1,2,3,"a', "1,2,3,a\0", f"1,2,3,{'a' * 140_000}"])
+@pytest.mark.parametrize("row", ['1,2,3,"a', f"1,2,3,{'a' * 140_000}"])
 def test_a_row_that_is_no_csv_is_refused_with_its_line(tmp_path: Path, row: str) -> None:
     (tmp_path / "a.csv").write_text(f"x,y,z,label\n{row}\n")
     with pytest.raises(MaxcaError) as caught:
         read_points(tmp_path / "a.csv")
     assert "a.csv, line 2" in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_zero_bytes_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"x,y,z\n1,2,3\n\0")
+    with pytest.raises(MaxcaError, match="zero bytes"):
+        read_points(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.fcsv", "a.mrk.json"])

@@ -81,6 +81,8 @@ def read_points(path: str | Path) -> Points:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MaxcaError(f"{path}: not a readable text file; export the points again") from error
+    if "\0" in text:
+        raise MaxcaError(f"{path}: not a text file, it holds zero bytes; export the points again")
     return _parse_json(text, path) if suffix == ".mrk.json" else _parse_table(text, path, slicer=suffix == ".fcsv")
 
 
