@@ -24,7 +24,19 @@ FLOORS = (
 )
 # Files that make one room together: the way of one pair, from its inputs to its result.
 ROOM_OF_FILE = dict.fromkeys(
-    ("inputs", "presets", "result", "assessment", "inference", "deformation", "registration", "resampling", "demo"),
+    (
+        "inputs",
+        "presets",
+        "result",
+        "assessment",
+        "inference",
+        "deformation",
+        "registration",
+        "resampling",
+        "demo",
+        "interpolation",
+        "further",
+    ),
     "register",
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

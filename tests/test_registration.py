@@ -12,6 +12,7 @@ import pytest
 
 import maxca
 from maxca import Affine, Chain, MaxcaError, Result
+from maxca.io.form import Form
 from maxca.io.images import Image
 from maxca.io.itk import to_sitk
 from maxca.io.transforms import write_transform
@@ -218,5 +219,5 @@ def test_landmarks_must_pair_up() -> None:
 
 def test_a_slice_and_a_volume_do_not_go_together() -> None:
     flat = phantoms.grid((4.0, 4.0, 66.0))
-    with pytest.raises(MaxcaError, match="2-D"):
-        maxca.register(phantoms.image(COARSE), Image(phantoms.image(flat).data, flat, dimension=2))
+    with pytest.raises(MaxcaError, match="single slice"):
+        maxca.register(phantoms.image(COARSE), Image(phantoms.image(flat).data, flat, form=Form(dimension=2)))

@@ -18,6 +18,7 @@ from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
 
+LARGEST_LABEL = 2**53  # up to here every whole number has a float64 of its own
 ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 
 
@@ -87,9 +88,14 @@ def as_labels(image: Image) -> np.ndarray:
     if np.issubdtype(image.data.dtype, np.integer):
         return image.data
     rounded = np.rint(image.data)
-    if not np.allclose(rounded, image.data, atol=1e-3):
+    if not np.allclose(rounded, image.data, rtol=0, atol=1e-3):
         raise MaxcaError(f"{image.name}: labels must be whole numbers; pass an image of labels, not of intensities")
-    return rounded.astype(np.int32)
+    largest = float(np.abs(rounded).max())
+    if largest > LARGEST_LABEL:
+        raise MaxcaError(
+            f"{image.name}: labels up to {largest:.3g}, which a float cannot tell apart; use an integer type"
+        )
+    return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 
 def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
@@ -117,10 +123,11 @@ def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -
     Raises:
         MaxcaError: for a 2-D with a 3-D image, landmarks for one image only, or images apart in world space.
     """
-    if fixed.image.dimension != moving.image.dimension:
+    if len(fixed.image.grid.thin_axes) != len(moving.image.grid.thin_axes):
+        slices = [side.image.name for side in (fixed, moving) if side.image.grid.thin_axes]
         raise MaxcaError(
-            f"{fixed.image.name} is {fixed.image.dimension}-D and {moving.image.name} is {moving.image.dimension}-D; "
-            "extract the matching slice first"
+            f"{' and '.join(slices)} is a single slice and the other image a volume, and the two are not registered; "
+            "extract the matching slice first (in nibabel: image.slicer[:, :, k : k + 1])"
         )
     if (fixed.points is None) != (moving.points is None):
         raise MaxcaError("landmarks were given for one image only; pass --fixed-points and --moving-points")
@@ -183,7 +190,6 @@ def _overlap(fixed: Grid, moving: Image, start: Chain) -> bool:
     axes = [np.unique(np.linspace(0, n - 1, 24)) for n in fixed.shape]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     index = moving.grid.to_voxel(start.map_points(fixed.to_world(nodes)))
-    if moving.dimension == 2:
-        index[:, list(moving.grid.thin_axes)] = 0
+    index[:, list(moving.grid.thin_axes)] = 0
     shape = np.array(moving.grid.shape)
     return bool(((index >= -0.5) & (index <= shape - 0.5)).all(axis=1).any())

@@ -24,12 +24,13 @@ from maxca.assessment import landmark_error, overlap, regularity
 from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
 from maxca.deformation import Ask, deform
 from maxca.errors import MaxcaError
+from maxca.further import read_further
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
 from maxca.inputs import ImageLike, Side, check_pair, identified, paired_points, read_initial, read_side
-from maxca.io.atomic import full_suffix
-from maxca.io.images import Image, read
+from maxca.interpolation import InterpolationChoice
+from maxca.io.images import Image
 from maxca.io.points import Points
 from maxca.io.transforms.matrix import MatrixConvention
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
@@ -65,7 +66,8 @@ def register(
     moving_labels: ImageLike | None = None,
     fixed_points: str | Path | np.ndarray | Points | None = None,
     moving_points: str | Path | np.ndarray | Points | None = None,
-    apply: Sequence[ImageLike] = (),
+    apply: Sequence[ImageLike | tuple[ImageLike, InterpolationChoice]] = (),
+    fill: float | None = None,
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
@@ -97,7 +99,10 @@ def register(
         moving_labels: labels to warp, on the grid of ``moving``; never used to align.
         fixed_points: landmarks to measure the error at; never used to align.
         moving_points: the same landmarks in the moving image, by name where both files name them, else row by row.
-        apply: further images of the moving space to warp.
+        apply: further images of the moving space to warp; each may be a pair of the image and its interpolation,
+            ``"auto"`` (label maps are recognised) unless given; see ``maxca.interpolation.choose``.
+        fill: the value outside the field of view of the moving image; by default its background, see
+            ``maxca.interpolation.background``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         threads: CPU threads; torch's default unless given.
         seed: decides which samples the affine looks at.
@@ -121,7 +126,7 @@ def register(
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
         moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
         fixed_side, moving_side = paired_points(fixed_side, moving_side)
-        others = _named([read(image) for image in apply])
+        others = read_further(apply, fill)
         initial, start = read_initial(
             initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)
         )
@@ -168,15 +173,18 @@ def register(
             residual = deformation.residual
         known_back, left = known.inverse()
         residual = residual | left
-        chain = (known @ found).to(torch.device("cpu")).simplified()
-        inverse = (back @ known_back).to(torch.device("cpu")).simplified()
+        flat = {fixed_side.image.dimension, moving_side.image.dimension} == {2}
+        chain, inverse = (
+            replace(each.to(torch.device("cpu")).simplified(), dimension=2 if flat else 3)
+            for each in (known @ found, back @ known_back)
+        )
         with clock.stage("warp"):
             progress("warping", 0.9)
-            grid = fixed_side.image.grid
-            warped = resample(moving_side.image, grid, chain)
+            grid, form = fixed_side.image.grid, fixed_side.image.form
+            warped = resample(moving_side.image, grid, chain, fill=fill, form=form)
             labels = _labels_image(moving_side)
-            warped_labels = None if labels is None else resample(labels, grid, chain, "labels")
-            applied = {name: resample(image, grid, chain) for name, image in others.items()}
+            warped_labels = None if labels is None else resample(labels, grid, chain, "labels", form=form)
+            applied = {name: other.warped(fixed_side.image, chain) for name, other in others.items()}
         with clock.stage("measure"):
             progress("measuring", 0.95)
             begun = Chain((guess,)) if guess else Chain()
@@ -192,7 +200,11 @@ def register(
     answer = None if deformation is None else deformation.answer
     # A name chosen among those that come along, or what the user wrote.
     used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
-    noticed = [w for image in (fixed_side.image, moving_side.image, *others.values()) for w in image.warnings]
+    noticed = [
+        w
+        for image in (fixed_side.image, moving_side.image, *(o.image for o in others.values()))
+        for w in image.warnings
+    ]
     advice = _advice(alignment.same_contrast, similarity, answer is not None and not answer.taken)
     record = {
         "maxca": __version__,
@@ -213,6 +225,7 @@ def register(
             "threads": torch.get_num_threads(),
             "device": str(where),
         },
+        "applied": {name: other.as_plain() for name, other in others.items()},
         "affine": {**asdict(alignment), "affine": alignment.affine.matrix},
         "network": {} if answer is None else answer.as_plain(),
         "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
@@ -280,26 +293,6 @@ def _identified(**sides: Side) -> dict[str, dict[str, str]]:
 
 def _labels_image(side: Side) -> Image | None:
     return None if side.labels is None else replace(side.image, data=side.labels)
-
-
-def _named(images: Sequence[Image]) -> dict[str, Image]:
-    """Further images by the name of the file they become; two must not become one."""
-    named: dict[str, Image] = {}
-    for number, image in enumerate(images):
-        name = _name(image, number)
-        if name in named or name == "labels.nii.gz":
-            other = named[name].name if name in named else "the warped labels"
-            raise MaxcaError(f"{image.name} and {other} would both become warped_{name}; rename one of the files")
-        named[name] = image
-    return named
-
-
-def _name(image: Image, number: int) -> str:
-    """File name of a further warped image: that of its source, as NIfTI."""
-    if image.path is None:
-        return f"{number}.nii.gz"
-    stem = image.path.name[: len(image.path.name) - len(full_suffix(image.path))]
-    return f"{stem}.nii.gz"
 
 
 def _start(word: str) -> Start:

@@ -9,21 +9,26 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.jacobian import jacobian_determinant
 from maxca.inputs import ImageLike, as_labels
+from maxca.interpolation import InterpolationChoice, background, choose
+from maxca.io.form import Form
 from maxca.io.images import Image, read
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
+from maxca.io.voxels import cast
 
 
 def apply(
     image: ImageLike,
     reference: ImageLike,
     transforms: Sequence[str | Path | Chain],
-    interpolation: Interpolation = "linear",
+    interpolation: InterpolationChoice = "auto",
     matrix_convention: MatrixConvention | None = None,
+    fill: float | None = None,
 ) -> Image:
     """Resample an image onto a reference grid through one or several transforms, interpolating it once.
 
@@ -33,18 +38,22 @@ def apply(
         transforms: files or chains, each fixed world points → moving world points, in the order of
             ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference meets the first one first.
         interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
-            largest wins) or ``"bspline"`` (cubic).
+            largest wins), ``"bspline"`` (cubic), or ``"auto"``: ``"labels"`` for what is recognised as a label map,
+            else ``"linear"``; see ``maxca.interpolation.choose``.
         matrix_convention: what a text file with a bare 4x4 matrix means: ``"ras"`` (fixed to moving, RAS mm) or
             ``"fsl"`` (of FLIRT, for this image and this reference; then the only transform). It is never guessed.
+        fill: the value outside the image's field of view; by default the background of the image (0 for labels, −1024
+            in a CT image).
 
     Returns:
-        The image on the reference grid, in its own data type; 0 outside its field of view.
+        The image on the reference grid, in its own data type, its header in the form of the reference's.
 
     Raises:
         MaxcaError: for files that cannot be read.
     """
-    source, grid = read(image), read(reference).grid
-    return resample(source, grid, join(transforms, matrix_convention, (grid, source.grid)), interpolation)
+    source, target = read(image), read(reference)
+    chain = join(transforms, matrix_convention, (target.grid, source.grid))
+    return resample(source, target.grid, chain, choose(source, interpolation).interpolation, fill, target.form)
 
 
 def apply_points(
@@ -103,7 +112,7 @@ def jacobian(
     image = read(reference)
     values = jacobian_determinant(join(transforms, matrix_convention), image.grid).numpy()
     summary = (values.min(), values.mean(dtype=np.float64), values.max(), 100 * (values <= 0).mean())
-    return Image(values, image.grid, dimension=image.dimension), JacobianSummary(*map(float, summary))
+    return Image(values, image.grid, form=image.form), JacobianSummary(*map(float, summary))
 
 
 def join(
@@ -127,22 +136,57 @@ def join(
     return chain.simplified()
 
 
-def resample(image: Image, reference: Grid, chain: Chain, interpolation: Interpolation = "linear") -> Image:
-    """Resample an image onto a grid through a chain, fixed world points → moving world points."""
+def resample(
+    image: Image,
+    reference: Grid,
+    chain: Chain,
+    interpolation: Interpolation = "linear",
+    fill: float | None = None,
+    form: Form | None = None,
+) -> Image:
+    """Resample an image onto a grid through a chain, fixed world points → moving world points.
+
+    Args:
+        image: in moving space.
+        reference: the grid of the result, in fixed space.
+        chain: fixed world points → moving world points.
+        interpolation: see ``apply``.
+        fill: see ``apply``.
+        form: of the file that ``reference`` is the grid of, for the header of the result.
+
+    Returns:
+        The image on the reference grid, in its own type.
+    """
     data = as_labels(image) if interpolation == "labels" else image.data
-    volume = torch.from_numpy(np.ascontiguousarray(_signed(data)))
-    warped = chain.resample(volume[None], image.grid, reference, interpolation)[0].numpy()
-    return Image(_as_type(warped, data.dtype), reference, dimension=image.dimension)
+    counted = interpolation in ("labels", "nearest")
+    volume = torch.from_numpy(np.ascontiguousarray(_for_torch(data, counted)))
+    outside = fill_of(image, interpolation) if fill is None else fill
+    check_fill(outside, image)
+    warped = chain.resample(volume[None], image.grid, reference, interpolation, outside)[0].numpy()
+    # uint64 went through as the int64 of the same bits: such values are compared and copied, never added.
+    values = warped.view(np.uint64) if counted and data.dtype == np.uint64 else cast(warped, image.dtype)
+    return Image(values, reference, form=form or Form(), intent=image.intent)
 
 
-def _signed(data: np.ndarray) -> np.ndarray:
+def fill_of(image: Image, interpolation: Interpolation) -> float:
+    """The value outside the field of view of an image: 0 for labels, else its background."""
+    counted = interpolation == "labels" or (interpolation == "nearest" and choose(image).interpolation == "labels")
+    return 0.0 if counted else background(image)
+
+
+def check_fill(fill: float, image: Image) -> None:
+    """Refuse a value that the voxels of an image cannot hold.
+
+    Raises:
+        MaxcaError: for a value outside the range of its type.
+    """
+    if image.dtype.kind in "iu" and not np.iinfo(image.dtype).min <= fill <= np.iinfo(image.dtype).max:
+        raise MaxcaError(f"fill {fill:g}: {image.name} has voxels of type {image.dtype}, which cannot hold it")
+
+
+def _for_torch(data: np.ndarray, counted: bool) -> np.ndarray:
     """Torch lacks most unsigned types."""
-    wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+    if data.dtype == np.uint64:
+        return data.view(np.int64) if counted else data.astype(np.float64)
+    wider = {"uint16": np.int32, "uint32": np.int64}
     return data.astype(wider[data.dtype.name]) if data.dtype.name in wider else data
-
-
-def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if np.issubdtype(dtype, np.integer) and not np.issubdtype(values.dtype, np.integer):
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
-    return values.astype(dtype)

@@ -80,7 +80,7 @@ class Result:
 
 
 def _write(image: Image, path: Path) -> None:
-    write(image.data, image.grid, path, dtype=image.dtype, dimension=image.dimension)
+    write(image.data, image.grid, path, form=image.form, intent=image.intent)
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ import maxca
 from maxca.cli.app import app
 from maxca.cli.main import main
 from maxca.geometry import Chain
+from maxca.io.form import Form
 from maxca.io.images import Image, read, write
 from maxca.io.points import read_points
 from maxca.io.transforms import read_transform, write_transform
@@ -167,7 +168,7 @@ def test_slices_are_registered_in_their_plane(tmp_path: Path, suffix: str) -> No
     flat = maxca.Grid((*volume.shape[:2], 1), affine)
     for name, through in (("fixed", lambda x: x + np.array([3.0, -2.0, 0.0])), ("moving", lambda x: x)):
         data = phantoms.image(volume, through).data[:, :, middle : middle + 1]
-        write(data, flat, tmp_path / f"{name}{suffix}", dimension=2)
+        write(data, flat, tmp_path / f"{name}{suffix}", form=Form(dimension=2))
     words = "register", "-f", tmp_path / f"fixed{suffix}", "-m", tmp_path / f"moving{suffix}", "-o", tmp_path / "out"
     outcome = run(*words, "--threads", 1)
     assert outcome.code == 0, outcome.err
@@ -187,7 +188,8 @@ def test_apply_repeats_what_register_did(registered: Path, scans: Path) -> None:
     transform = registered / "transform.h5"
     words = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", "-t", transform
     outcome = run(*words, "-o", scans / "again.nii.gz")
-    assert outcome == (0, f"{scans / 'again.nii.gz'}\n", "")
+    assert outcome[:2] == (0, f"{scans / 'again.nii.gz'}\n")
+    assert outcome.err.startswith("interpolation: linear, ")
     again, first = read(scans / "again.nii.gz").data, read(registered / "warped.nii.gz").data
     np.testing.assert_allclose(again.astype(int), first.astype(int), atol=1)
     for interpolation in ("nearest", "bspline"):
@@ -338,6 +340,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     from maxca.cli.register import register
     from maxca.cli.train import train
     from maxca.geometry import INTERPOLATIONS
+    from maxca.interpolation import CHOICES
     from maxca.losses.similarity import SIMILARITIES
     from maxca.prepare import DATASETS
     from maxca.training.recipes import RECIPES
@@ -346,7 +349,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert get_args(hints["effort"]) == presets.EFFORTS
     assert get_args(hints["transform"]) == registration.TRANSFORMS
     assert set(get_args(hints["similarity"])) == set(SIMILARITIES)
-    assert get_args(get_type_hints(apply)["interpolation"]) == INTERPOLATIONS
+    assert get_args(get_type_hints(apply)["interpolation"]) == CHOICES == ("auto", *INTERPOLATIONS)
     assert set(get_args(get_type_hints(prepare)["dataset"])) == set(DATASETS)
     told = get_type_hints(train, include_extras=True)["recipe"].__metadata__[0].help
     assert set(re.findall(r"\w+", told.split(":")[1])) - {"or"} == set(RECIPES)

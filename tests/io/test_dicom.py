@@ -56,10 +56,10 @@ def test_an_even_series_is_read_in_order_and_in_its_place(tmp_path: Path) -> Non
     np.testing.assert_allclose(corner, START + np.array([2.5, 3 * 0.6, -3 * 0.8]), atol=1e-4)
 
 
-def test_a_single_slice_is_two_dimensional(tmp_path: Path) -> None:
+def test_a_single_slice_is_a_volume_of_one_slice(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", START[None])
     image = read(tmp_path / "ct")
-    assert image.dimension == 2 and image.grid.shape == (6, 5, 1)
+    assert image.dimension == 3 and image.grid.shape == (6, 5, 1)
 
 
 def test_uneven_slices_are_refused_with_their_distances(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from refusals import refused
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io import voxels as voxel_rules
+from maxca.io.form import Form
 from maxca.io.images import Image, check_contrast, read, write
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 12.0], [0.28, 1.1, -0.4, -30.0], [-0.11, 0.31, 2.4, 7.0], [0, 0, 0, 1]])
@@ -125,11 +126,11 @@ def test_bool_becomes_uint8_and_floats_float32(kind: type) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1)])
-def test_two_dimensional_nifti_is_a_single_slice(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_a_slice_has_the_dimensions_of_its_file(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = tmp_path / "slice.nii.gz"
     nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), GRID.affine), path)
     image = read(path)
-    assert image.data.shape == (5, 6, 1) and image.dimension == 2
+    assert image.data.shape == (5, 6, 1) and image.dimension == len(shape)
     np.testing.assert_allclose(image.grid.affine, GRID.affine, atol=1e-5)
 
 
@@ -138,7 +139,7 @@ def test_two_dimensional_images_go_to_itk_and_back(tmp_path: Path, suffix: str) 
     affine = np.array([[-1.5, 0, 0, 10], [0, 2.0, 0, -20], [0, 0, 1, 0], [0, 0, 0, 1]])
     data = np.arange(30, dtype=np.uint8).reshape(5, 6, 1)
     path = tmp_path / f"slice{suffix}"
-    write(data, Grid((5, 6, 1), affine), path, dimension=2)
+    write(data, Grid((5, 6, 1), affine), path, form=Form(dimension=2))
     assert sitk.ReadImage(str(path)).GetDimension() == 2
     image = read(path)
     np.testing.assert_array_equal(image.data, data)

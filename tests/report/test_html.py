@@ -13,6 +13,7 @@ import pytest
 
 import maxca
 from maxca.geometry import Grid
+from maxca.io.form import Form
 from maxca.io.images import Image
 from maxca.report.case import read_case
 from maxca.report.html import write_report
@@ -77,7 +78,9 @@ def test_a_slice_has_one_plane(tmp_path: Path) -> None:
     plane = Grid((64, 56, 1), np.diag([1.0, 1.0, 5.0, 1.0]))
     rows, columns = np.indices((64, 56))
     blob = 800 * np.exp(-(((rows - 30) / 14) ** 2 + ((columns - 28) / 11) ** 2)) * (1 + 0.3 * np.sin(rows / 3))
-    images = [Image(np.roll(blob, n, axis=0)[..., None].astype(np.int16), plane, dimension=2) for n in (0, 2)]
+    images = [
+        Image(np.roll(blob, n, axis=0)[..., None].astype(np.int16), plane, form=Form(dimension=2)) for n in (0, 2)
+    ]
     paths = [str(phantoms.save(tmp_path / f"{name}.nii.gz", one)) for name, one in zip(("f", "m"), images, strict=True)]
     folder = maxca.register(*paths, model="none", effort="fast").save(tmp_path / "out")
     write_report(read_case(folder), folder / "report.html")

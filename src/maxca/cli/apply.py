@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import MatrixConvention, Overwrite, Quiet, Transforms
-from maxca.cli.terminal import report, warn
+from maxca.cli.options import Fill, MatrixConvention, Overwrite, Quiet, Transforms
+from maxca.cli.terminal import note, report, warn
 
 EXAMPLE = (
     "Example:  maxca apply -i patient_FLAIR.nii.gz -r atlas_T1.nii.gz -t OUTDIR/transform.h5 -o flair_on_atlas.nii.gz"
@@ -21,11 +21,13 @@ def apply(
     transforms: Transforms,
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
     interpolation: Annotated[
-        Literal["linear", "nearest", "labels", "bspline"],
+        Literal["auto", "linear", "nearest", "labels", "bspline"],
         typer.Option(
-            help="linear, nearest, bspline (cubic, for images), or labels (whole numbers; smoother than nearest)."
+            help="linear, nearest, bspline (cubic, for images), or labels (whole numbers; smoother than nearest). "
+            "auto: labels for what is recognised as a label map, else linear; the choice is printed."
         ),
-    ] = "linear",
+    ] = "auto",
+    fill: Fill = None,
     matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -35,13 +37,17 @@ def apply(
     transform.h5 brings images of the moving space onto the fixed one; inverse_transform.h5 brings images of the fixed
     space onto the moving one.
     """
+    from maxca.interpolation import choose
     from maxca.io.atomic import check_new_file
     from maxca.io.images import WRITTEN_SUFFIXES, read, write
     from maxca.resampling import apply as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     source = read(image)
-    warped = run(source, reference, transforms, interpolation, matrix_convention)
-    write(warped.data, warped.grid, out, dimension=warped.dimension)
+    choice = choose(source, interpolation)
+    warped = run(source, reference, transforms, choice.interpolation, matrix_convention, fill)
+    write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
     warn(source.warnings)
+    if interpolation == "auto":
+        note(f"interpolation: {choice.interpolation}, {choice.reason}", quiet=quiet)
     report(str(out), quiet=quiet)

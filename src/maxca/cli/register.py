@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from maxca.cli.options import MACHINE, MatrixConvention, Overwrite, Quiet, Seed, Threads
+from maxca.cli.options import MACHINE, Fill, MatrixConvention, Overwrite, Quiet, Seed, Threads
 from maxca.cli.terminal import note, progress_bar, report, warn
 
 EXAMPLE = "Example:  maxca register -f atlas_T1.nii.gz -m patient_T1.nii.gz -o patient_on_atlas"
@@ -51,9 +51,15 @@ def register(
     ],
     out: Annotated[Path, _image("--output", "-o", panel=OUTPUT, help="The folder to make; nothing else is written.")],
     apply: Annotated[
-        list[Path] | None,
-        _image("--apply", panel=IMAGES, help="A further image of the moving space to warp; may be repeated."),
+        list[str] | None,
+        _image(
+            "--apply",
+            panel=IMAGES,
+            help="A further image of the moving space to warp; may be repeated. Label maps are recognised, and the log "
+            "says so; FILE:labels (or linear, nearest, bspline) decides it.",
+        ),
     ] = None,
+    fill: Fill = None,
     model: Annotated[
         str,
         typer.Option(
@@ -156,6 +162,7 @@ def register(
     fixed in antsApplyTransforms, SimpleITK and Slicer), inverse_transform.h5 (the way back) and result.json (what was
     done, and how well); with labels also warped_labels.nii.gz, and warped_NAME for each --apply.
     """
+    from maxca.further import parse_further
     from maxca.io.atomic import output_folder
     from maxca.registration import register as run
 
@@ -176,7 +183,8 @@ def register(
             moving_labels=moving_labels,
             fixed_points=fixed_points,
             moving_points=moving_points,
-            apply=tuple(apply or ()),
+            apply=tuple(parse_further(each) for each in apply or ()),
+            fill=fill,
             device=device,
             threads=threads,
             seed=seed,
@@ -192,6 +200,8 @@ def register(
             progress("reporting", 0.995)
             verdict = write_report(read_case(place, name=out.resolve().name), place / REPORT)
     warn(result.warnings)
+    for name, how in result.record["applied"].items():
+        note(f"warped_{name}: interpolation {how['interpolation']}, {how['reason']}", quiet=quiet)
     if verbose:
         note(f"affine: {result.record['affine']['reason']}", quiet=quiet)
         note(f"model: {result.record['settings']['model_reason']}", quiet=quiet)

@@ -116,7 +116,7 @@ def jacobian(
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     image, summary = run(transforms, reference, matrix_convention)
-    write(image.data, image.grid, out, dimension=image.dimension)
+    write(image.data, image.grid, out, form=image.form)
     numbers = f"min {summary.min:.3f}, mean {summary.mean:.3f}, max {summary.max:.3f}"
     report(f"{out}: {numbers}, {summary.nonpositive_percent:.3g} % at or below 0", quiet=quiet)
 

@@ -23,7 +23,7 @@ from maxca.data.preprocess import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
-from maxca.inputs import Side, paired_points, read_side
+from maxca.inputs import Side, as_labels, paired_points, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
@@ -80,10 +80,10 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     if fixed.labels is not None and moving.labels is not None:
         if task["tool"] in WARP and given is None:
             WARP[task["tool"]](registered, files["moving_labels"])
-            warped = np.rint(read(registered.folder / LABELS).data).astype(np.int32)
+            warped = as_labels(read(registered.folder / LABELS))
         else:
-            warped = resample(replace(moving.image, data=moving.labels), grid, chain, "nearest").data
-        before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest").data
+            warped = resample(replace(moving.image, data=moving.labels), grid, chain, "nearest", fill=0).data
+        before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest", fill=0).data
         names = metrics.common_labels(fixed.labels, moving.labels)
         dice = metrics.dice(fixed.labels, warped, names)
         distances = metrics.surface_distances(fixed.labels, warped, grid.spacing)

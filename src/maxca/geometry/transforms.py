@@ -222,13 +222,17 @@ class Chain:
 
     Args:
         steps: any transforms; an empty chain is the identity.
+        dimension: 2 for a map of the plane of two-dimensional images, which moves nothing along the third axis; files
+            say so.
     """
 
     steps: tuple[Transform, ...] = ()
+    dimension: int = 3
 
     def __matmul__(self, other: Chain) -> Chain:
         """``self`` after ``other``, as functions compose."""
-        return Chain(other.steps + self.steps)
+        dimensions = {chain.dimension for chain in (self, other) if chain.steps}
+        return Chain(other.steps + self.steps, dimensions.pop() if len(dimensions) == 1 else 3)
 
     @cached_property
     def is_affine(self) -> bool:
@@ -250,7 +254,9 @@ class Chain:
 
     def to(self, device: torch.device) -> Chain:
         """The chain with its fields on another device."""
-        return Chain(tuple(step.to(device) if isinstance(step, DenseField) else step for step in self.steps))
+        return Chain(
+            tuple(step.to(device) if isinstance(step, DenseField) else step for step in self.steps), self.dimension
+        )
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map (…, 3) fixed world points to moving world points, in mm."""
@@ -265,7 +271,7 @@ class Chain:
         residual = Residual(0.0, 0.0)
         for _, each in inverted:
             residual = residual | each
-        return Chain(tuple(step for step, _ in inverted)), residual
+        return Chain(tuple(step for step, _ in inverted), self.dimension), residual
 
     def simplified(self) -> Chain:
         """The same map with neighbouring affines multiplied into one."""
@@ -275,7 +281,7 @@ class Chain:
                 steps[-1] = step @ steps[-1]
             else:
                 steps.append(step)
-        return Chain(tuple(steps))
+        return Chain(tuple(steps), self.dimension)
 
     def field_on(self, grid: Grid, device: torch.device | None = None) -> DenseField:
         """One field, on ``grid`` in fixed space, that holds the whole chain: affine parts too."""
@@ -292,6 +298,7 @@ class Chain:
         grid: Grid,
         reference: Grid,
         interpolation: Interpolation = "linear",
+        fill: float = 0.0,
     ) -> Shaped[Tensor, "c a b d"]:
         """Bring a volume of moving space onto a reference grid of fixed space, interpolating it once.
 
@@ -301,15 +308,16 @@ class Chain:
             reference: the grid of the result, in fixed space.
             interpolation: ``"linear"``; ``"nearest"``; ``"labels"``, the label with the largest summed linear weight;
                 or ``"bspline"``, cubic.
+            fill: the value where the chain leaves ``grid``.
 
         Returns:
-            (C, A, B, D) on ``reference``; 0 where the chain leaves ``grid``. Label and nearest results keep the type
-            of ``volume``, the others are float32.
+            (C, A, B, D) on ``reference``. Label and nearest results keep the type of ``volume``, the others are
+            float32, or float64 for numbers that float32 cannot hold.
 
         Raises:
             ValueError: for an unknown interpolation.
         """
-        at = interpolator(volume, interpolation)
+        at = interpolator(volume, interpolation, fill)
         slabs = [
             at(transform_coordinates(grid.world_to_voxel @ frame, moved))
             for frame, _, moved in self._slabs(reference, volume.device)

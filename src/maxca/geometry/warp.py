@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Literal, get_args
 
@@ -101,27 +102,48 @@ def transform_vectors(matrix: np.ndarray, vectors: Float[Tensor, "n 3 *points"])
     return (linear @ vectors.flatten(2)).view(vectors.shape)
 
 
-def interpolator(volume: Shaped[Tensor, "c i j k"], interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
-    """A function from voxel indices (1, 3, A, B, D) to values (C, A, B, D) of ``volume``, 0 outside it.
+def interpolator(
+    volume: Shaped[Tensor, "c i j k"], interpolation: Interpolation, fill: float = 0.0
+) -> Callable[[Tensor], Tensor]:
+    """A function from voxel indices (1, 3, A, B, D) to values (C, A, B, D) of ``volume``, and ``fill`` outside it.
 
     Raises:
         ValueError: for an unknown interpolation.
     """
+    edged = _edged(volume, interpolation)
+
+    def at(index: Tensor) -> Tensor:
+        values = edged(index)
+        return torch.where(inside(index, volume.shape[1:]), values, torch.full_like(values[:1, :1, :1, :1], fill))
+
+    return at
+
+
+def _edged(volume: Tensor, interpolation: Interpolation) -> Callable[[Tensor], Tensor]:
+    """The interpolator, with the edge repeated outside."""
     if interpolation == "linear":
-        as_float = volume.float().unsqueeze(0)
-        return lambda index: sample(as_float, index)[0]
+        numbers = volume.to(_precision(volume)).unsqueeze(0)
+        return lambda index: sample(numbers, index.to(numbers.dtype), padding="border")[0]
     if interpolation == "nearest":
-        return lambda index: _nearest(volume, index)
+        return partial(_nearest, volume)
     if interpolation == "labels":
-        return lambda index: _labels(volume, index)
+        return partial(_labels, volume)
     if interpolation == "bspline":
         return _cubic_bspline(volume)
     raise ValueError(f"unknown interpolation {interpolation!r}; choose one of {', '.join(INTERPOLATIONS)}")
 
 
+def _precision(volume: Tensor) -> torch.dtype:
+    """float32, or float64 where values of another type are too large to be told apart in it."""
+    if volume.dtype.itemsize < 4 or volume.dtype == torch.float32 or volume.numel() == 0:
+        return torch.float32
+    low, high = torch.aminmax(volume)
+    return torch.float64 if max(abs(float(low)), abs(float(high))) > 2**24 else torch.float32
+
+
 def _nearest(volume: Tensor, index: Tensor) -> Tensor:
     """Gathered by integer index rather than by ``grid_sample``, which would round large labels to float32."""
-    return _gather(volume, torch.floor(index[0] + 0.5)) * inside(index, volume.shape[1:])
+    return _gather(volume, torch.floor(index[0] + 0.5))
 
 
 def _labels(volume: Tensor, index: Tensor) -> Tensor:
@@ -138,7 +160,7 @@ def _labels(volume: Tensor, index: Tensor) -> Tensor:
         votes = sum((w * (v == value) for v, w in zip(values, weights, strict=True)), torch.zeros_like(heaviest))
         wins = votes > heaviest
         best, heaviest = torch.where(wins, value, best), torch.where(wins, votes, heaviest)
-    return best * inside(index, volume.shape[1:])
+    return best
 
 
 def _gather(volume: Tensor, index: Tensor) -> Tensor:
@@ -157,7 +179,6 @@ def _cubic_bspline(volume: Tensor) -> Callable[[Tensor], Tensor]:
     def at(index: Tensor) -> Tensor:
         where = index[0].double().cpu().numpy()
         out = [ndimage.map_coordinates(c, where, order=3, mode="mirror", prefilter=False) for c in coefficients]
-        values = torch.as_tensor(np.stack(out), dtype=torch.float32, device=index.device)
-        return values * inside(index, volume.shape[1:])
+        return torch.as_tensor(np.stack(out), dtype=_precision(volume), device=index.device)
 
     return at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,14 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.dicom import read_series
+from maxca.io.form import Form
 from maxca.io.itk import from_sitk, guarded_itk, to_sitk
-from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, image_of, open_nifti, save_nifti
+from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti, save_nifti
+from maxca.io.regular import check_regular
 from maxca.io.voxels import DEFLATE_LIMIT, cast, check_kind, check_size, plain
 
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+FILE_OF_THREE = Form()
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 
 
@@ -26,10 +29,12 @@ class Image:
     """Voxels and where they lie.
 
     Args:
-        data: (I, J, K), an integer type as stored, or float32; K = 1 for a 2-D image.
+        data: (I, J, K), an integer type as stored, float32, or float64 where that would merge whole numbers; K = 1 for
+            a 2-D image.
         grid: voxel to world, RAS+ mm.
         path: the file it came from.
-        dimension: 3, or 2 for a single slice.
+        form: how its file says where it lies.
+        intent: NIfTI's code for what the values are, 0 where nothing is said.
         warnings: what was mended on reading, one line each.
 
     Raises:
@@ -39,12 +44,18 @@ class Image:
     data: np.ndarray
     grid: Grid
     path: Path | None = None
-    dimension: int = 3
+    form: Form = FILE_OF_THREE
+    intent: int = 0
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.shape != self.grid.shape:
             raise ValueError(f"data of shape {self.data.shape} do not fit a grid of shape {self.grid.shape}")
+
+    @property
+    def dimension(self) -> int:
+        """3, also for a single slice; 2 for an image whose file has two dimensions."""
+        return self.form.dimension
 
     @property
     def dtype(self) -> np.dtype:
@@ -65,8 +76,8 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
             nibabel, SimpleITK or this package.
 
     Returns:
-        The image. Integers keep their stored type unless the file scales them; all else is float32. Voxels that are
-        not finite become 0, with a warning.
+        The image. Integers keep their stored type unless the file scales them; all else is float32, but for whole
+        numbers that float32 would merge, which stay float64. Voxels that are not finite become 0, with a warning.
 
     Raises:
         MaxcaError: naming the file and what to do, for anything that is not one readable, oriented 2-D or 3-D image.
@@ -80,10 +91,9 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
         return _from_nifti(source, Path(name) if name else None)
     path = Path(source)
     suffix = full_suffix(path)
-    if not path.exists():
-        raise MaxcaError(f"{path}: no such file; check the path")
     if path.is_dir():
         return _finished(*read_series(path), path)
+    check_regular(path)
     if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
     if suffix in ITK_SUFFIXES:
@@ -95,7 +105,12 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
 
 
 def write(
-    data: np.ndarray, grid: Grid, path: str | Path, dtype: np.dtype | type | str | None = None, dimension: int = 3
+    data: np.ndarray,
+    grid: Grid,
+    path: str | Path,
+    dtype: np.dtype | type | str | None = None,
+    form: Form | None = None,
+    intent: int = 0,
 ) -> None:
     """Write an image: NIfTI (``.nii``, ``.nii.gz``), ``.mha`` or ``.nrrd``.
 
@@ -104,7 +119,8 @@ def write(
         grid: voxel to world, RAS+ mm.
         path: the suffix chooses the format.
         dtype: type of the voxels in the file, that of ``data`` unless given; integers are rounded and clipped.
-        dimension: 2 writes a single slice as a 2-D image.
+        form: dimension, unit and codes of the header, such as those of a reference; see ``Form``.
+        intent: NIfTI's code for what the values are.
 
     Raises:
         MaxcaError: for an unknown suffix, a sheared grid in MHA or NRRD, or a place that cannot be written.
@@ -114,10 +130,11 @@ def write(
     suffix = full_suffix(path)
     if suffix not in WRITTEN_SUFFIXES:
         raise MaxcaError(f"{path}: images are written as {', '.join(WRITTEN_SUFFIXES)}; name it so")
+    form = form or FILE_OF_THREE
     if suffix in NIFTI_SUFFIXES:
-        save_nifti(data[:, :, 0] if dimension == 2 else data, grid, path)
+        save_nifti(data[:, :, 0] if form.dimension == 2 else data, grid, path, intent or None, form)
         return
-    image = to_sitk(data, grid, dimension)
+    image = to_sitk(data, grid, form.dimension)
     with atomic_path(path) as temporary:
         try:
             with guarded_itk():
@@ -139,14 +156,16 @@ def check_contrast(image: Image) -> None:
 
 def _from_nifti(nifti: SpatialImage, path: Path | None) -> Image:
     data, grid, warnings = image_of(nifti, path)
-    return _finished(data, grid, path, warnings)
+    return replace(_finished(data, grid, path, warnings, form_of(nifti)), intent=intent_of(nifti))
 
 
-def _finished(data: np.ndarray, grid: Grid, path: Path | None, warnings: tuple[str, ...] = ()) -> Image:
+def _finished(
+    data: np.ndarray, grid: Grid, path: Path | None, warnings: tuple[str, ...] = (), form: Form | None = None
+) -> Image:
     if data.dtype.kind == "f" and (count := int(data.size - np.isfinite(data).sum())):
-        data = np.where(np.isfinite(data), data, np.float32(0))
+        data = np.where(np.isfinite(data), data, data.dtype.type(0))
         warnings += (f"{path or 'the image'}: {count} voxels are NaN or infinite; they are treated as background (0)",)
-    return Image(data, grid, path, 2 if grid.shape[2] == 1 else 3, warnings)
+    return Image(data, grid, path, form or FILE_OF_THREE, warnings=warnings)
 
 
 def read_itk(path: Path, vectors: bool = False) -> sitk.Image:
@@ -184,4 +203,4 @@ def _from_itk(image: sitk.Image, path: Path | None) -> Image:
         data, grid = from_sitk(image)
     except ValueError as error:
         raise MaxcaError(f"{path or 'the image'}: {error}; repair the header or convert the image again") from error
-    return _finished(plain(data), grid, path)
+    return _finished(plain(data), grid, path, form=Form(dimension=image.GetDimension()))

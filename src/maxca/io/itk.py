@@ -46,7 +46,7 @@ def to_sitk(data: np.ndarray, grid: Grid, dimension: int = 3) -> sitk.Image:
         MaxcaError: for a sheared grid, which ITK cannot hold.
     """
     refuse_shear(grid, "the image")
-    flat = dimension == 2 and _is_plane(grid)
+    flat = dimension == 2 and is_plane(grid)
     image = sitk.GetImageFromArray(data[:, :, 0].T if flat else data.T)
     n = 2 if flat else 3
     image.SetOrigin((grid.origin * FLIP)[:n].tolist())
@@ -127,7 +127,7 @@ def refuse_shear(grid: Grid, what: object) -> None:
         raise MaxcaError(f"{what}: ITK cannot hold a sheared grid; resample to one with axes at right angles")
 
 
-def _is_plane(grid: Grid) -> bool:
-    """Whether a grid is one slice at z = 0, as ITK's 2-D images are."""
-    askew = np.abs(grid.direction[2, :2]).max() + np.abs(grid.direction[:2, 2]).max() + abs(grid.origin[2])
+def is_plane(grid: Grid) -> bool:
+    """Whether a grid is one slice across z, as ITK's 2-D images are; they leave out where along z it lies."""
+    askew = np.abs(grid.direction[2, :2]).max() + np.abs(grid.direction[:2, 2]).max()
     return grid.shape[2] == 1 and bool(askew < SHEAR_TOLERANCE)

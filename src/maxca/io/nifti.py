@@ -15,12 +15,14 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path
+from maxca.io.form import Form
 from maxca.io.voxels import DEFLATE_LIMIT, check_size, plain
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MGH_SUFFIXES = (".mgz", ".mgh")
 COMPRESSED = (".gz", ".bz2", ".mgz")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
+LARGEST_SIZE = 2**15 - 1  # of an axis in NIfTI-1
 SHEAR_TOLERANCE = 1e-4
 READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -90,7 +92,7 @@ def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
         raise MaxcaError(f"{name}: an Analyze image does not say where it lies; convert its original to NIfTI")
     affine = np.array(nifti.affine, dtype=np.float64)
     if is_nifti:
-        affine[:3] *= UNIT_MM.get(header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= UNIT_MM.get(_unit(header, name), 1.0)
     shape = (*nifti.shape, 1, 1)[:3]
     if shape[2] == 1 and not affine[:3, 2].any() and affine[:3, :2].any(axis=0).all():
         # A 2-D file may leave out the third axis.
@@ -121,16 +123,44 @@ def load_nifti(nifti: SpatialImage, path: Path | None) -> np.ndarray:
     return plain(data)
 
 
-def save_nifti(data: np.ndarray, grid: Grid, path: Path, intent: str | None = None) -> None:
-    """Write an array whose first axes are those of the grid; sform and, but for a sheared grid, qform have code 1.
+def form_of(nifti: Any) -> Form:
+    """How a NIfTI or MGH file says where its image lies; a form that is missing gets the code of the other."""
+    dimension = 2 if len(nifti.shape) == 2 else 3
+    header: Any = nifti.header
+    if not hasattr(header, "get_sform"):
+        return Form(dimension)
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+    return Form(dimension, _unit(header), sform or qform or 1, qform or sform or 1)
+
+
+def intent_of(nifti: Any) -> int:
+    """The intent code of a NIfTI file, 0 for others."""
+    return int(nifti.header["intent_code"]) if hasattr(nifti.header, "get_sform") else 0
+
+
+def save_nifti(
+    data: np.ndarray, grid: Grid, path: Path, intent: str | int | None = None, form: Form | None = None
+) -> None:
+    """Write an array whose first axes are those of the grid; sform and, but for a sheared grid, qform say the same.
+
+    Args:
+        data: (I, J), (I, J, K) or more.
+        grid: voxel to world, RAS+ mm.
+        path: where to.
+        intent: of NIfTI, by code or name.
+        form: unit and codes of the header.
 
     Raises:
         MaxcaError: when the file cannot be written.
     """
-    nifti = nib.Nifti1Image(data, grid.affine, dtype=data.dtype)
-    nifti.set_sform(grid.affine, code=1)
-    nifti.set_qform(grid.affine, code=0 if is_sheared(grid) else 1)
-    nifti.header.set_xyzt_units("mm")
+    form = form or Form()
+    affine = grid.affine.copy()
+    affine[:3] /= UNIT_MM.get(form.unit, 1.0)
+    large = max(data.shape) > LARGEST_SIZE
+    nifti = (nib.Nifti2Image if large else nib.Nifti1Image)(data, affine, dtype=data.dtype)
+    nifti.set_sform(affine, code=form.sform)
+    nifti.set_qform(affine, code=0 if is_sheared(grid) else form.qform)
+    nifti.header.set_xyzt_units(form.unit)
     if intent:
         nifti.header.set_intent(intent)
     with atomic_path(path) as temporary:
@@ -140,6 +170,21 @@ def save_nifti(data: np.ndarray, grid: Grid, path: Path, intent: str | None = No
 def is_sheared(grid: Grid) -> bool:
     """Whether the axes of a grid are not at right angles, which ITK and a NIfTI qform cannot hold."""
     return bool(np.abs(grid.direction.T @ grid.direction - np.eye(3)).max() > SHEAR_TOLERANCE)
+
+
+def _unit(header: Any, name: object = "the image") -> str:
+    """The unit of length of a NIfTI header.
+
+    Raises:
+        MaxcaError: for a code that NIfTI does not know.
+    """
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError as error:
+        raise MaxcaError(
+            f"{name}: the header's unit of length (xyzt_units {int(header['xyzt_units'])}) is not one of NIfTI's; "
+            "repair it (nibabel: image.header.set_xyzt_units('mm'))"
+        ) from error
 
 
 def _stored_spacing(nifti: Any) -> list[float]:

@@ -14,13 +14,21 @@ DEFLATE_LIMIT = 1032  # no gzip stream grows more than this: https://zlib.net/zl
 
 
 def plain(data: np.ndarray) -> np.ndarray:
-    """Native byte order; bool as uint8; any float as float32."""
+    """Native byte order; bool as uint8; any float as float32, but for whole numbers that would merge."""
     if data.dtype.kind == "b":
         return data.astype(np.uint8)
     if data.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return data.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            narrow = data.astype(np.float32, copy=False)
+        return narrow if data.dtype.itemsize <= 4 or not _merges(data, narrow) else data.astype(np.float64, copy=False)
     return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+def _merges(data: np.ndarray, narrow: np.ndarray) -> bool:
+    """Whether all values are whole numbers, such as labels, and some of them are others in float32."""
+    finite = np.isfinite(data)
+    changed = finite & (narrow != data)
+    return bool(changed.any()) and bool((np.rint(data[finite]) == data[finite]).all())
 
 
 def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:

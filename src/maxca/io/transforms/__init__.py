@@ -16,7 +16,7 @@ from maxca.io.transforms.composite import parse_composite, write_composite
 from maxca.io.transforms.field import read_field, write_field
 from maxca.io.transforms.matlab import parse_matlab, write_matlab
 from maxca.io.transforms.matrix import MatrixConvention, affine_of, parse_matrix
-from maxca.io.transforms.parts import Part, steps_of
+from maxca.io.transforms.parts import Part, read_dimension, steps_of, written_dimension
 from maxca.io.transforms.text import parse_text, write_text
 from maxca.io.transforms.vectors import VECTOR_SUFFIXES, read_vectors
 
@@ -80,7 +80,8 @@ def read_transform(
     content = read_bytes(path)
     if suffix in AFFINE_SUFFIXES and (matrix := parse_matrix(content)) is not None:
         return Chain((_named(path, lambda: affine_of(matrix, matrix_convention, images)),))
-    return Chain(_named(path, lambda: steps_of(PARSERS[suffix](content))))
+    parts = _named(path, lambda: PARSERS[suffix](content))
+    return Chain(_named(path, lambda: steps_of(parts)), read_dimension(parts))
 
 
 def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) -> None:
@@ -113,7 +114,8 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
         affine = Chain((Affine.identity(), *chain.steps)).as_affine()
         # Not through ITK, which writes half a file to a full disc without a word.
         with atomic_path(path) as temporary:
-            (write_text if suffix in TEXT_SUFFIXES else write_matlab)(affine, temporary)
+            write_affine = write_text if suffix in TEXT_SUFFIXES else write_matlab
+            write_affine(affine, temporary, written_dimension(chain))
     elif suffix in FIELD_SUFFIXES:
         write_field(chain, path, grid)
     else:

@@ -10,7 +10,7 @@ import h5py  # type: ignore[import-untyped, unused-ignore]
 
 from maxca.geometry import Affine, Chain
 from maxca.io.hdf5 import read_guarded, read_trusted
-from maxca.io.transforms.parts import Part, itk_part
+from maxca.io.transforms.parts import Part, itk_part, written_dimension
 
 CHUNK = 1 << 18  # numbers that HDF5 compresses at a time
 # HDF5 ignores what follows its own end of a file. A flipped bit in a header is noticed by this only.
@@ -42,12 +42,13 @@ def write_composite(chain: Chain, path: Path) -> None:
     with h5py.File(buffer, "w") as file:
         _put_text(file, "ITKVersion", "5.4.0")
         _put_text(file, "HDFVersion", h5py.version.hdf5_version)
-        _put_text(file, "TransformGroup/0/TransformType", "CompositeTransform_double_3_3")
+        n = written_dimension(chain)
+        _put_text(file, "TransformGroup/0/TransformType", f"CompositeTransform_double_{n}_{n}")
         # ITK applies the last transform of a composite first.
         for number, step in enumerate(reversed(chain.steps or (Affine.identity(),)), start=1):
-            kind, fixed, parameters = itk_part(step)
+            kind, fixed, parameters = itk_part(step, n)
             group = f"TransformGroup/{number}"
-            _put_text(file, f"{group}/TransformType", f"{kind}_double_3_3")
+            _put_text(file, f"{group}/TransformType", kind)
             file.create_dataset(f"{group}/TransformFixedParameters", data=fixed)
             chunks = (min(CHUNK, parameters.size),)
             file.create_dataset(

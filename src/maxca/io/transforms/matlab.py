@@ -32,10 +32,10 @@ def parse_matlab(content: bytes) -> list[Part]:
     return [Part(kind, held, numbers) for (kind, numbers), (_, held) in zip(kinds, fixed, strict=True)]
 
 
-def write_matlab(affine: Affine, path: Path) -> None:
+def write_matlab(affine: Affine, path: Path, dimension: int = 3) -> None:
     """Write an affine as ANTs does."""
-    kind, fixed, parameters = itk_part(affine)
-    savemat(path, {f"{kind}_double_3_3": parameters[:, None], "fixed": fixed[:, None]}, format="4")
+    kind, fixed, parameters = itk_part(affine, dimension)
+    savemat(path, {kind: parameters[:, None], "fixed": fixed[:, None]}, format="4")
 
 
 def _columns(content: bytes) -> Iterator[tuple[str, np.ndarray]]:

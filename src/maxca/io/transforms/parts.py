@@ -16,9 +16,10 @@ import SimpleITK as sitk
 import torch
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, DenseField, Grid
+from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.transforms import Transform
-from maxca.io.itk import FLIP, flipped, grid_from_patient
+from maxca.io.itk import FLIP, flipped, grid_from_patient, is_plane
+from maxca.io.nifti import SHEAR_TOLERANCE
 
 KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])")
 COMPOSITE = "CompositeTransform"
@@ -90,21 +91,47 @@ def steps_of(parts: Sequence[Part]) -> tuple[Transform, ...]:
     return (_step(parts[0]),)
 
 
-def itk_part(step: Transform) -> Part:
-    """ITK's name, fixed parameters and parameters of a step.
+def itk_part(step: Transform, dimension: int = 3) -> Part:
+    """ITK's kind, fixed parameters and parameters of a step.
+
+    Args:
+        step: an affine or a field; of two dimensions only the plane is written.
+        dimension: 2 or 3.
 
     Raises:
         MaxcaError: for a step that is neither an affine nor a field.
     """
+    n, ending = dimension, f"double_{dimension}_{dimension}"
     if isinstance(step, Affine):
         matrix = flipped(step.matrix)
-        return Part("AffineTransform", np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]]))
+        numbers = np.concatenate([matrix[:n, :n].ravel(), matrix[:n, 3]])
+        return Part(f"AffineTransform_{ending}", np.zeros(n), numbers)
     if isinstance(step, DenseField):
         grid = step.grid
-        direction = (grid.direction * FLIP[:, None]).ravel()
-        fixed = np.concatenate([grid.shape, grid.origin * FLIP, grid.spacing, direction])
-        return Part("DisplacementFieldTransform", fixed, itk_vectors(step).transpose(2, 1, 0, 3).ravel())
+        direction = (grid.direction * FLIP[:, None])[:n, :n].ravel()
+        fixed = np.concatenate([grid.shape[:n], (grid.origin * FLIP)[:n], grid.spacing[:n], direction])
+        vectors = itk_vectors(step)[..., :n].transpose(2, 1, 0, 3)
+        return Part(f"DisplacementFieldTransform_{ending}", fixed, vectors.ravel())
     raise MaxcaError(f"a {type(step).__name__} cannot be written; put it on a grid with Chain.field_on first")
+
+
+def written_dimension(chain: Chain) -> int:
+    """2 for a chain of the plane that ITK can hold in two dimensions: one that keeps z apart; else 3."""
+    return 2 if chain.dimension == 2 and all(_keeps_z_apart(step) for step in chain.steps) else 3
+
+
+def read_dimension(parts: Sequence[Part]) -> int:
+    """2 where all parts are of two dimensions, else 3."""
+    return 2 if parts and all(part.kind.endswith("_2_2") for part in parts) else 3
+
+
+def _keeps_z_apart(step: Transform) -> bool:
+    if isinstance(step, DenseField):
+        return is_plane(step.grid) and not bool(step.displacement[2].any())
+    if isinstance(step, Affine):
+        linear = step.matrix[:3, :3]
+        return bool(np.allclose([*linear[2, :2], *linear[:2, 2]], 0, atol=SHEAR_TOLERANCE))
+    return False
 
 
 def itk_vectors(field: DenseField) -> np.ndarray:

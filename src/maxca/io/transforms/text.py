@@ -42,10 +42,10 @@ def parse_text(content: bytes) -> list[Part]:
     return parts
 
 
-def write_text(affine: Affine, path: Path) -> None:
+def write_text(affine: Affine, path: Path, dimension: int = 3) -> None:
     """Write an affine as ITK's text."""
-    kind, fixed, parameters = itk_part(affine)
-    lines = [FIRST_LINE, "#Transform 0", f"Transform: {kind}_double_3_3"]
+    kind, fixed, parameters = itk_part(affine, dimension)
+    lines = [FIRST_LINE, "#Transform 0", f"Transform: {kind}"]
     lines += [f"Parameters: {_spaced(parameters)}", f"FixedParameters: {_spaced(fixed)}", ""]
     path.write_text("\n".join(lines), encoding="ascii")
 
