@@ -32,6 +32,7 @@ def common_labels(a: np.ndarray, b: np.ndarray) -> list[int]:
     Registration is judged by those of the fixed and of the moving map as it was before warping: a label that is moved
     out of the image has a Dice of 0, it is not left out.
     """
+    a, b = _one_type(np.asarray(a), np.asarray(b))
     return [int(label) for label in np.intersect1d(a, b) if label != 0]
 
 
@@ -201,7 +202,7 @@ def _sd_log(determinant: Tensor) -> float:
 
 
 def _label_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _whole(a), _whole(b)
+    a, b = _one_type(_whole(a), _whole(b))
     if a.shape != b.shape:
         raise ValueError(f"label maps of one shape are needed, received {a.shape} and {b.shape}")
     return a, b
@@ -214,6 +215,15 @@ def _whole(labels: np.ndarray) -> np.ndarray:
     if labels.size and ((whole is not labels and not np.array_equal(whole, labels)) or whole.min() < 0):
         raise ValueError("labels are whole numbers from 0 up")
     return whole
+
+
+def _one_type(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two maps in a type that holds the labels of both: NumPy joins int64 and uint64 to float64, which merges some."""
+    if np.uint64 not in (a.dtype, b.dtype) or a.dtype.kind not in "iub" or b.dtype.kind not in "iub":
+        return a, b
+    largest = max(int(each.max(initial=0)) for each in (a, b))
+    kind = np.int64 if largest <= np.iinfo(np.int64).max else np.uint64
+    return a.astype(kind, copy=False), b.astype(kind, copy=False)
 
 
 def _compact(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -236,7 +246,8 @@ def _surfaces(labels: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict
     voxels = np.argwhere(surface & (labels > 0))
     names = labels[tuple(voxels.T)]
     order = np.argsort(names, kind="stable")
-    starts = np.flatnonzero(np.diff(names[order], prepend=-1))
+    names = names[order]
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(names)), dtype=bool), names[1:] != names[:-1]]))
     points = voxels[order] * np.asarray(spacing, dtype=np.float64)
     groups = np.split(points, starts[1:])
-    return {int(names[order][start]): group for start, group in zip(starts, groups, strict=False)}
+    return {int(names[start]): group for start, group in zip(starts, groups, strict=False)}

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path
 from maxca.io.form import Form
-from maxca.io.voxels import DEFLATE_LIMIT, check_size, plain
+from maxca.io.stored import beginning, foreign, holder, is_gzip, read_to_end
+from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+PAIR_SUFFIXES = (".hdr", ".img")
+NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
 MGH_SUFFIXES = (".mgz", ".mgh")
-COMPRESSED = (".gz", ".bz2", ".mgz")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 LARGEST_SIZE = 2**15 - 1  # of an axis in NIfTI-1
 SHEAR_TOLERANCE = 1e-4
-READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+MGH_VERSION = b"\0\0\0\1"
+READ_ERRORS = (
+    *(OSError, EOFError, ValueError, OverflowError, KeyError, TypeError, struct.error),
+    *(zlib.error, ImageFileError, HeaderDataError),
+)
 
 
 def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
@@ -55,8 +63,8 @@ def open_nifti(path: Path) -> Any:
         MaxcaError: for a file that is neither, or smaller than its header claims.
     """
     try:
-        with LoggingOutputSuppressor():
-            nifti: Any = nib.load(path, mmap=False)
+        with _silent():
+            nifti: Any = _opened(path)
             spacing = _stored_spacing(nifti)
             placed = _says_where(nifti)
     except READ_ERRORS as error:
@@ -67,10 +75,7 @@ def open_nifti(path: Path) -> Any:
         )
     if 0 in spacing:
         raise MaxcaError(f"{path}: a voxel size of 0 mm: {spacing}; repair the header or convert the image again")
-    stored = Path(nifti.file_map["image"].filename or path)
-    claimed = int(np.prod([int(n) for n in nifti.shape], dtype=object)) * nifti.get_data_dtype().itemsize
-    growth = DEFLATE_LIMIT if stored.suffix.lower() in COMPRESSED else 1
-    check_size(path, claimed, stored.stat().st_size, growth)
+    _check_claim(nifti, path)
     return nifti
 
 
@@ -105,22 +110,26 @@ def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
 
 
 def load_nifti(nifti: SpatialImage, path: Path | None) -> np.ndarray:
-    """The voxels of a NIfTI image: integers as stored unless the file scales them, all else float32.
+    """The voxels of a NIfTI image, read to the end of its files: integers as stored unless the file scales them.
+
+    All else is float32, but for whole numbers that float32 would merge, which are float64.
 
     Raises:
-        MaxcaError: for a truncated or damaged file, or an image that does not fit into memory.
+        MaxcaError: for a truncated or damaged file, or values that no type here can hold.
     """
     voxels: Any = nifti.dataobj
-    scaled = nib.is_proxy(voxels) and (voxels.slope, voxels.inter) != (1.0, 0.0)
-    kind = nifti.get_data_dtype().kind if nib.is_proxy(voxels) else np.asanyarray(voxels).dtype.kind
+    proxy = nib.is_proxy(voxels)
+    slope, inter = (float(voxels.slope), float(voxels.inter)) if proxy else (1.0, 0.0)
     try:
-        if kind in "iub" and not scaled:
-            data = np.asanyarray(voxels)
-        else:
-            data = nifti.get_fdata(dtype=np.float32, caching="unchanged")
+        data = voxels.get_unscaled() if proxy else np.asanyarray(voxels)
+        if proxy:
+            read_to_end(nifti)
     except READ_ERRORS as error:
-        raise MaxcaError(f"{path}: truncated or damaged; copy or convert it again") from error
-    return plain(data)
+        raise MaxcaError(f"{path or 'the image'}: truncated or damaged; copy or convert it again") from error
+    try:
+        return plain(data, slope, inter)
+    except ValueError as error:
+        raise MaxcaError(f"{path or 'the image'}: {error}") from error
 
 
 def form_of(nifti: Any) -> Form:
@@ -185,6 +194,61 @@ def _unit(header: Any, name: object = "the image") -> str:
             f"{name}: the header's unit of length (xyzt_units {int(header['xyzt_units'])}) is not one of NIfTI's; "
             "repair it (nibabel: image.header.set_xyzt_units('mm'))"
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep nibabel's remarks on headers off the terminal: what matters becomes an error of one line.
+
+    Its own ``LoggingOutputSuppressor`` takes the handlers away, and Python then prints to standard error by itself.
+    """
+    before, imageglobals.logger.disabled = imageglobals.logger.disabled, True
+    try:
+        yield
+    finally:
+        imageglobals.logger.disabled = before
+
+
+def _opened(path: Path) -> Any:
+    """A NIfTI, MGH or Analyze file by its content; its name tells a pair of files from a single one only.
+
+    Raises:
+        MaxcaError: for a file that is of another kind by its first bytes.
+    """
+    pair = path.suffix.lower() in PAIR_SUFFIXES
+    names = nib.Nifti1Pair.filespec_to_file_map(path) if pair else {}
+    files = {role: holder(Path(str(file.filename))) for role, file in names.items()} or {"image": holder(path)}
+    content = beginning(files.get("header", files["image"]))
+    if pair:
+        known: tuple[Any, ...] = (nib.Nifti1Pair, nib.Nifti2Pair, nib.AnalyzeImage)
+    else:
+        known = (nib.Nifti1Image, nib.Nifti2Image)
+    kind = next((each for each in known if each.header_class.may_contain_header(content)), None)
+    if kind is None and not pair and content[:4] == MGH_VERSION:
+        kind = nib.MGHImage
+    if kind is None:
+        what = foreign(content)
+        if what is None:
+            raise ImageFileError("no header that is known")
+        raise MaxcaError(f"{path}: not a {_kind(path)} image but {what}")
+    if not pair and kind is not nib.MGHImage and b"ni" in (content[344:346], content[4:6]):
+        raise MaxcaError(f"{path}: the header of a pair of files without its voxels; name them .hdr and .img")
+    return kind.from_file_map(files, mmap=False)
+
+
+def _check_claim(nifti: Any, path: Path) -> None:
+    """Hold the size that a header claims against what its file can hold, and against the memory.
+
+    Raises:
+        MaxcaError: for a file that is truncated, or an image that is too large.
+    """
+    stored = Path(nifti.file_map["image"].filename or path)
+    count = int(np.prod([int(n) for n in nifti.shape], dtype=object))
+    dtype = nifti.get_data_dtype()
+    packed = is_gzip(stored)
+    check_size(path, count * dtype.itemsize, stored.stat().st_size, DEFLATE_LIMIT if packed else 1, packed)
+    scaled = (nifti.dataobj.slope, nifti.dataobj.inter) != (1.0, 0.0)
+    check_memory(path, count * (dtype.itemsize + (4 if scaled or dtype.itemsize > 4 else 0)))
 
 
 def _stored_spacing(nifti: Any) -> list[float]:

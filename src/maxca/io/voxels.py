@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,73 @@ import psutil
 from maxca.errors import MaxcaError
 
 DEFLATE_LIMIT = 1032  # no gzip stream grows more than this: https://zlib.net/zlib_tech.html
+# Images that compress better than this hold hardly more than one value; small ones do no harm.
+LIKELY_GROWTH, HARMLESS = 500, 1 << 30
+LARGEST_EXACT = 2**53  # up to here every whole number has a float64 of its own
+SLAB = 1 << 20
 
 
-def plain(data: np.ndarray) -> np.ndarray:
-    """Native byte order; bool as uint8; any float as float32, but for whole numbers that would merge."""
-    if data.dtype.kind == "b":
+def plain(data: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
+    """Native byte order; bool as uint8; any float as float32, but for whole numbers that would merge.
+
+    Args:
+        data: values as stored.
+        slope: what a file multiplies them by.
+        inter: what it adds then; integers that are scaled become floats.
+
+    Raises:
+        ValueError: for whole numbers that float64 cannot hold, or values beyond the range of float32.
+    """
+    scaled = (slope, inter) != (1.0, 0.0)
+    if data.dtype.kind == "b" and not scaled:
         return data.astype(np.uint8)
-    if data.dtype.kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):
-            narrow = data.astype(np.float32, copy=False)
-        return narrow if data.dtype.itemsize <= 4 or not _merges(data, narrow) else data.astype(np.float64, copy=False)
-    return data.astype(data.dtype.newbyteorder("="), copy=False)
+    if data.dtype.kind in "iu" and not scaled:
+        return data.astype(data.dtype.newbyteorder("="), copy=False)
+    if data.dtype.kind == "f" and data.dtype.itemsize <= 4 and not scaled:
+        return data.astype(np.float32, copy=False)
+    if data.dtype.kind in "iu" and _largest(data) > LARGEST_EXACT and slope.is_integer() and inter.is_integer():
+        raise ValueError("whole numbers that are scaled and do not fit into float64; store them without a scale")
+    narrow = np.empty_like(data, dtype=np.float32)
+    changed, lost, whole = False, False, True
+    for place in _slabs(data):
+        wide = data[place].astype(np.float64) * slope + inter
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            narrow[place] = wide
+        finite = np.isfinite(wide)
+        wide = wide if finite.all() else np.where(finite, wide, 0)
+        kept = narrow[place] if finite.all() else np.where(finite, narrow[place], 0)
+        _check_range(wide, kept)
+        whole = whole and bool((np.rint(wide) == wide).all())
+        changed = changed or bool((kept != wide).any())
+        lost = lost or (data.dtype.itemsize > 8 and not scaled and bool((data[place] != wide)[finite].any()))
+    if whole and lost:
+        raise ValueError("whole numbers that do not fit into float64; store them as integers")
+    if not (whole and changed):
+        return narrow
+    exact = np.empty_like(data, dtype=np.float64)
+    for place in _slabs(data):
+        exact[place] = data[place].astype(np.float64) * slope + inter
+    return exact
 
 
-def _merges(data: np.ndarray, narrow: np.ndarray) -> bool:
-    """Whether all values are whole numbers, such as labels, and some of them are others in float32."""
-    finite = np.isfinite(data)
-    changed = finite & (narrow != data)
-    return bool(changed.any()) and bool((np.rint(data[finite]) == data[finite]).all())
+def _largest(data: np.ndarray) -> int:
+    """The largest magnitude among integers."""
+    return max(abs(int(data.min(initial=0))), int(data.max(initial=0)))
+
+
+def _slabs(data: np.ndarray) -> Iterator[tuple[slice, ...]]:
+    """Pieces of an array along its last long axis, so that what is made of one on the way stays small."""
+    axis = max((axis for axis, n in enumerate(data.shape) if n > 1), default=0)
+    step = max(1, SLAB * data.shape[axis] // max(1, data.size))
+    for first in range(0, data.shape[axis], step):
+        yield (*[slice(None)] * axis, slice(first, first + step))
+
+
+def _check_range(wide: np.ndarray, narrow: np.ndarray) -> None:
+    """Refuse finite values that are infinite in float32."""
+    if not np.isfinite(narrow).all():
+        largest = np.abs(wide).max()
+        raise ValueError(f"values up to {largest:.3g}, beyond the range of float32; divide them by a constant")
 
 
 def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -46,7 +95,7 @@ def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.clip(np.rint(np.nan_to_num(data.astype(np.float64))), float(limits.min), highest).astype(dtype)
 
 
-def check_size(path: Path, claimed: int, stored: int, growth: int) -> None:
+def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool = False) -> None:
     """Refuse before allocating: a header that claims more bytes than the file can hold, or than fit into memory.
 
     Args:
@@ -54,6 +103,7 @@ def check_size(path: Path, claimed: int, stored: int, growth: int) -> None:
         claimed: bytes of the voxels by the header.
         stored: bytes of the file.
         growth: how many bytes one byte of the file can unpack to.
+        packed: the file is compressed, and should not unpack to many gigabytes of nothing.
 
     Raises:
         MaxcaError: for a truncated file, or an image larger than the free memory.
@@ -63,9 +113,23 @@ def check_size(path: Path, claimed: int, stored: int, growth: int) -> None:
             f"{path}: truncated or damaged: the header claims {_amount(claimed)}, the file holds {_amount(stored)}; "
             "copy or convert it again"
         )
+    if packed and claimed > HARMLESS and claimed > stored * LIKELY_GROWTH:
+        raise MaxcaError(
+            f"{path}: {_amount(stored)} that unpack to {_amount(claimed)}, so hardly more than one value; crop it, "
+            "store it in a smaller type, or unpack it first"
+        )
+    check_memory(path, claimed)
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Refuse an image that does not fit into the free memory.
+
+    Raises:
+        MaxcaError: saying how much it needs.
+    """
     free = psutil.virtual_memory().available
-    if claimed > free:
-        raise MaxcaError(f"{path}: needs {_amount(claimed)} of memory, {_amount(free)} are free; crop or downsample it")
+    if needed > free:
+        raise MaxcaError(f"{path}: needs {_amount(needed)} of memory, {_amount(free)} are free; crop or downsample it")
 
 
 def check_kind(path: Path | None, size: Sequence[int], components: int, kind: str) -> None:
