@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,11 @@ from maxca.data.preprocess import foreground
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
 from maxca.inputs import Side, paired_points, read_side
-from maxca.io.atomic import RESULT_FILE
 from maxca.io.digest import sha256
 from maxca.io.images import read
+from maxca.io.regular import check_regular
 from maxca.io.transforms import read_transform
+from maxca.report.record import read_record
 
 ROLES = ("", "_mask", "_labels", "_points")
 
@@ -66,14 +67,8 @@ def read_case(
         MaxcaError: for another folder, and for images that are gone or have changed since.
     """
     place = Path(folder)
-    path = place / RESULT_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        known = {role: (str(file["path"]), str(file["sha256"])) for role, file in record["inputs"].items()}
-    except FileNotFoundError as error:
-        raise MaxcaError(f"{folder}: no {RESULT_FILE}; name a folder that maxca register wrote") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MaxcaError(f"{path}: not the record of a registration; run maxca register again") from error
+    record = read_record(place)
+    known = {role: (file["path"], file["sha256"]) for role, file in record["inputs"].items()}
     sides = {}
     for side, given in (("fixed", fixed), ("moving", moving)):
         found = [_found(known, side + role, given if not role else None) for role in ROLES]
@@ -100,8 +95,10 @@ def _found(known: Mapping[str, tuple[str, str]], role: str, given: str | Path | 
         return None if given is None else Path(given)
     recorded, digest = known[role]
     path = Path(given or recorded)
-    if not path.exists():
+    if not os.path.exists(path):  # not Path.exists, which fails for names that no file can have
         raise MaxcaError(f"{path}: no longer there; say where it is now: --{role.replace('_', '-')} FILE")
+    if not path.is_dir():  # a folder is a DICOM series
+        check_regular(path)  # a pipe or a device would be read for ever
     if sha256(path) != digest:
         raise MaxcaError(f"{path}: has changed since it was registered; register again, or name the old file")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,10 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from maxca.errors import one_line
+
 INK = "#010203"  # becomes the colour of the text around
+LONGEST_NAME = 60  # characters of a label
 COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"  # Okabe and Ito, 2008: apart for every eye
 
 
@@ -23,6 +27,7 @@ def histogram(distances: np.ndarray, title: str) -> str:
 
 def curves(levels: Sequence[dict], name: str) -> str:
     """The similarity at each step, level by level."""
+    name = one_line(name, LONGEST_NAME)
     title = f"{name} at each step"
     figure, axes = _axes(title, "step", name)
     start = 0
@@ -44,9 +49,10 @@ def _axes(title: str, across: str, up: str) -> tuple[Figure, Any]:
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
-    axes.set_title(title, fontsize=10, color=INK)
-    axes.set_xlabel(across, color=INK)
-    axes.set_ylabel(up, color=INK)
+    # Names of measures come from result.json: text, whatever mathematics `$` begins elsewhere.
+    axes.set_title(title, fontsize=10, color=INK, parse_math=False)
+    axes.set_xlabel(across, color=INK, parse_math=False)
+    axes.set_ylabel(up, color=INK, parse_math=False)
     axes.tick_params(colors=INK, labelsize=8)
     for side, spine in axes.spines.items():
         spine.set_color(INK)
@@ -67,5 +73,5 @@ def _svg(figure: Figure, title: str) -> str:
     return (
         text[text.index("<svg") :]
         .replace(INK, "currentColor")
-        .replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+        .replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
     )

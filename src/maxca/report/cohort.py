@@ -11,11 +11,11 @@ from urllib.parse import quote
 import numpy as np
 
 from maxca import __version__
-from maxca.errors import MaxcaError
+from maxca.errors import MaxcaError, one_line, printable
 from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.report.case import read_case
 from maxca.report.groups import Picture, Shown
-from maxca.report.html import HERE, REPORT, templates, write_report
+from maxca.report.html import REPORT, own, sources, templates, write_report
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
 from maxca.report.verdict import ORDER, State, Verdict
@@ -74,7 +74,7 @@ def write_cohort(
         raise MaxcaError(f"{folder}: holds no output folder of maxca register")
     entries = []
     for number, place in enumerate(places):
-        name = str(place.relative_to(folder)) if place != folder else place.resolve().name
+        name = printable(str(place.relative_to(folder)) if place != folder else place.resolve().name)
         progress(name, number / len(places))
         entries.append(_entry(place, name, folder, pages))
     far = outlyingness([entry.numbers for entry in entries])
@@ -84,11 +84,12 @@ def write_cohort(
         templates()
         .get_template("cohort.html.j2")
         .render(
-            title=folder.resolve().name,
+            title=printable(folder.resolve().name),
             rows=[(entry, far[n]) for entry, n in zip(rows, order, strict=True)],
             counts={state: sum(entry.state == state for entry in entries) for state in reversed(ORDER)},
-            css=(HERE / "page.css").read_text(encoding="utf-8"),
-            script=(HERE / "page.js").read_text(encoding="utf-8"),
+            css=own("page.css"),
+            script=own("page.js"),
+            script_sources=sources(own("page.js")),
             version=__version__,
         )
     )
@@ -134,11 +135,12 @@ def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
         }
         known = {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
         seconds = float(sum(case.record["seconds"].values()))
-        link = quote(os.path.relpath(path, folder)) if path.is_file() else ""
+        link = quote(os.fsencode(os.path.relpath(path, folder))) if path.is_file() else ""
         return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
-    except (MaxcaError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever is wrong with one folder, the page is of all of them
+        said = str(error) if isinstance(error, MaxcaError) else f"{type(error).__name__}: {one_line(str(error), 200)}"
         nothing = dict.fromkeys(NUMBERS, float("nan"))
-        return Entry(name, "failed", (f"cannot be judged: {error}",), nothing, float("nan"), None, "")
+        return Entry(name, "failed", (f"cannot be judged: {said}",), nothing, float("nan"), None, "")
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

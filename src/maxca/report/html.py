@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from maxca import __version__
+from maxca.errors import printable
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
 from maxca.report.case import Case
@@ -43,7 +46,11 @@ def write_report(case: Case, path: Path) -> Verdict:
 def render(case: Case, verdict: Verdict) -> str:
     """The page as text."""
     shown = [Shown(case, plane) for plane in planes(case)]
-    record, volumes = case.record, as_volumes(case)
+    record, volumes, viewer = (
+        case.record,
+        as_volumes(case),
+        Markup(VIEWER.read_text("utf-8") if VIEWER.is_file() else ""),
+    )
     return (
         templates()
         .get_template("page.html.j2")
@@ -54,24 +61,40 @@ def render(case: Case, verdict: Verdict) -> str:
             verdict=verdict,
             planes=[one.about for one in shown],
             groups=list(grouped(case, shown)),
-            charts=list(drawings(case)),
-            volumes=_json(volumes) if volumes else "",
-            viewer=VIEWER.read_text(encoding="utf-8") if VIEWER.is_file() else "",
+            charts=[Markup(drawing) for drawing in drawings(case)],  # SVG whose texts `charts` escaped
+            volumes=volumes,
+            viewer=viewer,
             command=record.get("command", ""),
             facts=list(_facts(record)),
             version=__version__,
-            css=(HERE / "page.css").read_text(encoding="utf-8"),
-            script=(HERE / "page.js").read_text(encoding="utf-8"),
-            slices=_json([one.about for one in shown]),
+            css=own("page.css"),
+            script=own("page.js"),
+            script_sources=sources(own("page.js"), viewer),
+            slices=[one.about for one in shown],
         )
     )
 
 
 def templates() -> jinja2.Environment:
-    """Where pages come from; what is filled in is escaped."""
+    """Where pages come from; what is filled in is escaped, and what is not printable becomes so."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
+
+
+def own(name: str) -> Markup:
+    """A file of this package as part of a page: style or script, with nothing from outside in it."""
+    return Markup((HERE / name).read_text(encoding="utf-8"))
+
+
+def sources(*scripts: str) -> str:
+    """What a Content-Security-Policy says so that these inline scripts run, and no other."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts if script)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -93,8 +116,3 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _file(image: Image) -> str:
     """What to call an image: the name of its file, without the way to it."""
     return image.name if image.path is None else image.path.name
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the script it stands in."""
-    return json.dumps(value).replace("<", "\\u003c")
