@@ -20,6 +20,7 @@ from maxca.geometry import Grid
 from maxca.io import voxels as voxel_rules
 from maxca.io.form import Form
 from maxca.io.images import Image, check_contrast, read, write
+from maxca.io.itk import to_sitk
 
 OBLIQUE = np.array([[-0.9, 0.3, 0.2, 12.0], [0.28, 1.1, -0.4, -30.0], [-0.11, 0.31, 2.4, 7.0], [0, 0, 0, 1]])
 
@@ -159,6 +160,24 @@ def test_a_single_time_point_is_squeezed(tmp_path: Path, voxels: np.ndarray) -> 
     np.testing.assert_array_equal(read(tmp_path / "one.nii.gz").data, voxels)
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii"])
+def test_one_volume_on_a_fourth_axis_is_an_image_in_every_format(
+    tmp_path: Path, voxels: np.ndarray, suffix: str
+) -> None:
+    path = tmp_path / f"image{suffix}"
+    if suffix == ".nii":
+        nib.save(nib.Nifti1Image(voxels[..., None], GRID.affine), path)
+    else:
+        series = sitk.JoinSeries([to_sitk(voxels, GRID)])
+        assert series.GetDimension() == 4
+        sitk.WriteImage(series, path)
+        sitk.WriteImage(sitk.JoinSeries([to_sitk(voxels, GRID)] * 2), tmp_path / f"two{suffix}")
+        refused(tmp_path / f"two{suffix}", "4-D")
+    image = read(path)
+    np.testing.assert_array_equal(image.data, voxels)
+    assert image.grid.same_as(GRID) and image.dimension == 3
+
+
 def test_units_other_than_mm_are_converted(tmp_path: Path, voxels: np.ndarray) -> None:
     stored = nib.Nifti1Image(voxels, np.diag([2000.0, 1000, 500, 1]))
     stored.header.set_xyzt_units("micron")
@@ -221,12 +240,16 @@ def test_other_formats_are_not_written(tmp_path: Path, voxels: np.ndarray, name:
         write(voxels, GRID, tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
-def test_a_disc_that_fills_while_writing_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("room", [0, 300, 4096, 20_000, 40_000, -20, -1])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_a_disc_that_fills_while_writing_leaves_nothing(tmp_path: Path, suffix: str, room: int) -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 30000, (30, 30, 30)).astype(np.int16)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    write(noise, Grid(noise.shape, np.eye(4)), tmp_path / f"big{suffix}")
+    room = room if room >= 0 else (tmp_path / f"big{suffix}").stat().st_size + room
+    (tmp_path / f"big{suffix}").unlink()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         with pytest.raises(MaxcaError, match="cannot write"):
             write(noise, Grid(noise.shape, np.eye(4)), tmp_path / f"big{suffix}")

@@ -17,6 +17,7 @@ from maxca.io.form import Form
 from maxca.io.itk import from_sitk, guarded_itk, to_sitk
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti, save_nifti
 from maxca.io.regular import check_regular
+from maxca.io.stored import check_written
 from maxca.io.voxels import DEFLATE_LIMIT, cast, check_kind, check_size, plain
 
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -139,7 +140,14 @@ def write(
         try:
             with guarded_itk():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
+            # ITK's NRRD writer does not notice a disc that is full.
+            back = read_itk(temporary)
+            theirs, ours = (sitk.GetArrayViewFromImage(each) for each in (back, image))
+            if not np.array_equal(theirs, ours, equal_nan=data.dtype.kind == "f"):
+                raise RuntimeError("other voxels than those that were written")
+            if suffix == ".nrrd":
+                check_written(temporary, data.nbytes, packed=True)
+        except (RuntimeError, MaxcaError) as error:
             raise MaxcaError(f"cannot write {path}: ITK failed; is the disc full?") from error
 
 
@@ -191,16 +199,26 @@ def read_itk(path: Path, vectors: bool = False) -> sitk.Image:
 
 def _check_itk_header(reader: sitk.ImageFileReader, path: Path, vectors: bool) -> None:
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    check_kind(path, reader.GetSize(), 1 if vectors else reader.GetNumberOfComponents(), kind)
+    check_kind(path, _without_single_volumes(reader.GetSize()), 1 if vectors else reader.GetNumberOfComponents(), kind)
     # At least one byte a voxel; a detached header (.mhd, .nhdr) is smaller than the voxels it speaks of.
     stored = path.stat().st_size if path.suffix.lower() in (".mha", ".nrrd") else 1 << 62
     check_size(path, int(np.prod(reader.GetSize(), dtype=object)), stored, DEFLATE_LIMIT)
 
 
 def _from_itk(image: sitk.Image, path: Path | None) -> Image:
-    check_kind(path, image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString())
+    size = _without_single_volumes(image.GetSize())
+    check_kind(path, size, image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString())
+    if len(size) < image.GetDimension():  # one volume of a series, as NIfTI has it too
+        image = sitk.Extract(
+            image, [*size, 0], [0] * (len(size) + 1), sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
+        )
     try:
         data, grid = from_sitk(image)
     except ValueError as error:
         raise MaxcaError(f"{path or 'the image'}: {error}; repair the header or convert the image again") from error
     return _finished(plain(data), grid, path, form=Form(dimension=image.GetDimension()))
+
+
+def _without_single_volumes(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of an image; a fourth axis of one volume is left out."""
+    return size[:3] if len(size) == 4 and size[3] == 1 else size

@@ -19,7 +19,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path
 from maxca.io.form import Form
-from maxca.io.stored import beginning, foreign, holder, is_gzip, read_to_end
+from maxca.io.stored import beginning, check_written, foreign, holder, is_gzip, read_to_end
 from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
 
 PAIR_SUFFIXES = (".hdr", ".img")
@@ -174,6 +174,7 @@ def save_nifti(
         nifti.header.set_intent(intent)
     with atomic_path(path) as temporary:
         nib.save(nifti, temporary)
+        check_written(temporary, nifti.header.single_vox_offset + data.nbytes)
 
 
 def is_sheared(grid: Grid) -> bool:

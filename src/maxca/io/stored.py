@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 from pathlib import Path
@@ -93,6 +94,26 @@ def read_to_end(image: Any) -> None:
         elif file.fileobj is None and file.filename and is_gzip(Path(file.filename)):
             with gzip.open(file.filename) as stream:
                 _drain(stream, 1 << 62)
+
+
+def check_written(path: Path, size: int, packed: bool | None = None) -> None:
+    """Read back whether a file of this package is whole: its length, or the one that ends a gzip stream.
+
+    Args:
+        path: what was written.
+        size: bytes of its content, before compression.
+        packed: it ends with a gzip stream; by default where it begins with one.
+
+    Raises:
+        OSError: when less lies there, as on a full disc or a network drive.
+    """
+    stored = path.stat().st_size
+    with path.open("rb") as file:
+        packed = file.read(len(GZIP)) == GZIP if packed is None else packed
+        file.seek(max(0, stored - 4))
+        ending = int.from_bytes(file.read(4), "little")
+    if (ending != size % (1 << 32)) if packed else (stored != size):
+        raise OSError(errno.EIO, "what was written is not what is there; is the disc full?")
 
 
 def _drain(stream: gzip.GzipFile, limit: int = LARGEST_REST) -> None:
