@@ -91,7 +91,7 @@ def compose(
         matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
     """
     chain = join(transforms, matrix_convention)
-    return chain if reference is None else Chain((chain.field_on(read(reference).grid),))
+    return chain if reference is None else Chain((chain.field_on(read(reference).grid),), chain.dimension)
 
 
 class JacobianSummary(NamedTuple):

@@ -11,7 +11,7 @@ import maxca
 from maxca.geometry import Affine, Chain
 from maxca.io.images import Image, read, write
 from maxca.io.transforms import read_transform, write_transform
-from maxca.resampling import apply
+from maxca.resampling import apply, compose
 
 RANDOM = np.random.default_rng(5)
 
@@ -88,6 +88,12 @@ def test_the_transform_of_two_dimensional_images_is_two_dimensional(tmp_path: Pa
     np.testing.assert_allclose(theirs.T[3:-3, 3:-3], result.warped.data[3:-3, 3:-3, 0], atol=0.02 * np.ptp(scan))
     ours = read_transform(tmp_path / "r" / "transform.h5")
     assert ours.dimension == 2
+    result.save(tmp_path / "r", overwrite=True, save_field=True)
+    assert nib.load(tmp_path / "r" / "displacement.nii.gz").shape == (40, 44, 1, 1, 2)
+    field = read_transform(tmp_path / "r" / "displacement.nii.gz")
+    assert field.dimension == compose([field, ours], tmp_path / "f.nii.gz").dimension == 2
+    points = RANDOM.uniform(5, 30, (20, 3)) * [1, 1, 0]
+    np.testing.assert_allclose(field.map_points(points), ours.map_points(points), atol=0.05)
     write_transform(ours.inverse()[0], tmp_path / "i.h5")
     assert sitk.ReadTransform(tmp_path / "i.h5").GetDimension() == 2
 

@@ -76,7 +76,7 @@ def read_transform(
     if suffix in FIELD_SUFFIXES + VECTOR_SUFFIXES:
         check_regular(path)
         read = read_field if suffix in FIELD_SUFFIXES else read_vectors
-        return Chain((_named(path, lambda: read(path)),))
+        return _named(path, lambda: read(path))
     content = read_bytes(path)
     if suffix in AFFINE_SUFFIXES and (matrix := parse_matrix(content)) is not None:
         return Chain((_named(path, lambda: affine_of(matrix, matrix_convention, images)),))
@@ -89,6 +89,7 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
 
     ``.h5`` holds any chain: one ITK composite of affines and float32 fields, compressed. ``.tfm``, ``.txt`` and
     ``.mat`` hold an affine. ``.nii`` and ``.nii.gz`` hold one displacement field: 5-D, intent 1007, LPS mm.
+    A chain of the plane (``dimension`` 2) is written in two dimensions where its axes keep z apart.
 
     Args:
         chain: fixed to moving world points, RAS+ mm.

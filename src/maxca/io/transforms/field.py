@@ -12,7 +12,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Chain, DenseField, Grid
 from maxca.io.itk import refuse_shear
 from maxca.io.nifti import load_nifti, nifti_grid, open_nifti, save_nifti
-from maxca.io.transforms.parts import itk_vectors
+from maxca.io.transforms.parts import itk_vectors, written_dimension
 
 DISPLACEMENT_RAS, VECTOR = 1006, 1007  # NIfTI intents; the first is DISPVECT
 FSL_INTENTS = range(2006, 2019)  # FNIRT's and topup's fields and coefficients
@@ -28,8 +28,8 @@ NIFTYREG = {
 }
 
 
-def read_field(path: Path) -> DenseField:
-    """A displacement field from fixed to moving world points.
+def read_field(path: Path) -> Chain:
+    """A displacement field from fixed to moving world points, of two dimensions where its vectors have two.
 
     Raises:
         MaxcaError: for a file that is damaged, or not a field whose meaning its header tells.
@@ -51,11 +51,12 @@ def read_field(path: Path) -> DenseField:
         vectors = _displacements(vectors.astype(np.float64), grid, components)
     elif meaning == "lps":
         vectors[:2] = -vectors[:2]
-    return DenseField(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), grid)
+    field = DenseField(torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32)), grid)
+    return Chain((field,), 2 if components == 2 else 3)
 
 
 def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
-    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm.
+    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm; of the plane, (I, J, 1, 1, 2), as ANTs does.
 
     Raises:
         MaxcaError: for an affine without a grid, a sheared grid, or a file that cannot be written.
@@ -67,7 +68,8 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
     refuse_shear(grid, path)
     alone = len(chain.steps) == 1 and len(fields) == 1 and fields[0].grid == grid
     field = fields[0] if alone else chain.field_on(grid)
-    save_nifti(itk_vectors(field)[:, :, :, None], grid, path, intent="vector")
+    components = written_dimension(Chain((field,), chain.dimension))
+    save_nifti(itk_vectors(field)[:, :, :, None, :components], grid, path, intent="vector")
 
 
 def _meaning(nifti: Any, path: Path) -> str:

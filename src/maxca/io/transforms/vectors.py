@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
-from maxca.geometry import DenseField
+from maxca.geometry import Chain
 from maxca.io.images import ITK_SUFFIXES, read_itk
 from maxca.io.itk import grid_from_sitk
 from maxca.io.transforms.parts import field_of_vectors
@@ -20,8 +20,8 @@ LONGEST_HEADER = 1 << 16
 NRRD_LINE = re.compile(rb"^(space|space units|measurement frame): *(.*?)\r?$", re.MULTILINE)
 
 
-def read_vectors(path: Path) -> DenseField:
-    """A displacement field from fixed to moving world points.
+def read_vectors(path: Path) -> Chain:
+    """A displacement field from fixed to moving world points, of the dimension of its file.
 
     Raises:
         MaxcaError: for a file that is damaged, not a field of floating-point vectors, or not in LPS mm.
@@ -38,7 +38,8 @@ def read_vectors(path: Path) -> DenseField:
             f"dimensions has {n} of floating point; name the file of the field"
         )
     with np.errstate(over="ignore"):
-        return field_of_vectors(vectors.T.astype(np.float32, copy=False), grid_from_sitk(image))
+        field = field_of_vectors(vectors.T.astype(np.float32, copy=False), grid_from_sitk(image))
+    return Chain((field,), n)
 
 
 def _check_nrrd(path: Path) -> None:
