@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from maxca.cli import signals
-from maxca.errors import MaxcaError
+from maxca.cli import signals, streams
+from maxca.errors import LONGEST, MaxcaError, one_line
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -20,14 +20,13 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 def process() -> NoReturn:
     """``main`` as a process; it ends without Python's tidying up, which takes most of a second once torch is loaded."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an arrow that a terminal or a log cannot hold fails no work
+    streams.open_closed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow that a terminal or a log cannot hold fails no work
     code = main()
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # whoever read it is gone, or the disc is full
+    if not streams.flush():
         code = code or FAILED
     os._exit(code)
 
@@ -114,6 +113,8 @@ def _fail(error: BaseException) -> int:
         _say(
             f"error: {error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}; check the path and its rights"
         )
+    elif isinstance(error, OSError) and error.strerror:
+        _say(f"error: {error.strerror[:1].lower()}{error.strerror[1:]}; check the disc and what the output goes to")
     else:
         _say(f"error: {type(error).__name__}: {error}; run again with --debug for the whole story")
     return FAILED
@@ -126,4 +127,4 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _say(line: str) -> None:
-    print("maxca:", " ".join(line.split()), file=sys.stderr)
+    streams.write(f"maxca: {one_line(line, LONGEST + 10)}", sys.stderr)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from maxca.cli import signals
+from maxca.cli.streams import write
+from maxca.errors import one_line, printable
 
 Progress = Callable[[str, float], None]
 ROWS = 12  # of a training log that are shown
@@ -22,7 +24,7 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
     console = Console(stderr=True, highlight=False)
     begin, last = time.monotonic(), ""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
@@ -33,9 +35,11 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
         def show(stage: str, share: float) -> None:
             nonlocal last
             signals.check()
-            bar.update(task, description=stage, completed=share)
+            bar.update(task, description=printable(stage), completed=share)
             if verbose and not quiet and stage != last:
-                console.print(f"{time.monotonic() - begin:7.1f} s  {stage}", markup=False)
+                # Above the bar where there is one, else as plain text, which a reader that is gone does not fail.
+                line = f"{time.monotonic() - begin:7.1f} s  {printable(stage)}"
+                console.print(line, markup=False) if console.is_terminal else write(line, sys.stderr)
             last = stage
 
         yield show
@@ -70,7 +74,7 @@ def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None
             if live is not None:
                 live.update(table(), refresh=True)
             elif not quiet and "score" in row:
-                console.print(", ".join(f"{name} {value:.4g}" for name, value in row.items()), markup=False)
+                write(", ".join(f"{name} {value:.4g}" for name, value in row.items()), sys.stderr)
 
         yield show
 
@@ -78,16 +82,16 @@ def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None
 def warn(lines: Iterable[str]) -> None:
     """Print warnings on stderr, one line each; they come with ``--quiet`` too."""
     for line in lines:
-        print("maxca: warning:", " ".join(line.split()), file=sys.stderr)
+        write(f"maxca: warning: {one_line(line)}", sys.stderr)
 
 
 def note(line: str, *, quiet: bool = False) -> None:
     """Print a line of the log on stderr."""
     if not quiet:
-        print(line, file=sys.stderr)
+        write(line, sys.stderr)
 
 
 def report(line: str, *, quiet: bool = False) -> None:
     """Print a result on stdout."""
     if not quiet:
-        print(line)
+        write(line, sys.stdout)

@@ -7,7 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from maxca.errors import MaxcaError, printable
 from maxca.evaluate.rows import Row, names, numbers
+from maxca.io.atomic import atomic_path
 
 LEAST_NDV = 1e-5  # percent: less than this counts as none, as a logarithmic axis has no 0
 DECADES = range(-5, 3)
@@ -38,7 +40,11 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
     for method, done in _done(rows, "ndv_percent", "dice"):
         tool, _, text = method.partition("@")
         ndv, dice = fmean(numbers(done, "ndv_percent")), fmean(numbers(done, "dice"))
-        points.setdefault(tool, []).append((float(text) if text else None, ndv, dice))
+        try:
+            mm = float(text) if text else None
+        except ValueError:  # a name with an @ of its own
+            tool, mm = method, None
+        points.setdefault(tool, []).append((mm, ndv, dice))
     several = any(mm is not None for found in points.values() for mm, _, _ in found)
     size = (10, 4) if several else (7.5, 4)
     canvas, panels = pyplot.subplots(1, 1 + several, figsize=size, sharey=True, layout="constrained", squeeze=False)
@@ -95,7 +101,9 @@ def _axis_of_round_numbers(axes: Any, label: str) -> None:
 def by_label(rows: Sequence[Row], path: Path) -> None:
     """Box plots of the Dice of each label, a box for each method; the labels whose median is lowest come first."""
     pyplot = _pyplot()
-    labels = names(rows, "label")
+    labels = [label for label in names(rows, "label") if _of(rows, "label", label)]
+    if not labels:
+        raise MaxcaError(f"{path}: the table holds no Dice of labels to draw; evaluate pairs with labels")
     medians = {label: sorted(_of(rows, "label", label))[len(_of(rows, "label", label)) // 2] for label in labels}
     labels = sorted(labels, key=lambda label: medians[label])[:MOST_LABELS]
     methods = names(rows, "method")
@@ -117,7 +125,7 @@ def by_label(rows: Sequence[Row], path: Path) -> None:
         )
         axes.plot([], [], "s", color=f"C{number}", alpha=0.6, label=method)
     axes.set(xlabel="label", ylabel="Dice", xticks=range(len(labels)))
-    axes.set_xticklabels(labels, rotation=90 if len(labels) > 12 else 0, fontsize=8)
+    axes.set_xticklabels(labels, rotation=90 if len(labels) > 12 else 0, fontsize=8, parse_math=False)
     _save(canvas, axes, rows, path)
 
 
@@ -146,7 +154,10 @@ def _pyplot() -> Any:
 
 def _save(canvas: Any, axes: Any, rows: Sequence[Row], path: Path) -> None:
     axes.grid(alpha=0.3)
-    canvas.legend(frameon=False, fontsize="small", loc="outside right center")
-    axes.set_title(", ".join(names(rows, "set")))
-    canvas.savefig(path, dpi=150)
+    legend = canvas.legend(frameon=False, fontsize="small", loc="outside right center")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    axes.set_title(printable(", ".join(names(rows, "set"))), parse_math=False)
+    with atomic_path(path) as unfinished:
+        canvas.savefig(unfinished, dpi=150)
     _pyplot().close(canvas)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import io
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maxca.errors import MaxcaError
+from maxca.errors import MaxcaError, one_line
 from maxca.io.atomic import atomic_path
+from maxca.io.cells import neutral
+from maxca.io.records import read_text
 
 Row = dict[str, str]
 SCORES = (
@@ -20,6 +24,9 @@ SCORES = (
 )
 KEY = ("set", "pair", "method")
 COLUMNS = (*KEY, "fixed", "moving", "group", *SCORES, "seconds", "peak_mb", "threads", "versions", "error")
+MARKDOWN_START = "**"  # of the text of means and tests, by which it is known
+NUMBERS = {*SCORES, "seconds", "peak_mb"}
+LARGEST = 1 << 30  # bytes of a table
 LABEL_COLUMNS = (*KEY, "label", "dice", "hd95_mm", "msd_mm")
 SUMMARY_COLUMNS = (
     *("set", "method", "score", "pairs", "mean", "sd", "low", "high"),
@@ -38,8 +45,8 @@ def summary_file(path: Path) -> Path:
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What tells a row from others."""
-    return tuple(str(row[name]) for name in KEY)
+    """What tells a row from others, as the table has it."""
+    return tuple(neutral(str(row[name])) for name in KEY)
 
 
 def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
@@ -49,17 +56,62 @@ def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
         MaxcaError: for a file of another kind.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MaxcaError(f"{path}: not a CSV file: {error}") from error
-    if rows and not set(columns) <= set(rows[0]):
-        missing = ", ".join(sorted(set(columns) - set(rows[0])))
+    heads, rows = _table(path)
+    if heads and not set(columns) <= set(heads):
+        missing = ", ".join(name for name in columns if name not in heads)
         raise MaxcaError(f"{path}: is no table of maxca evaluate, it lacks {missing}; name another file")
-    return [row for row in rows if None not in row and None not in row.values()]
+    whole = [(line, row) for line, row in rows if None not in row and None not in row.values()]
+    for line, row in whole:
+        _check_numbers(path, line, row)
+    return [row for _, row in whole]
+
+
+def check_table(path: Path, columns: Sequence[str] = COLUMNS) -> None:
+    """Refuse to add rows to anything but a table with exactly these columns, or a file that is not there or empty.
+
+    Raises:
+        MaxcaError: for another file, which stays as it is.
+    """
+    if not os.path.lexists(path):
+        return
+    heads, _ = _table(path)
+    if heads and heads != list(columns):
+        raise MaxcaError(f"{path}: exists and is no table of maxca evaluate; name another file")
+
+
+def check_markdown(path: Path) -> None:
+    """Refuse to replace a file that ``summary.markdown`` has not written.
+
+    Raises:
+        MaxcaError: for any other file that is there.
+    """
+    if os.path.lexists(path) and not read_text(path).startswith(MARKDOWN_START.encode()):
+        raise MaxcaError(
+            f"{path}: exists and is not from maxca evaluate; name another table, so that it is not replaced"
+        )
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Heads of the columns, and rows with their lines."""
+    try:
+        text = read_text(path, LARGEST).decode("utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MaxcaError(f"{path}: not a table of maxca evaluate (CSV): {error}; name another file") from error
+    return list(reader.fieldnames or [""] * bool(text)), rows
+
+
+def _check_numbers(path: Path, line: int, row: Row) -> None:
+    for name in NUMBERS & row.keys():
+        try:
+            float(row[name] or "nan")
+        except ValueError as error:
+            raise MaxcaError(
+                f"{path}, line {line}: {name} is {one_line(row[name], 40)!r}, no number; correct or remove the line"
+            ) from error
 
 
 @contextmanager
@@ -118,4 +170,4 @@ def names(rows: Iterable[Row], column: str) -> list[str]:
 
 
 def _rounded(value: object) -> object:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else neutral(str(value))

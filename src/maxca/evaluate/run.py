@@ -16,7 +16,22 @@ from maxca.errors import MaxcaError
 from maxca.evaluate import methods as ways
 from maxca.evaluate.methods import Job, Method
 from maxca.evaluate.processes import run
-from maxca.evaluate.rows import LABEL_COLUMNS, Row, alone, append, keep_labels, key, label_file, read_rows
+from maxca.evaluate.rows import (
+    COLUMNS,
+    LABEL_COLUMNS,
+    SUMMARY_COLUMNS,
+    Row,
+    alone,
+    append,
+    check_markdown,
+    check_table,
+    keep_labels,
+    key,
+    label_file,
+    read_rows,
+    summary_file,
+)
+from maxca.io.cells import neutral
 from maxca.io.pairs import Pair, read_pairs
 
 Progress = Callable[[str, float], None]
@@ -81,12 +96,17 @@ def evaluate(
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
+    if out.suffix.lower() != ".csv":
+        raise MaxcaError(f"{out}: the table ends in .csv, and a .md is written beside it; use this suffix")
+    for path, columns in ((out, COLUMNS), (label_file(out), LABEL_COLUMNS), (summary_file(out), SUMMARY_COLUMNS)):
+        check_table(path, columns)
+    check_markdown(out.with_suffix(".md"))
     with alone(out):
         done = {key(row): row for row in read_rows(out)}
         wanted = []
         for number, pair in chosen:
             for method in methods:
-                row = done.get((name, str(number), method.name))
+                row = done.get(key({"set": name, "pair": number, "method": method.name}))
                 if row is None:
                     wanted.append((method, number, pair))
                 elif what := contradiction(row, method, pair, source):
@@ -123,7 +143,7 @@ def evaluate(
 def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
     """Why a row that is there cannot stand for a method on a pair; empty where it can."""
     root = source.resolve().parent
-    if (row["fixed"], row["moving"]) != (_below(pair.fixed, root), _below(pair.moving, root)):
+    if (row["fixed"], row["moving"]) != (neutral(_below(pair.fixed, root)), neutral(_below(pair.moving, root))):
         return f"other images ({row['fixed']}, {row['moving']})"
     there, now = (versions.partition(ways.WEIGHTS)[2] for versions in (row["versions"], method.versions))
     return "another model of that name" if there and there != now else ""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
-from maxca.evaluate.rows import SCORES, Row, names, numbers
+from maxca.errors import printable
+from maxca.evaluate.rows import MARKDOWN_START, SCORES, Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
 
 COLUMNS = {  # of the table to read
@@ -94,9 +95,10 @@ def _means(rows: Sequence[Row]) -> str:
     start = f"Dice before {sum(before.values()) / len(before):.4f}, " if before else ""
     threads = ", ".join(names(rows, "threads"))
     threads += " thread" if threads == "1" else " threads"
+    title = f"{MARKDOWN_START}{_name(rows[0]['set'])}**"
     lines = [
-        f"**{rows[0]['set']}**: {len(names(rows, 'pair'))} pairs, {start}{threads}; mean ± SD over pairs, and "
-        "for Dice the 95 % interval of the mean",
+        f"{title}: {len(names(rows, 'pair'))} pairs, {start}{threads}; mean ± SD over pairs, and for "
+        "Dice the 95 % interval of the mean",
         "",
         "| method | pairs | " + " | ".join(title for title, _ in columns.values()) + " | failed |",
         "|---|" + "---:|" * (len(columns) + 2),
@@ -105,7 +107,7 @@ def _means(rows: Sequence[Row]) -> str:
         of_method = [row for row in rows if row["method"] == method]
         done = [row for row in of_method if not row["error"]]
         cells = [_spread(numbers(done, column), form, column) for column, (_, form) in columns.items()]
-        lines.append(f"| {method} | {len(done)} | {' | '.join(cells)} | {len(of_method) - len(done)} |")
+        lines.append(f"| {_name(method)} | {len(done)} | {' | '.join(cells)} | {len(of_method) - len(done)} |")
     return "\n".join(lines)
 
 
@@ -114,7 +116,7 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     if not found:
         return ""
     lines = [
-        f"Dice against {base}, paired: mean difference with its 95 % interval, Wilcoxon p after Holm, "
+        f"Dice against {_name(base)}, paired: mean difference with its 95 % interval, Wilcoxon p after Holm, "
         "rank-biserial effect size",
         "",
         "| method | pairs | difference | p | effect |",
@@ -123,8 +125,15 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     for method, c in found.items():
         d = c.difference
         p = "–" if isnan(c.p_holm) else f"{c.p_holm:.2g}"  # not one pair differs
-        lines.append(f"| {method} | {c.pairs} | {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] | {p} | {c.effect:+.2f} |")
+        lines.append(
+            f"| {_name(method)} | {c.pairs} | {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] | {p} | {c.effect:+.2f} |"
+        )
     return "\n".join(lines)
+
+
+def _name(text: str) -> str:
+    """A name in Markdown: text, whatever characters it has."""
+    return "".join(f"\\{c}" if c in "|<>[]`*\\" else c for c in printable(text))
 
 
 def _by_pair(rows: Sequence[Row], method: str, column: str) -> dict[str, float]:
