@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maxca.errors import MaxcaError
+from maxca.io import leftovers
 
 DOUBLE_SUFFIXES = (".nii.gz", ".mrk.json")
 RESULT_FILE = "result.json"
+OLD = ".old"  # an earlier output, while another takes its place
 
 
 def full_suffix(path: Path) -> str:
@@ -37,7 +38,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     suffix = full_suffix(target)
-    temporary = target.with_name(f".{target.name[: len(target.name) - len(suffix)]}.{secrets.token_hex(4)}{suffix}")
+    for left in leftovers.abandoned(target, target.name[len(target.name) - len(suffix) :]):
+        leftovers.remove(left)
+    temporary = leftovers.hidden(target, target.name[len(target.name) - len(suffix) :])
     try:
         temporary.touch(exist_ok=False)
         yield temporary
@@ -90,8 +93,9 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         MaxcaError: when ``path`` exists and may not be replaced, or cannot be written.
     """
     target = Path(path).resolve()
+    _clear(target)
     _check_replaceable(target, path, overwrite)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = leftovers.hidden(target)
     missing = [parent for parent in target.parents if not parent.exists()]
     done = False
     try:
@@ -111,6 +115,20 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         if not done:
             shutil.rmtree(temporary, ignore_errors=True)
             _remove_empty(missing)
+
+
+def _clear(target: Path) -> None:
+    """Remove what killed runs left beside a target; one that was killed while it replaced an output left that there."""
+    for left in reversed(leftovers.abandoned(target, OLD)):
+        try:
+            if not os.path.lexists(target):
+                left.rename(target)
+                continue
+        except OSError:
+            continue  # it may be all there is of the earlier output
+        leftovers.remove(left)
+    for left in leftovers.abandoned(target):
+        leftovers.remove(left)
 
 
 def _check_replaceable(target: Path, named: str | Path, overwrite: bool) -> None:
@@ -138,7 +156,7 @@ def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
         return
-    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    old = leftovers.hidden(target, OLD)
     try:
         target.rename(old)
         new.rename(target)

@@ -102,13 +102,23 @@ def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, res
         if held["data"] != data.sha256:
             raise MaxcaError(f"{folder} was started with other data than {data.folder}")
         return run
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MaxcaError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    make_folder(run.folder)
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return run
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made with its parents if it is not there.
+
+    Raises:
+        MaxcaError: when that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MaxcaError(f"{folder}: cannot make this folder: {error.strerror}; name another") from error
+    return folder
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:

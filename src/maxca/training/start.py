@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
+from maxca.io.alone import alone_in
 from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
-from maxca.training.run import Run, read_about, start_run
+from maxca.training.run import Run, make_folder, read_about, start_run
 from maxca.zoo.find import find_model
 from maxca.zoo.models import load_model
 
@@ -94,12 +96,14 @@ def train_in(
     )
     fabric.launch()
     run = Run(Path(folder))
-    if fabric.is_global_zero:
-        run = start_run(folder, config, prepared, resume=resume)
-        held = run.checkpoint(torch.device("cpu"))
-        run.trim_log(0 if held is None else int(held["step"]))
-    fabric.barrier()
-    train(config, prepared, run, fabric, weights=weights, workers=workers, report=report)
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(alone_in(make_folder(run.folder), "another maxca train"))
+            run = start_run(folder, config, prepared, resume=resume)
+            held = run.checkpoint(torch.device("cpu"))
+            run.trim_log(0 if held is None else int(held["step"]))
+        fabric.barrier()
+        train(config, prepared, run, fabric, weights=weights, workers=workers, report=report)
     return run.folder
 
 
