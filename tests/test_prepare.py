@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -138,3 +140,14 @@ def test_unknown_data_sets_and_missing_folders_are_named(tmp_path: Path) -> None
         prepare("x", tmp_path, tmp_path / "out")
     with pytest.raises(MaxcaError, match="no such folder"):
         prepare("acdc", tmp_path / "nowhere", tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [40_000, 312782546, 2.5])
+def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, tmp_path: Path, value: float) -> None:
+    shutil.copytree(source, tmp_path / "in")
+    nifti: Any = nib.load(tmp_path / "in" / "labelsTr" / "s1.nii.gz")
+    labels = np.where(nifti.get_fdata() > 1, value, nifti.get_fdata())
+    nib.save(nib.Nifti1Image(labels, nifti.affine), tmp_path / "in" / "labelsTr" / "s1.nii.gz")
+    (problem,) = prepare("hippocampus", tmp_path / "in", tmp_path / "out", plan=plan())
+    assert "s1.nii.gz" in problem and "labels" in problem
+    assert len(read_prepared(tmp_path / "out").scans) == 3

@@ -32,6 +32,7 @@ from maxca.data.prepared import FORMAT, MANIFEST, SCANS
 from maxca.data.preprocess import MARGIN, Volume, content_box, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
+from maxca.inputs import as_labels
 from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
@@ -220,9 +221,25 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
         labels = read(scan.labels)
         if not labels.grid.same_as(volume.grid):
             raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
-        names = torch.as_tensor(np.ascontiguousarray(labels.data, dtype=np.float32))
-        tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0].round().to(torch.int16)
+        names = torch.as_tensor(np.ascontiguousarray(_small_labels(labels)))
+        tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0]
     return {name: t.contiguous() for name, t in tensors.items()}, grid, noted
+
+
+def _small_labels(labels: Image) -> np.ndarray:
+    """Labels as int16, as a prepared data set holds them.
+
+    Raises:
+        MaxcaError: for labels that are not whole numbers, or too large.
+    """
+    values = as_labels(labels)
+    limits = np.iinfo(np.int16)
+    if int(values.min()) < limits.min or int(values.max()) > limits.max:
+        raise MaxcaError(
+            f"{labels.name}: labels from {values.min()} to {values.max()}, of which a prepared data set holds those up "
+            f"to {limits.max}; renumber them first (numpy.unique with return_inverse)"
+        )
+    return values.astype(np.int16)
 
 
 def _read(scan: Scan) -> Volume:

@@ -12,6 +12,7 @@ from maxca.geometry import Chain, Grid
 from maxca.io.images import Image, read, write
 from maxca.io.voxels import plain
 from maxca.metrics import common_labels, dice, hd95
+from maxca.report.planes import SIDES, Plane, sampled
 from maxca.resampling import apply
 
 ALLEN = [0, 312782546, 312782550, 312782554, 312782558]
@@ -99,3 +100,11 @@ def test_no_value_wraps_between_two_voxels(kind: type, how: str) -> None:
         found = apply(Image(data, grid), Image(data, half), [Chain()], how).data[2:-2, 2:-2, 2:-2]  # type: ignore[arg-type]
         assert found.dtype == kind
         np.testing.assert_allclose(found.astype(float), float(value), rtol=0.02 if how == "bspline" else 1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64, np.uint32, np.uint64])
+def test_large_labels_stay_apart_in_the_pictures_of_a_report(kind: type) -> None:
+    labels = (np.array([0, 1, 2**32 + 1, 2**33])[PATTERN % 4] % (2**32 if kind is np.uint32 else 2**62)).astype(kind)
+    grid = Grid(PATTERN.shape, np.eye(4))
+    plane = Plane("axial", 2, grid, SIDES["axial"])
+    np.testing.assert_array_equal(sampled(labels, grid, Chain(), plane, "nearest"), labels.astype(np.int64))

@@ -98,5 +98,5 @@ def sampled(
     data: np.ndarray, grid: Grid, chain: Chain, plane: Plane, interpolation: Interpolation = "linear"
 ) -> np.ndarray:
     """Voxels on ``grid`` at the nodes of a plane, through a chain."""
-    volume = torch.as_tensor(data.astype(np.int32 if interpolation == "nearest" else np.float32))
+    volume = torch.as_tensor(data.astype(np.int64 if interpolation == "nearest" else np.float32))
     return chain.resample(volume[None], grid, plane.grid, interpolation)[0].numpy()
