@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from maxca.data.hippocampus import read_split
+from maxca.data.split import MEANT, Split
 from maxca.errors import MaxcaError
 from maxca.io.pairs import Scan
+from maxca.io.records import read_json
 
 
 @dataclass(frozen=True)
@@ -137,5 +139,7 @@ def read_bids(folder: Path, suffix: str = "T1w") -> list[Scan]:
 
 def _rescans(folder: Path) -> dict[str, str]:
     path = folder / "split.json"
-    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not os.path.lexists(path):
+        return {}
+    held = read_json(path, Split, MEANT)
     return {str(second): str(first) for first, second in held.get("rescans", [])}

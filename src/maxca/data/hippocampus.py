@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
+from maxca.data.split import MEANT, Split
 from maxca.errors import MaxcaError
 from maxca.io.pairs import Scan
+from maxca.io.records import read_json
 
 SPLIT = "split.json"
 
@@ -36,10 +38,8 @@ def read_msd(folder: Path) -> list[Scan]:
 def read_split(folder: Path) -> dict[str, str]:
     """Name → ``"train"`` or ``"val"`` from ``split.json``, nothing where there is none."""
     path = folder / SPLIT
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name).removesuffix(".nii.gz"): part for part in ("train", "val") for name in split[part]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise MaxcaError(f'{path}: not a split; it holds {{"train": [names], "val": [names]}}') from error
+    split = read_json(path, Split, MEANT)
+    parts = {"train": split["train"], "val": split["val"]}
+    return {str(name).removesuffix(".nii.gz"): part for part, names in parts.items() for name in names}

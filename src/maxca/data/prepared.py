@@ -8,21 +8,44 @@ its voxels lies where in a world that all have in common, after affines: so any 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from maxca.errors import MaxcaError
+from maxca.io.records import decode, read_text
+from maxca.io.regular import check_regular
 
 MANIFEST, SCANS, FORMAT = "manifest.json", "scans", 1
 KINDS = ("inter", "intra")
+MEANT = "a manifest of prepared scans; run maxca prepare again"
+
+
+class ScanRow(TypedDict):
+    """A scan, as the manifest has it."""
+
+    name: str
+    subject: str
+    split: str
+    group: str
+    spacing: Annotated[list[Annotated[float, Meta(gt=0, le=1e9)]], Meta(min_length=3, max_length=3)]
+    to_voxel: Annotated[
+        list[Annotated[list[float], Meta(min_length=4, max_length=4)]], Meta(min_length=4, max_length=4)
+    ]
+
+
+class Manifest(TypedDict):
+    """The file beside the scans."""
+
+    format: int
+    kind: str
+    scans: list[ScanRow]
 
 
 class Voxels(NamedTuple):
@@ -82,6 +105,7 @@ class Prepared:
             MaxcaError: when the file is missing or holds something else.
         """
         path = self.folder / SCANS / f"{scan.name}.safetensors"
+        check_regular(path)
         try:
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
@@ -91,6 +115,8 @@ class Prepared:
             raise MaxcaError(f"{path}: not a prepared scan: {error}; run maxca prepare again") from error
         if voxels.image.ndim != 3 or voxels.image.dtype != torch.uint8:
             raise MaxcaError(f"{path}: not a prepared scan; run maxca prepare again")
+        if voxels.labels is not None and voxels.labels.shape != voxels.image.shape:
+            raise MaxcaError(f"{path}: labels and image differ in shape; run maxca prepare again")
         return voxels
 
 
@@ -107,25 +133,22 @@ def read_prepared(folder: str | Path) -> Prepared:
     if not path.is_file():
         raise MaxcaError(f"{folder}: no {MANIFEST}; make the folder with: maxca prepare DATASET SRC -o {folder}")
     try:
-        text = path.read_bytes()
-        return _prepared(Path(folder), json.loads(text), hashlib.sha256(text).hexdigest())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = read_text(path)
+        return _prepared(Path(folder), decode(text, Manifest, path, MEANT), hashlib.sha256(text).hexdigest())
+    except ValueError as error:
         raise MaxcaError(f"{path}: not a manifest of prepared scans: {error}") from error
 
 
-def _prepared(folder: Path, about: Mapping[str, Any], sha256: str) -> Prepared:
+def _prepared(folder: Path, about: Manifest, sha256: str) -> Prepared:
     if about["format"] != FORMAT or about["kind"] not in KINDS:
         raise ValueError(f"format {about['format']!r} of kind {about['kind']!r}")
     return Prepared(folder, str(about["kind"]), tuple(_scan(row) for row in about["scans"]), sha256)
 
 
-def _scan(row: Mapping[str, Any]) -> PreparedScan:
+def _scan(row: ScanRow) -> PreparedScan:
     i, j, k = (float(mm) for mm in row["spacing"])
     matrix = tuple(tuple(float(x) for x in line) for line in row["to_voxel"])
-    if [len(line) for line in matrix] != [4] * 4:
-        raise ValueError(f"to_voxel is {row['to_voxel']}")
-    name, subject, split, group = (str(row[key]) for key in ("name", "subject", "split", "group"))
-    return PreparedScan(_file_name(name), subject, split, group, (i, j, k), matrix)
+    return PreparedScan(_file_name(row["name"]), row["subject"], row["split"], row["group"], (i, j, k), matrix)
 
 
 def _file_name(name: str) -> str:

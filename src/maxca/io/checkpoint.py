@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
+from maxca.io.records import decode
+from maxca.io.regular import check_regular
 
 ENTRY = "maxca"  # of the file's metadata
+LONGEST = 1 << 20  # characters of a description
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -54,13 +58,16 @@ def read_description(path: str | Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     path = Path(path)
-    if not path.is_file():
+    if not os.path.exists(path):
         raise MaxcaError(f"{path}: no such model file")
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(ENTRY, "null"))
-            if not isinstance(about, dict):
+            text = (file.metadata() or {}).get(ENTRY, "null")
+            if len(text) > LONGEST:
+                raise MaxcaError(f"{path}: its description has {len(text)} characters; save it with maxca")
+            if text == "null":
                 raise MaxcaError(f"{path}: holds weights, but does not say of which network; save it with maxca")
-            yield file, about
+            yield file, decode(text, dict[str, Any], path, "the description of a network; save it with maxca")
     except (SafetensorError, OSError, ValueError) as error:
         raise MaxcaError(f"{path}: not a model file (safetensors): {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
+import os
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,8 @@ from typing import Literal
 
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path, full_suffix
+from maxca.io.cells import neutral
+from maxca.io.records import read_json, read_text
 
 Kind = Literal["inter", "intra"]
 
@@ -33,6 +36,7 @@ class Pair:
 
 
 COLUMNS = tuple(field.name for field in fields(Pair))
+MEANT = 'a JSON list of pairs; it is [{"fixed": …, "moving": …}, …]'
 REQUIRED = ("fixed", "moving")
 
 
@@ -67,7 +71,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
         MaxcaError: for a file that is no such list, or names images that do not exist; it names the row.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise MaxcaError(f"{path}: no such list of pairs")
     rows = _json_rows(path) if full_suffix(path) == ".json" else _csv_rows(path)
     if not rows:
@@ -126,19 +130,14 @@ def split_by_subject(scans: Sequence[Scan], share: float, seed: int = 0) -> tupl
 
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        file = io.StringIO(read_text(path).decode("utf-8-sig"), newline="")
+        return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise MaxcaError(f"{path}: not a CSV file: {error}") from error
 
 
 def _json_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise MaxcaError(f"{path}: not a JSON file: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise MaxcaError(f"{path}: a JSON list of pairs is [{{'fixed': …, 'moving': …}}, …]")
+    rows = read_json(path, list[dict[str, str | int | float | None]], MEANT)
     return [{str(key): "" if value is None else str(value) for key, value in row.items()} for row in rows]
 
 
@@ -150,13 +149,16 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
     for name in COLUMNS[:-1]:
         if row.get(name):
             files[name] = path.parent / row[name]
-            if not files[name].exists():
+            if not os.path.exists(files[name]):
                 raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, and there is no such file")
     return Pair(**files, group=row.get("group", ""))
 
 
 def _cell(value: Path | str | None, folder: Path) -> str:
     if not isinstance(value, Path):
-        return value or ""
+        return neutral(value or "")
     value, folder = value.resolve(), folder.resolve()
-    return str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
+    text = str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
+    if not text.isprintable():
+        raise MaxcaError(f"{text}: a name with control characters cannot stand in a list; rename the file")
+    return text if neutral(text) == text else f"./{text}"

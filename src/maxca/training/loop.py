@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from maxca.data.loader import MadeUp, Pairs, batches
 from maxca.data.prepared import Prepared
-from maxca.errors import MaxcaError
+from maxca.errors import MaxcaError, one_line
 from maxca.training.config import TrainingConfig
 from maxca.training.guide import guided, label_names
 from maxca.training.objective import objective
-from maxca.training.run import Run
+from maxca.training.run import CHECKPOINT, Run
 from maxca.training.validation import domain, likeness, validated
 
 Report = Callable[[dict[str, float]], None]
@@ -209,8 +209,14 @@ def restore(state: State, run: Run, fabric: Fabric) -> None:
     held = run.checkpoint(fabric.device)
     if held is None:
         return
-    state.network.load_state_dict(held["network"], strict=True)
-    state.optimiser.load_state_dict(held["optimiser"])
-    if state.average is not None:
-        state.average.load_state_dict(held["average"], strict=True)
+    try:
+        state.network.load_state_dict(held["network"], strict=True)
+        state.optimiser.load_state_dict(held["optimiser"])
+        if state.average is not None:
+            state.average.load_state_dict(held["average"], strict=True)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MaxcaError(
+            f"{run.folder / CHECKPOINT}: does not fit the network of this run: {one_line(str(error), 200)}; remove it "
+            "to start from the beginning"
+        ) from error
     state.step, state.best = int(held["step"]), float(held["best"])

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import torch
+from msgspec import Meta
 from torch import nn
 
 from maxca import __version__
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
+from maxca.io.records import fitted, read_json, read_text
+from maxca.io.regular import check_regular
 from maxca.training.config import TrainingConfig, config_from_plain
 from maxca.zoo.likeness import Likeness
 from maxca.zoo.models import Domain, Model
@@ -24,7 +29,22 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Known = tuple[Domain | None, Likeness | None]  # what a network is for, and what its training images look like
+MEANT = "the record of a run; start it again in another folder"
 ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
+
+
+class About(TypedDict):
+    """``run.json``."""
+
+    config: dict[str, Any]
+    data: str
+
+
+class Checkpoint(TypedDict):
+    """The parts of a checkpoint that are no tensors."""
+
+    step: Annotated[int, Meta(ge=0)]
+    best: float
 
 
 @dataclass(frozen=True)
@@ -45,10 +65,14 @@ class Run:
             MaxcaError: for a file that is none.
         """
         path = self.folder / CHECKPOINT
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
+        check_regular(path)
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            held = torch.load(path, map_location=device, weights_only=True)
+            return fitted(held, dict[str, Any], path, MEANT) | dict(fitted(held, Checkpoint, path, MEANT))
+        except MaxcaError:
+            raise
         except Exception as error:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
@@ -79,8 +103,12 @@ class Run:
     def trim_log(self, step: int) -> None:
         """Forget the rows after a step: they will come again."""
         path = self.folder / LOG
-        if path.is_file():
+        if not os.path.lexists(path):
+            return
+        try:
             write_log(path, [row for row in read_log(path) if int(float(row["step"])) <= step])
+        except (KeyError, ValueError, OverflowError, csv.Error) as error:
+            raise MaxcaError(f"{path}: not the log of a run, or damaged; move it away to go on without it") from error
 
 
 def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, resume: bool) -> Run:
@@ -128,19 +156,23 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         MaxcaError: when it is none.
     """
     path = Path(folder) / ABOUT
+    about = read_json(path, About, MEANT)
+    config = fitted(about["config"], TrainingConfig, path, MEANT)
+    for name in ("steps", "batch", "accumulate", "validate", "save"):
+        if getattr(config, name) < 1:
+            raise MaxcaError(f"{path}: `config.{name}` is {getattr(config, name)}, at least 1 is meant; correct it")
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
         config_from_plain(about["config"])
-        return about
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MaxcaError(f"{path}: not the record of a run: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MaxcaError(f"{path}: not the record of a run: {error}; start it again in another folder") from error
+    return dict(about)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of a log, as text; an interrupted last line is left out."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with io.StringIO(read_text(path).decode("utf-8"), newline="") as file:
         return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
 

@@ -15,6 +15,7 @@ from maxca.errors import MaxcaError
 from maxca.io.checkpoint import read_checkpoint, read_description, save_checkpoint
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.networks import NetworkConfig
+from maxca.zoo.described import check_description, check_weights
 from maxca.zoo.likeness import Likeness
 
 FORMAT = 1
@@ -119,8 +120,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     path = Path(path)
     state, about = read_checkpoint(path)
     with _named(path):
+        check_description(path, about)
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
         mirror, likeness, shape = _mirror(about), _likeness(about, state), _shape(about)
+        check_weights(config, state)
         network = config.build()
         network.load_state_dict(state, strict=True)
     return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape)
@@ -129,7 +132,9 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
 def read_domain(path: str | Path) -> Domain | None:
     """What a model is for, without loading it; raises as ``load_model`` does."""
     with _named(Path(path)):
-        return _domain(read_description(path))
+        about = read_description(path)
+        check_description(Path(path), about)
+        return _domain(about)
 
 
 @contextmanager
@@ -137,7 +142,9 @@ def _named(path: Path) -> Iterator[None]:
     """Errors name the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except MaxcaError:
+        raise
+    except Exception as error:  # constructors of networks refuse their arguments in many ways
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
 
 

@@ -1,0 +1,18 @@
+"""The file ``split.json`` of a data set."""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
+
+MEANT = 'a split; it holds {"train": [names], "val": [names]}'
+Name = str | int
+
+
+class Split(TypedDict):
+    """Who is trained on, who is validated on, and which subjects are rescans of others."""
+
+    train: list[Name]
+    val: list[Name]
+    rescans: NotRequired[list[Annotated[list[Name], Meta(min_length=2, max_length=2)]]]

@@ -1,0 +1,90 @@
+"""What the text inside a model file says, checked before anything is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import torch
+from msgspec import Meta
+from torch import Tensor
+
+from maxca.io.records import fitted
+from maxca.networks import NetworkConfig
+
+SMALL = 64  # what a number of a network may be, however few and small its weights are
+MEANT = "a model of maxca; save it again with maxca models pack"
+
+
+class Network(TypedDict):
+    """What builds it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class Domain(TypedDict):
+    """What it is for."""
+
+    extent_mm: Annotated[list[Annotated[list[float], Meta(min_length=2, max_length=2)]], Meta(max_length=3)]
+    similarity: str
+    gain: float
+
+
+class Description(TypedDict):
+    """The fields whose types are given; those that are not are checked where they are used."""
+
+    format: Any
+    network: Network
+    domain: NotRequired[Domain | None]
+    mirror: NotRequired[list[int]]
+    likeness: NotRequired[float | None]
+    spacing: NotRequired[list[float | None] | None]
+    shape: NotRequired[list[int | None] | None]
+
+
+def check_description(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a description with a missing field or one of another type.
+
+    Raises:
+        MaxcaError: it names file and field.
+    """
+    fitted(dict(about), Description, path, MEANT)
+
+
+def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
+    """Refuse what does not fit the weights that the file holds, before memory is taken for it.
+
+    A description of a few bytes may ask for a million levels; none of its numbers can exceed what the weights show.
+
+    Raises:
+        ValueError: for numbers no such weights can come from, for other names or shapes of weights, or values that are
+            not finite.
+    """
+    most = max([SMALL, len(state), *(size for tensor in state.values() for size in tensor.shape)])
+    _check_numbers(config.arguments, most, "arguments")
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+    for name, shape in wanted.items():
+        if name in state and state[name].shape != shape:
+            raise ValueError(f"its {name} has shape {tuple(state[name].shape)}, its description says {tuple(shape)}")
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unknown:
+        raise ValueError(f"Missing key(s) of weights: {missing[:3]}, unexpected: {unknown[:3]}")
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"its {name} holds NaN or infinite values")
+
+
+def _check_numbers(value: Any, most: int, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_numbers(each, most, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        if len(value) > SMALL:
+            raise ValueError(f"{where} has {len(value)} entries")
+        for number, each in enumerate(value):
+            _check_numbers(each, most, f"{where}[{number}]")
+    elif isinstance(value, int | float) and not abs(value) <= most:
+        raise ValueError(f"{where} is {value:.6g}, more than its weights allow")
