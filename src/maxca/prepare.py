@@ -196,6 +196,8 @@ def _prepared_row(
 
 
 def _held(path: Path) -> dict[str, str] | None:
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata()

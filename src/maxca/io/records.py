@@ -76,6 +76,7 @@ def _refusal(error: Exception, place: str | Path, meant: str) -> MaxcaError:
         said = "nested too deeply"
     else:
         said = one_line(str(error), 240).replace(" - at `$", " at `")
-        said = f"{said[:1].lower()}{said[1:]}" if isinstance(error, msgspec.MsgspecError) else f"not a JSON file: {said}"
+        parsed = isinstance(error, msgspec.MsgspecError)  # else it could not even be parsed
+        said = f"{said[:1].lower()}{said[1:]}" if parsed else f"not a JSON file: {said}"
     what, _, cure = meant.partition("; ")
     return MaxcaError(f"{place}: not {what}: {said.replace('`.', '`')}; {cure}")
