@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from maxca.errors import MaxcaError, one_line
-from maxca.io.atomic import atomic_path
 from maxca.io.regular import check_regular, read_bytes
 
 T = TypeVar("T")
@@ -59,16 +58,6 @@ def fitted(value: Any, kind: type[T], place: str | Path, meant: str) -> T:
         return msgspec.convert(value, type=kind)
     except REFUSALS as error:
         raise _refusal(error, place, meant) from error
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write plain data; numbers that are not finite become ``null``, which JSON can hold.
-
-    Raises:
-        MaxcaError: when the file cannot be written.
-    """
-    with atomic_path(path) as unfinished:
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
 def _refusal(error: Exception, place: str | Path, meant: str) -> MaxcaError:
