@@ -119,7 +119,7 @@ def test_images_that_lie_right_are_left_as_good_as_they_are() -> None:
 
 @pytest.mark.parametrize("similarity", ["lncc", "mi"])
 def test_a_search_that_went_astray_never_hurts(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room._Problem, "climb", lambda *_args, **_kwargs: moved((0, 0, 40), (30, 0, 0)))
+    monkeypatch.setattr(room.AffineProblem, "climb", lambda *_args, **_kwargs: moved((0, 0, 40), (30, 0, 0)))
     found = align(seen(STILL), seen(STILL), similarity=similarity)  # type: ignore[arg-type]
     assert found.chosen == "header"
     assert "did not raise" in found.reason

@@ -19,6 +19,7 @@ FLOORS = (
     {"data"},  # preprocessing serves the rest of its level
     {"align", "optimise", "zoo"},
     {"training", "register"},
+    {"verdict"},  # what a registration is worth, from its images and transforms
     {"prepare", "evaluate", "report", "cohort"},
     {"cli"},
 )

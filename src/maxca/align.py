@@ -33,7 +33,9 @@ WINDOW = 125  # voxels in each of its windows
 SAMPLES = 100_000  # at most, per level: more do not move the optimum by a tenth of a millimetre
 ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
 BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
-BENT = 0.08  # see ``_Problem.bend``: at most 0.06 between scans of one kind, at least 0.10 between T1 and T2 or FLAIR
+BENT = (
+    0.08  # see ``AffineProblem.bend``: at most 0.06 between scans of one kind, at least 0.10 between T1 and T2 or FLAIR
+)
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
 DIGITS = 9  # of a matrix: the last bit of a product depends on where in memory its factors lie
 POOLS = ThreadpoolController()
@@ -94,7 +96,7 @@ def align(
     """
     header = initial or _header(fixed, moving)
     scales, angles = (SCALES, ANGLES) if thorough else (SCALES[:-1], ANGLES[:1])
-    problems = [_Problem(fixed, moving, _apart(fixed.grid, count), seed) for count in scales]
+    problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), seed) for count in scales]
     progress("searching a start")
     found = _search(problems[0], _starts(fixed, moving, initial, start, angles))
     for stage in ("rigid", "affine"):
@@ -103,7 +105,7 @@ def align(
             found = problem.climb(found, rigid=stage == "rigid")
         if stage == kind:
             break
-    judge: _Problem = problems[-1]
+    judge: AffineProblem = problems[-1]
     name = "mutual information"
     same_contrast = problems[1].bend(found) < BENT
     if similarity == "lncc" and same_contrast:
@@ -116,7 +118,7 @@ def align(
     return Alignment(header, "header", f"the {kind} search did not raise the {name}", scores, same_contrast)
 
 
-class _Problem:
+class AffineProblem:
     """Mutual information of samples about ``mm`` apart, as a function of an affine."""
 
     def __init__(self, fixed: Volume, moving: Volume, mm: float, seed: int) -> None:
@@ -209,7 +211,7 @@ class _Problem:
         return warped, weight
 
 
-class _LocalProblem(_Problem):
+class _LocalProblem(AffineProblem):
     """Local NCC of a whole lattice, as a function of an affine."""
 
     def __init__(self, fixed: Volume, moving: Volume, mm: float) -> None:
@@ -296,7 +298,7 @@ def _starts(
     return starts
 
 
-def _search(problem: _Problem, starts: list[Affine]) -> Affine:
+def _search(problem: AffineProblem, starts: list[Affine]) -> Affine:
     """The best of the climbs from the most promising starts."""
     tried = [problem.climb(start, rigid=True, steps=4) for start in starts]
     promising = sorted(tried, key=problem.similarity, reverse=True)[:3]

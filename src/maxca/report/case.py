@@ -34,8 +34,9 @@ class Case:
         fixed: the fixed image and what belongs to it.
         moving: the moving one.
         chain: fixed world points → moving world points.
-        inverse: the way back.
+        inverse: moving world points → fixed world points.
         warped_labels: the moving labels on the fixed grid.
+        folder: what ``register`` wrote.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     chain: Chain
     inverse: Chain
     warped_labels: np.ndarray | None
+    folder: Path
 
     @cached_property
     def content(self) -> np.ndarray:
@@ -86,6 +88,7 @@ def read_case(
         read_transform(place / "transform.h5"),
         read_transform(place / "inverse_transform.h5"),
         read(labels).data if labels.is_file() else None,
+        place,
     )
 
 

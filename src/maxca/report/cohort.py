@@ -16,9 +16,10 @@ from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.report.case import read_case
 from maxca.report.groups import Picture, Shown
 from maxca.report.html import REPORT, own, sources, templates, write_report
+from maxca.report.kept import verdict_of
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
-from maxca.report.verdict import ORDER, State, Verdict
+from maxca.verdict.check import ORDER, State, Verdict
 
 PAGE = "cohort.html"
 WIDTH = 168  # pixels of a thumbnail, shown at half of it
@@ -115,12 +116,10 @@ def outlyingness(rows: list[dict[str, float]]) -> list[float]:
 
 def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
     """A row; whatever is wrong with a registration is said in it."""
-    from maxca.report.verdict import judge
-
     try:
         case = read_case(place, name=name)
         path = place / REPORT
-        verdict: Verdict = write_report(case, path) if pages and not path.is_file() else judge(case)
+        verdict: Verdict = write_report(case, path) if pages and not path.is_file() else verdict_of(case)
         plane = next(planes(case)).middle
         shown = Shown(case, plane)
         thumbnail = Picture(

@@ -17,9 +17,10 @@ from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
 from maxca.report.case import Case
 from maxca.report.groups import Shown, drawings, grouped
+from maxca.report.kept import verdict_of
 from maxca.report.planes import planes
-from maxca.report.verdict import Verdict, judge
 from maxca.report.volumes import as_volumes
+from maxca.verdict.check import Verdict
 
 HERE = Path(__file__).parent / "viewer"
 VIEWER = HERE / "built" / "space.js"  # made by `make viewer`
@@ -36,7 +37,7 @@ def write_report(case: Case, path: Path) -> Verdict:
     Returns:
         What the page says on top.
     """
-    verdict = judge(case)
+    verdict = verdict_of(case)
     page = render(case, verdict)
     with atomic_path(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Whether a registration worked, and why one may say so: aligned, check or failed."""
