@@ -109,6 +109,8 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     stages = ", ".join(f"{stage} {time:.1f}" for stage, time in seconds.items())
     yield "seconds", f"{sum(seconds.values()):.1f} ({stages})"
     yield "peak memory", f"{record['peak_memory_mb']} MB"
+    for warning in record["warnings"]:
+        yield "warning", warning
     yield "versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     for role, file in record["inputs"].items():
         yield role.replace("_", " "), f"{file['path']} (SHA-256 {file['sha256'][:12]}…)"

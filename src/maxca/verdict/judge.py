@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine
@@ -34,8 +36,23 @@ TURN = 20.0  # degrees that are worth a word
 
 
 def judge(case: Registered) -> Verdict:
-    """Measure a registration and judge it: a second or so, and the images are needed."""
-    return Verdict((*judged(gather(case)), *_recorded(case)))
+    """Measure a registration and judge it: a second or two, on one thread, whatever torch is set to.
+
+    The lattices are so small that threads would wait for one another, and numbers do not depend on how many there are.
+    """
+    with one_thread():
+        return Verdict((*judged(gather(case)), *_recorded(case)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch works on one thread within, and on as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def judged(found: Evidence) -> tuple[Check, ...]:
