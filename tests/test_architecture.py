@@ -37,11 +37,12 @@ ROOM_OF_FILE = dict.fromkeys(
         "demo",
         "interpolation",
         "further",
+        "provenance",
     ),
     "register",
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-EVERYWHERE = {"__version__", "errors", "types"}
+EVERYWHERE = {"__version__", "errors", "lengths", "runtime", "types"}
 LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
 LIFTABLE_NEEDS = {"torch", "einops", "jaxtyping", "numpy", "maxca"}
 STANDARD = {

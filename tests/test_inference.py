@@ -227,10 +227,10 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     """Models that come along, by name: their files are made of them, their networks are those given."""
     held: dict[str, Model] = {}
     monkeypatch.setattr("maxca.inference.read_domain", lambda path: held[path.stem].domain)
-    monkeypatch.setattr("maxca.inference.load_model", lambda path, device: held[path.stem])
+    source = {"path": "of a model", "sha256": "0"}
+    monkeypatch.setattr("maxca.inference.load_model", lambda path, device: replace(held[path.stem], source=source))
     monkeypatch.setattr("maxca.registration.shipped", lambda: list(held))
     monkeypatch.setattr("maxca.registration.find_model", lambda name: tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr("maxca.registration.identified", lambda path: {"path": str(path), "sha256": "0"})
     monkeypatch.setattr("maxca.registration._cropped", lambda volume: volume)
     monkeypatch.setattr(
         "maxca.registration.align", lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity())

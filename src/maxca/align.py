@@ -30,14 +30,14 @@ Metric = Callable[[Tensor, Tensor], Score]
 SCALES = (8_000, 64_000, 400_000)  # samples of the fixed image at each level: 8, 4 and 2 mm apart in a head
 LOCAL = 64_000  # samples at which local NCC is taken
 WINDOW = 125  # voxels in each of its windows
-SAMPLES = 100_000  # at most, per level: more do not move the optimum by a tenth of a millimetre
+SAMPLES = 100_000  # at most, per level: more do not move the optimum of a head by a tenth of a millimetre
 ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
 BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
 BENT = (
     0.08  # see ``AffineProblem.bend``: at most 0.06 between scans of one kind, at least 0.10 between T1 and T2 or FLAIR
 )
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
-DIGITS = 9  # of a matrix: the last bit of a product depends on where in memory its factors lie
+DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on where in memory its factors lie
 POOLS = ThreadpoolController()
 
 
@@ -131,10 +131,15 @@ class AffineProblem:
         if len(index) > SAMPLES:
             chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
             index = index[chosen.sort().values.to(device)]
-        points = lattice.grid.to_world(index.cpu().numpy())
-        self.center = np.round(points.mean(0), DIGITS)
-        self.radius = float(np.sqrt(((points - self.center) ** 2).sum(1).mean()))
-        self.offsets = torch.as_tensor((points - self.center).T, dtype=torch.float32, device=device)
+        self.unit = fixed.grid.smallest_spacing
+        self.stretch = moving.grid.smallest_spacing / self.unit
+        # From the first voxel, not from the origin of the world, which may be far away.
+        points = index.cpu().numpy() @ lattice.grid.affine[:3, :3].T
+        self.middle = _rounded(points.mean(0), self.unit)
+        self.center = lattice.grid.origin + self.middle
+        offsets = (points - self.middle) / self.unit
+        self.radius = float(np.sqrt((offsets**2).sum(1).mean()))
+        self.offsets = torch.as_tensor(offsets.T, dtype=torch.float32, device=device)
         self.values = lattice.values[index.unbind(1)]
         self.metric: Metric = MutualInformation(self.values)
         self.plane = _plane(fixed.grid)
@@ -193,16 +198,26 @@ class AffineProblem:
             )
         _, *parts = linear_and_shift(best.x)
         linear, shift = (part.detach().double().cpu().numpy() for part in parts)
-        move = np.eye(4)
-        move[:3, :3] = linear
-        move[:3, 3] = self.center + shift[:, 0] - linear @ self.center
-        found = Affine(np.round((start @ Affine(move)).matrix, DIGITS))
+        found = self._rounded(start, linear, shift[:, 0] * self.unit)
         return found if self.similarity(found) > self.similarity(start) else start
 
+    def _rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
+        """``start`` after a linear map about the centre and a shift, without the noise of the last bits."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = start.matrix[:3, :3] @ linear
+        matrix[:3, :3] = _rounded(matrix[:3, :3], self.stretch)
+        # What is rounded is the motion of the centre: the map is the same wherever the origin of the world is.
+        motion = _rounded(start.map_points(self.center + shift) - self.center, self.unit)
+        a, b, c = (matrix[:3, axis] * self.center[axis] for axis in range(3))
+        matrix[:3, 3] = motion + self.center - (a + b + c)
+        return Affine(matrix)
+
     def _warp(self, affine: Affine, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Moving values at fixed points (3, N) relative to the centre, and the weight of each."""
-        to_index = self.moving.grid.world_to_voxel @ affine.matrix
-        to_index[:3, 3] += to_index[:3, :3] @ self.center
+        """Moving values at fixed points (3, N), in units from the centre, and the weight of each."""
+        to_voxel = self.moving.grid.world_to_voxel[:3, :3]
+        to_index = np.eye(4)
+        to_index[:3, :3] = to_voxel @ affine.matrix[:3, :3] * self.unit
+        to_index[:3, 3] = _rounded(to_voxel @ (affine.map_points(self.center) - self.moving.grid.origin), 1.0)
         index = transform_coordinates(to_index, offsets.reshape(1, 3, -1, 1, 1))
         warped = sample(self.moving.values[None, None], index, padding="border").flatten()
         weight = inside(index.detach(), self.moving.values.shape).flatten().float()
@@ -219,7 +234,8 @@ class _LocalProblem(AffineProblem):
         lattice = at_scale(fixed, mm)
         nodes = voxel_coordinates(lattice.grid.shape, lattice.values.device)
         to_offset = lattice.grid.affine.copy()
-        to_offset[:3, 3] -= self.center
+        to_offset[:3, 3] = -self.middle
+        to_offset[:3] /= self.unit
         self.offsets = transform_coordinates(to_offset, nodes)[0].flatten(1)
         window = local_window(lattice.grid, WINDOW).to(lattice.values.device)
         measure = LocalNCC(lattice.values, window, lattice.mask)
@@ -232,10 +248,10 @@ class _LocalProblem(AffineProblem):
 
 
 def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A linear map (3, 3) and a shift (3, 1) in mm: the exponential keeps rotations rigid and the rest invertible.
+    """A linear map (3, 3) and a shift (3, 1) in units: the exponential keeps rotations rigid and the rest invertible.
 
-    One unit of any parameter moves a point at ``radius`` mm by about 1 mm, so that one step size serves all. In 2-D all
-    happens within ``plane``, (3, 2) unit vectors.
+    One unit of any parameter moves a point at ``radius`` units by about one, so that one step size serves all. In 2-D
+    all happens within ``plane``, (3, 2) unit vectors.
     """
     size = 3 if plane is None else 2
     shift, rest = parameters[:size, None], parameters[size:] / radius
@@ -248,6 +264,11 @@ def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) 
     if plane is None:
         return torch.linalg.matrix_exp(generator), shift
     return torch.linalg.matrix_exp(plane @ generator @ plane.T), plane @ shift
+
+
+def _rounded(values: np.ndarray, unit: float) -> np.ndarray:
+    """Values with ``DIGITS`` decimals in multiples of a unit: of lengths, the same whatever they are measured in."""
+    return np.asarray(np.round(values / unit, DIGITS) * unit)
 
 
 def _apart(grid: Grid, count: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -20,8 +21,9 @@ from maxca.losses.similarity import SimilarityName
 from maxca.optimise import Settings, optimise, similarity_of
 from maxca.presets import refining
 from maxca.zoo.likeness import describe
-from maxca.zoo.models import Domain, Model, gain, load_model, read_domain
+from maxca.zoo.models import COMPARED_MM, Domain, Model, gain, load_model, read_domain
 
+FEWEST, MOST = 8, 30_000_000  # voxels along the longest axis, and in all, of a grid on which a network is asked
 FADE = 8  # over one part in so many of a box the motion fades to none at its ends
 
 
@@ -35,7 +37,7 @@ class Answer:
             optimisation after it.
         similarity: of the pair under the affine alone, ``"affine"``, and with the network's field, ``"network"``; and
             where that is only a start, after the coarser levels from it, ``"started"``, and from no motion,
-            ``"optimised"``.
+            ``"optimised"``. Empty where the pair could not be shown to the network.
         taken: whether it is to be believed.
         reason: why, or why not.
     """
@@ -71,6 +73,9 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
         affine: fixed world points → moving world points, applied after the field.
         settings: how the pair would be optimised.
     """
+    if against := _unfit(model, fixed):
+        still = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.values.device), fixed.grid)
+        return Answer(model, still, {}, False, against)
     flow = network_field(model, fixed, moving, affine)
     fields = {"network": flow}
     if model.refine is None:
@@ -78,7 +83,9 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
         for name, initial in (("started", flow), ("optimised", None)):
             fields[name] = optimise(fixed, moving, affine, coarse, initial=initial)[0]
     chains = {"affine": Chain((affine,)), **{name: Chain((field, affine)) for name, field in fields.items()}}
-    scores = similarity_of(_within(fixed, flow.grid), moving, settings.similarity, chains)
+    known = model.domain is not None and not _outside(model.domain, fixed, moving, settings.similarity)
+    apart = COMPARED_MM if known else None
+    scores = similarity_of(_within(fixed, flow.grid), moving, settings.similarity, chains, apart)
     reason = f"{settings.similarity} went from {scores['affine']:.3f} to {scores['network']:.3f}"
     if model.refine is None:
         reason += f", {scores['started']:.3f} by coarse levels from there, {scores['optimised']:.3f} by them alone"
@@ -160,6 +167,16 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid.box(low, high))
 
 
+def _unfit(model: Model, fixed: Volume) -> str:
+    """Why an image cannot be shown to a network, on its grid; empty where it can."""
+    grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
+    if max(grid.shape) >= FEWEST and math.prod(grid.shape) <= MOST:
+        return ""
+    spacing = " x ".join(f"{mm:.3g}" for mm in grid.spacing)
+    size = " x ".join(map(str, grid.shape))
+    return f"it works at {spacing} mm, where the fixed image has {size} voxels"
+
+
 def _within(volume: Volume, grid: Grid) -> Volume:
     """The part of a volume that a grid covers: an answer counts where it was given."""
     index = volume.grid.to_voxel(grid.to_world(np.array(list(product(*((0, n - 1) for n in grid.shape))))))
@@ -195,7 +212,7 @@ def _outside(domain: Domain, fixed: Volume, moving: Volume, similarity: Similari
     for name, volume in (("fixed", fixed), ("moving", moving)):
         for axis, (mm, (least, most)) in enumerate(zip(extent(volume.grid), domain.extent_mm, strict=True)):
             if not least <= mm <= most:
-                return f"the {name} image is {mm:.0f} mm {AXES[axis]}, its own were {least:.0f} to {most:.0f}"
+                return f"the {name} image is {mm:.3g} mm {AXES[axis]}, its own were {least:.3g} to {most:.3g}"
     return ""
 
 

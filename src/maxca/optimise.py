@@ -36,8 +36,8 @@ Progress = Callable[[str, int, int], None]
 FLATTEST = 0.1  # smallest determinant that the nodes keep: where space is flatter, the inverse is not worth its name
 SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
 SHORTEST = 0.05  # share of the first stride below which it does not shrink
-EMPTY = 5.0  # mm without content at a face of the fixed image, for its border to be kept at rest
-COMPARED_AT = 2.0  # mm between the samples of the similarities that are reported
+EMPTY = 5.0  # smallest spacings without content at a face of the fixed image, for its border to be kept at rest
+COMPARED_AT = 2.0  # smallest spacings between the samples of the similarities that are reported
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def optimise(
     field = initial
     records = []
     for level in settings.levels:
-        stage = f"deform at {level.factor * fixed.grid.spacing.min():.3g} mm"
+        stage = f"deform at {level.factor * fixed.grid.smallest_spacing:.3g} mm"
         problem = _Problem(fixed, moving, affine, level, settings)
         state = problem.start(field, prior)
         values: list[float] = []
@@ -135,7 +135,8 @@ def optimise(
             progress(stage, done + step, total)
             value = problem.advance(state)
             if values and value < max(values):
-                problem.stride = max(SHRINK * problem.stride, SHORTEST * settings.stride * problem.spacing.min())
+                shortest = SHORTEST * settings.stride * problem.image_grid.smallest_spacing
+                problem.stride = max(SHRINK * problem.stride, shortest)
             values.append(value)
             if _stalled(values, settings):
                 converged = True
@@ -149,9 +150,20 @@ def optimise(
     return field.faded(), tuple(records)
 
 
-def similarity_of(fixed: Volume, moving: Volume, name: SimilarityName, chains: dict[str, Chain]) -> dict[str, float]:
-    """Similarity of a pair under each of some chains, fixed world points → moving world points, at 2 mm or coarser."""
-    fixed_lattice, moving_lattice = at_scale(fixed, COMPARED_AT), at_scale(moving, COMPARED_AT)
+def similarity_of(
+    fixed: Volume, moving: Volume, name: SimilarityName, chains: dict[str, Chain], mm: float | None = None
+) -> dict[str, float]:
+    """Similarity of a pair under each of some chains.
+
+    Args:
+        fixed: prepared fixed image.
+        moving: prepared moving image.
+        name: the similarity.
+        chains: fixed world points → moving world points, by name.
+        mm: distance of the samples; by default twice the smallest spacing of the fixed image.
+    """
+    mm = mm or COMPARED_AT * fixed.grid.smallest_spacing
+    fixed_lattice, moving_lattice = at_scale(fixed, mm), at_scale(moving, mm)
     measure = _similarity(name, fixed_lattice, Level(1, 0), fixed.values.device)
     scores = {}
     for key, chain in chains.items():
@@ -194,7 +206,7 @@ class _Problem:
         fixed_level = every(fixed, steps_within(fixed.grid, mm))
         self.moving = every(moving, steps_within(moving.grid, mm))
         self.image_grid = fixed_level.grid
-        self.spacing = self.image_grid.spacing
+        self.spacing, self.unit = self.image_grid.spacing, base
         apart = steps_within(self.image_grid, level.nodes * mm)
         self.node_grid = self.image_grid.every(apart)
         shape, nodes = self.image_grid.shape, self.node_grid.shape
@@ -235,7 +247,7 @@ class _Problem:
         value, pull = self.measure(warped)
         if self.partial:
             pull = pull * self._seen(moved)
-        force = _gradient(warped, self.spacing).mul_(pull)
+        force = _gradient(warped, self.spacing / self.unit).mul_(pull)
         for axis in self.frozen:
             force[:, axis] = 0
         state.velocity = self.collect(force).add_(state.velocity, alpha=self.momentum)
@@ -280,10 +292,10 @@ def _touches_border(values: Tensor) -> bool:
 
 
 def _empty_faces(fixed: Volume) -> list[tuple[bool, bool]]:
-    """At the low and the high face of each axis, whether the outermost ``EMPTY`` mm hold nothing."""
+    """At the low and the high face of each axis, whether the outermost layer hold nothing; see ``EMPTY``."""
     empty = []
     for axis, (n, spacing) in enumerate(zip(fixed.grid.shape, fixed.grid.spacing, strict=True)):
-        depth = int(EMPTY / spacing) + 1
+        depth = int(EMPTY * fixed.grid.smallest_spacing / spacing + 1e-6) + 1
         slabs = [fixed.values.narrow(axis, start, min(depth, n)) for start in (0, max(n - depth, 0))]
         low, high = (n > 2 * depth and not bool((slab > FAINT).any()) for slab in slabs)
         empty.append((low, high))
@@ -300,7 +312,7 @@ def _at_rest(filter: Separable, faces: list[tuple[bool, bool]]) -> Separable:
 
 
 def _gradient(volume: Float[Tensor, "i j k"], spacing: np.ndarray) -> Float[Tensor, "1 3 i j k"]:
-    """Central differences per mm along each axis; 0 at the border."""
+    """Central differences along each axis, per unit of ``spacing``; 0 at the border."""
     out = torch.zeros(1, 3, *volume.shape, dtype=volume.dtype, device=volume.device)
     for axis, n in enumerate(volume.shape):
         if n > 2:

@@ -176,7 +176,7 @@ def _prepared_row(
         if held is None or held.get("done") != done:
             tensors, grid, affine = _voxels(scan, plan, template)
             to_voxel = grid.world_to_voxel @ affine.matrix
-            spacing = np.round(grid.spacing, 6)
+            spacing = np.array([float(f"{mm:.7g}") for mm in grid.spacing])
             about = {"done": done, "to_voxel": json.dumps(to_voxel.tolist()), "spacing": json.dumps(spacing.tolist())}
             with atomic_path(path) as unfinished:
                 save_file(tensors, unfinished, metadata=about)

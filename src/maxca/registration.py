@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import psutil
-import SimpleITK as sitk
 import torch
 
 from maxca import __version__
@@ -28,7 +23,7 @@ from maxca.further import read_further
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import ImageLike, Side, check_pair, identified, paired_points, read_initial, read_side
+from maxca.inputs import ImageLike, Side, check_pair, paired_points, read_initial, read_side
 from maxca.interpolation import InterpolationChoice
 from maxca.io.images import Image
 from maxca.io.points import Points
@@ -36,8 +31,10 @@ from maxca.io.transforms.matrix import MatrixConvention
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
 from maxca.optimise import similarity_of
 from maxca.presets import EFFORTS, EffortName, between_contrasts, settings_for
+from maxca.provenance import identities, peak_memory_mb, versions
 from maxca.resampling import resample
 from maxca.result import Result
+from maxca.runtime import thread_limit
 from maxca.zoo.find import find_model, shipped
 from maxca.zoo.models import Model, load_model
 
@@ -116,22 +113,20 @@ def register(
     """
     _check_options(model, transform, effort, similarity, smoothness, threads)
     where = _device(device)
-    if threads:
-        torch.set_num_threads(threads)
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     clock = _Clock()
     network = None if model in MODELS else load_model(find_model(model), where)
-    with clock.stage("read"):
+    with thread_limit(threads), clock.stage("read"):
         progress("reading", 0.0)
         fixed_side = read_side("fixed", fixed, fixed_mask, fixed_labels, fixed_points)
         moving_side = read_side("moving", moving, moving_mask, moving_labels, moving_points)
         fixed_side, moving_side = paired_points(fixed_side, moving_side)
+        inputs = identities(fixed=fixed_side, moving=moving_side)
         others = read_further(apply, fill)
         initial, start = read_initial(
             initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)
         )
         check_pair(fixed_side, moving_side, initial, must_overlap=start != "center")
-    with torch.no_grad():
+    with torch.no_grad(), thread_limit(threads):
         with clock.stage("prepare"):
             progress("preparing", 0.02)
             # A start with fields in it is applied to the moving image first; what is found then comes before it.
@@ -200,19 +195,17 @@ def register(
     answer = None if deformation is None else deformation.answer
     # A name chosen among those that come along, or what the user wrote.
     used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
+    loaded = network or (answer.model if answer is not None else None)
     noticed = [
         w
         for image in (fixed_side.image, moving_side.image, *(o.image for o in others.values()))
         for w in image.warnings
     ]
-    advice = _advice(alignment.same_contrast, similarity, answer is not None and not answer.taken)
+    advice = _advice(alignment.same_contrast, similarity, answer)
     record = {
         "maxca": __version__,
         "transform.h5": "maps fixed world points to moving world points",
-        "inputs": {
-            **_identified(fixed=fixed_side, moving=moving_side),
-            **({} if used is None else {"model": identified(find_model(used))}),
-        },
+        "inputs": {**inputs, **({} if loaded is None or loaded.source is None else {"model": dict(loaded.source)})},
         "settings": {
             "model": used or "none",
             "model_reason": f"a {transform} transform needs none" if deformation is None else deformation.reason,
@@ -222,7 +215,7 @@ def register(
             "effort": effort,
             "optimisation": None if deformation is None else asdict(deformation.plan),
             "seed": seed,
-            "threads": torch.get_num_threads(),
+            "threads": threads or torch.get_num_threads(),
             "device": str(where),
         },
         "applied": {name: other.as_plain() for name, other in others.items()},
@@ -231,9 +224,9 @@ def register(
         "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
         "metrics": measured,
         "warnings": [*advice, *noticed],
-        "versions": _versions(),
+        "versions": versions(),
         "seconds": clock.seconds,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
     }
     return Result(chain, inverse, grid, warped, warped_labels, applied, record)
 
@@ -282,15 +275,6 @@ def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
     return Volume(values, grid, chain.resample(mask[None], volume.grid, grid)[0])
 
 
-def _identified(**sides: Side) -> dict[str, dict[str, str]]:
-    """Which file played which role, ``"fixed"``, ``"fixed_labels"``, …, and its hash."""
-    return {
-        name if role == "image" else f"{name}_{role}": identified(path)
-        for name, side in sides.items()
-        for role, path in side.sources.items()
-    }
-
-
 def _labels_image(side: Side) -> Image | None:
     return None if side.labels is None else replace(side.image, data=side.labels)
 
@@ -299,9 +283,11 @@ def _start(word: str) -> Start:
     return "header" if word == "header" else "center" if word == "center" else "auto"
 
 
-def _advice(same_contrast: bool, similarity: SimilarityName, left_out: bool) -> list[str]:
+def _advice(same_contrast: bool, similarity: SimilarityName, answer: Answer | None) -> list[str]:
     advice = []
-    if left_out:
+    if answer is not None and not answer.similarity:
+        advice.append(f"the model {answer.model.name} was left out: {answer.reason}")
+    elif answer is not None and not answer.taken:
         advice.append("the network made the pair no more alike than would be without it, so its answer was left out")
     if same_contrast or similarity == "mi":
         return advice
@@ -322,7 +308,7 @@ def _check_options(
             raise MaxcaError(f"--{option} {value}: choose one of {', '.join(known)}")
     if model not in MODELS:
         find_model(model)
-    if smoothness is not None and not 0 < smoothness < 1000:
+    if smoothness is not None and not 0 < smoothness < float("inf"):
         raise MaxcaError(f"--smoothness {smoothness}: give a positive number of millimetres")
     if threads is not None and threads < 1:
         raise MaxcaError(f"--threads {threads}: give at least 1")
@@ -345,13 +331,3 @@ def _check_memory(fixed: Grid, moving: Grid, finest: int) -> None:
             f"this pair needs about {needed:.1f} GB of memory and {free:.1f} GB are free; use --effort fast, crop the "
             "images, or free memory"
         )
-
-
-def _peak_memory_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "nibabel", "SimpleITK")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -72,6 +72,26 @@ def test_equality_is_exact_and_same_as_has_a_tolerance() -> None:
     assert not where.same_as(grid("oblique", (24, 20, 17)))
 
 
+@pytest.mark.parametrize("factor", [1e-4, 0.005, 1.0, 1e3])
+@pytest.mark.parametrize("kind", ["RAS", "oblique"])
+def test_two_grids_are_the_same_within_a_share_of_a_voxel(kind: str, factor: float) -> None:
+    where = grid(kind)
+
+    def moved_by(voxels: float, far: float = 0.0) -> Grid:
+        affine = where.affine.copy()
+        affine[0, 3] += voxels * where.smallest_spacing + far
+        affine[:3] *= factor
+        return Grid(where.shape, affine)
+
+    assert moved_by(0).same_as(moved_by(9e-4))
+    assert not moved_by(0).same_as(moved_by(2e-3))
+    assert not moved_by(0).same_as(moved_by(2))
+    # Headers hold float32: 100 000 voxels away it leaves a hundredth of a voxel uncertain.
+    stored = Grid(where.shape, moved_by(0, 1e5).affine.astype(np.float32))
+    assert stored.same_as(moved_by(0, 1e5))
+    assert not stored.same_as(moved_by(0.2, 1e5))
+
+
 def test_a_grid_cannot_be_changed_through_the_matrix_it_was_given() -> None:
     affine = np.eye(4)
     where = Grid((2, 2, 2), affine)

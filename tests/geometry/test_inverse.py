@@ -24,7 +24,7 @@ def test_a_field_after_its_inverse_moves_nothing(kind: str) -> None:
     nodes = nodes_of(field)
     left = np.linalg.norm(field.map_points(inverse.map_points(nodes)) - nodes, axis=-1)
     assert left.max() < 0.02
-    assert residual.max <= 0.0101
+    assert residual.max <= 0.0101 * field.grid.smallest_spacing
 
 
 def test_the_reported_residual_is_no_smaller_than_the_one_that_can_be_measured() -> None:
@@ -41,7 +41,7 @@ def test_more_steps_and_a_finer_tolerance_come_closer() -> None:
     field = smooth_field(grid("RAS"), amplitude=3.0)
     errors = [field.inverse(tolerance=t)[1].max for t in (0.1, 0.01, 0.001)]
     assert errors[0] > errors[1] > errors[2]
-    assert errors[2] <= 0.0011
+    assert errors[2] <= 0.0011 * field.grid.smallest_spacing
 
 
 def test_the_inverse_is_that_of_simpleitk() -> None:
@@ -103,4 +103,4 @@ def test_a_chain_is_undone_by_its_inverse() -> None:
     left = np.linalg.norm(inverse.map_points(chain.map_points(points)) - points, axis=-1)
     assert left.mean() < 0.06
     assert left.max() < 0.15, "between the nodes, where the inverse is interpolated"
-    assert residual.max <= 0.0101
+    assert residual.max <= 0.0101 * grid("oblique").smallest_spacing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -15,17 +14,6 @@ SUMMARY = """Align medical images: warp a moving scan onto a fixed one, by a tra
 Start with [bold]maxca demo[/bold], or with two scans of your own:
 [bold]maxca register -f FIXED -m MOVING -o OUTDIR[/bold]
 """
-
-
-@dataclass(frozen=True)
-class Call:
-    """How the program was called.
-
-    Args:
-        argv: the words after ``maxca``.
-    """
-
-    argv: tuple[str, ...]
 
 
 def _version(wanted: bool) -> None:

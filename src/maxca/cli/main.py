@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from maxca.cli import signals, streams
 from maxca.errors import LONGEST, MaxcaError, one_line
+from maxca.runtime import environment
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -24,6 +25,7 @@ def process() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an arrow that a terminal or a log cannot hold fails no work
+    _keep_freed_memory()
     code = main()
     atexit._run_exitfuncs()
     if not streams.flush():
@@ -37,18 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 wrong usage, 130 interrupted, 128 + n ended by signal n.
     """
-    # Threads that wait in a busy loop take the cores from other programs: on a loaded machine that costs a factor of
-    # ten. A short loop before they sleep (GNU's OpenMP) makes work on small images a quarter faster. OpenMP reads both
-    # once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    _keep_freed_memory()
     words = list(sys.argv[1:] if argv is None else argv)
     # --debug is the option one adds last, to a command that just failed.
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
-    with signals.as_exceptions() as interrupted, warnings.catch_warnings():
+    # Threads that wait in a busy loop take the cores from other programs: on a loaded machine that costs a factor of
+    # ten. A short loop before they sleep (GNU's OpenMP) makes work on small images a quarter faster. OpenMP reads both
+    # once, when torch is loaded.
+    waiting = environment(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
+    with waiting, signals.as_exceptions() as interrupted, warnings.catch_warnings():
         if not debug:
             warnings.simplefilter("ignore")  # those of libraries; ours come with the result
         try:
@@ -83,11 +83,11 @@ def _run(words: list[str]) -> int | None:
     # Late, so that an interruption while typer loads is met too.
     import typer
 
-    from maxca.cli.app import Call, app
+    from maxca.cli.app import app
 
     try:
         command = typer.main.get_command(app)
-        return command.main(args=words, prog_name="maxca", standalone_mode=False, obj=Call(tuple(words)))
+        return command.main(args=words, prog_name="maxca", standalone_mode=False)
     except typer.Abort as error:  # what some versions of typer make of Ctrl-C
         raise KeyboardInterrupt from error
     except Exception as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from maxca.cli.options import MACHINE, Fill, MatrixConvention, Overwrite, Quiet, Seed, Threads
+from maxca.cli.repeat import absolute, anywhere, repeated
 from maxca.cli.terminal import note, progress_bar, report, warn
 
 EXAMPLE = "Example:  maxca register -f atlas_T1.nii.gz -m patient_T1.nii.gz -o patient_on_atlas"
@@ -190,7 +190,7 @@ def register(
             seed=seed,
             progress=progress,
         )
-        result.record["command"] = shlex.join(["maxca", *context.obj.argv])
+        result.record["command"] = _again(context, result.record["settings"]["threads"])
         progress("writing", 0.99)
         result.write_into(place, save_field=save_field)
         if html_report:
@@ -208,6 +208,22 @@ def register(
     report(_summary(out, result.record), quiet=quiet)
     if html_report:
         report(f"{out / REPORT}: {verdict.state}", quiet=quiet)
+
+
+def _again(context: typer.Context, threads: int) -> str:
+    """The command that makes the same files again, from any folder."""
+    from maxca.further import parse_further
+    from maxca.zoo.find import shipped
+
+    def model(name: str) -> str:
+        return name if name in (*MODELS, *shipped()) or name.startswith("hf://") else absolute(name)
+
+    def further(text: str) -> str:
+        path = parse_further(text)[0]
+        return absolute(path) + text[len(path) :]
+
+    names = {"model": model, "apply": further, "initial_transform": anywhere("header", "center")}
+    return repeated(context, names, overwrite=True, threads=threads)
 
 
 def _summary(out: Path, record: dict[str, Any]) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maxca.geometry.grid import Grid, triple
+from maxca.geometry.grid import Grid, nearest, triple
 from maxca.geometry.separable import gaussian, per_axis
 from maxca.geometry.transforms import Chain
 
 Steps = tuple[int, int, int]
 
 BLUR = 0.4  # Gaussian σ before taking every n-th voxel, in units of the new spacing: little aliasing, little loss
-MARGIN = 10.0  # mm around the content of an image that take part
+MARGIN = 10.0  # around the content of an image, in multiples of its smallest spacing, that take part
 FAINT = 0.02  # of the intensity range: what lies below is background, for finding the content of an image
 
 
@@ -63,14 +63,19 @@ def foreground(values: np.ndarray) -> np.ndarray:
 
 
 def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
-    """Lowest and one-past-highest voxel of what is brighter than the background, and ``margin`` mm around it."""
+    """Lowest and one-past-highest voxel of what is brighter than the background, and a margin around it.
+
+    Args:
+        volume: an image.
+        margin: as wide along every axis, in multiples of the smallest spacing.
+    """
     bright = volume.values > FAINT
     low, high = [], []
     for axis, n in enumerate(volume.grid.shape):
         others = [other for other in range(3) if other != axis]
         along = torch.nonzero(bright.amax(dim=others))
         first, last = (int(along[0]), int(along[-1])) if len(along) else (0, n - 1)
-        extra = int(np.ceil(margin / volume.grid.spacing[axis]))
+        extra = int(np.ceil(margin * volume.grid.smallest_spacing / volume.grid.spacing[axis] - 1e-6))
         low.append(max(first - extra, 0))
         high.append(min(last + extra + 1, n))
     return low, high
@@ -85,7 +90,7 @@ def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
 
 def steps_to(grid: Grid, mm: float) -> Steps:
     """How many voxels of ``grid`` make about ``mm`` along each axis, at least one."""
-    return triple(max(1, round(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
+    return triple(max(1, nearest(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def steps_within(grid: Grid, mm: float) -> Steps:

@@ -19,8 +19,8 @@ MOST_LABELS = 40  # boxes that fit into one figure
 
 def against_time(rows: Sequence[Row], path: Path) -> None:
     """Dice against seconds: small marks are pairs, large ones the mean of a method."""
-    pyplot = _pyplot()
-    canvas, axes = pyplot.subplots(figsize=(7.5, 4), layout="constrained")
+    canvas = _canvas((7.5, 4))
+    axes = canvas.subplots()
     for number, (method, done) in enumerate(_done(rows, "seconds", "dice")):
         seconds, dice = numbers(done, "seconds"), numbers(done, "dice")
         axes.scatter(seconds, dice, s=12, alpha=0.35, color=f"C{number}", linewidths=0)
@@ -35,7 +35,6 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
 
     A tool whose pairs fold nowhere stands in a column left of the logarithmic axis, which has no 0.
     """
-    pyplot = _pyplot()
     points: dict[str, list[tuple[float | None, float, float]]] = {}
     for method, done in _done(rows, "ndv_percent", "dice"):
         tool, _, text = method.partition("@")
@@ -47,7 +46,8 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
         points.setdefault(tool, []).append((mm, ndv, dice))
     several = any(mm is not None for found in points.values() for mm, _, _ in found)
     size = (10, 4) if several else (7.5, 4)
-    canvas, panels = pyplot.subplots(1, 1 + several, figsize=size, sharey=True, layout="constrained", squeeze=False)
+    canvas = _canvas(size)
+    panels = canvas.subplots(1, 1 + several, sharey=True, squeeze=False)
     by_mm, by_ndv = panels[0, 0], panels[0, -1]
     for number, (tool, found) in enumerate(points.items()):
         found.sort(key=lambda point: point[0] or 0)
@@ -100,7 +100,6 @@ def _axis_of_round_numbers(axes: Any, label: str) -> None:
 
 def by_label(rows: Sequence[Row], path: Path) -> None:
     """Box plots of the Dice of each label, a box for each method; the labels whose median is lowest come first."""
-    pyplot = _pyplot()
     labels = [label for label in names(rows, "label") if _of(rows, "label", label)]
     if not labels:
         raise MaxcaError(f"{path}: the table holds no Dice of labels to draw; evaluate pairs with labels")
@@ -108,7 +107,8 @@ def by_label(rows: Sequence[Row], path: Path) -> None:
     labels = sorted(labels, key=lambda label: medians[label])[:MOST_LABELS]
     methods = names(rows, "method")
     wide = max(7.5, 0.35 * len(labels) * len(methods) ** 0.5)
-    canvas, axes = pyplot.subplots(figsize=(wide, 4), layout="constrained")
+    canvas = _canvas((wide, 4))
+    axes = canvas.subplots()
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         mine = [row for row in rows if row["method"] == method]
@@ -143,13 +143,14 @@ def _done(rows: Sequence[Row], *columns: str) -> list[tuple[str, list[Row]]]:
     return found
 
 
-def _pyplot() -> Any:
-    import matplotlib
+def _canvas(size: tuple[float, float]) -> Any:
+    """An empty figure of so many inches; not pyplot, which would set the backend of the whole process."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _save(canvas: Any, axes: Any, rows: Sequence[Row], path: Path) -> None:
@@ -160,4 +161,3 @@ def _save(canvas: Any, axes: Any, rows: Sequence[Row], path: Path) -> None:
     axes.set_title(printable(", ".join(names(rows, "set"))), parse_math=False)
     with atomic_path(path) as unfinished:
         canvas.savefig(unfinished, dpi=150)
-    _pyplot().close(canvas)

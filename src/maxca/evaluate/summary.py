@@ -9,6 +9,7 @@ from typing import Any
 from maxca.errors import printable
 from maxca.evaluate.rows import MARKDOWN_START, SCORES, Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
+from maxca.lengths import decimals
 
 COLUMNS = {  # of the table to read
     "dice": ("Dice", "{:.4f}"),
@@ -148,6 +149,8 @@ def _spread(values: Sequence[float], form: str, column: str) -> str:
     if not values:
         return "–"
     mean, sd, low, high = interval(values)
+    if column.endswith("_mm"):
+        form = f"{{:.{decimals(mean)}f}}"
     if len(values) == 1:
         return form.format(mean)
     bounds = f" [{form.format(low)}, {form.format(high)}]" if column == "dice" else ""

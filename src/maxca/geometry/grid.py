@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
+SAME = 1e-3  # of a voxel: grids whose corners are nearer to each other are one
+STORED = 4 * float(np.finfo(np.float32).eps)  # of the largest coordinate: what float32 headers leave uncertain
 T = TypeVar("T")
 
 
@@ -143,9 +145,17 @@ class Grid:
         high = [n if m is None else a + m for a, n, m in zip(low, self.shape, shape, strict=True)]
         return self.box(low, high)
 
-    def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
-        """Whether both grids have one shape and corners within ``tolerance`` mm."""
-        return self.shape == other.shape and bool(np.abs(self.corners - other.corners).max() <= tolerance)
+    def same_as(self, other: Grid, tolerance: float = SAME) -> bool:
+        """Whether both grids have one shape and the same corners.
+
+        Args:
+            other: the other grid.
+            tolerance: in multiples of the smallest spacing; what float32 cannot hold of a coordinate is added.
+        """
+        if self.shape != other.shape:
+            return False
+        allowed = tolerance * self.smallest_spacing + STORED * float(np.abs(self.corners).max())
+        return bool(np.abs(self.corners - other.corners).max() <= allowed)
 
     def box(self, low: Sequence[int], high: Sequence[int]) -> Grid:
         """The grid of voxels ``low`` ≤ index < ``high``; it may reach beyond this one, to make a margin."""
@@ -172,3 +182,8 @@ def triple(values: Iterable[T]) -> tuple[T, T, T]:
     """
     i, j, k = values
     return i, j, k
+
+
+def nearest(ratio: float) -> int:
+    """The nearest whole number to a ratio of lengths; halves go the same way whatever the unit of the lengths."""
+    return round(round(ratio, 6))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maxca.geometry.grid import Grid, triple
+from maxca.geometry.grid import Grid, nearest, triple
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.geometry.separable import Separable, box, gaussian, per_axis
 from maxca.geometry.transforms import Chain, DenseField, Residual
@@ -20,6 +20,7 @@ REACH = 1.5  # σ of the smoothing, in multiples of the smallest spacing: with l
 SPREAD = 0.8  # what is nearly as bad as what is mended is mended too, or it would be next
 ROUNDS = 50  # most times that a field is looked at for folds
 Steps = tuple[int, int, int]
+SETTLED = 0.01  # of the smallest spacing of a field: where the search for its inverse ends
 ROUND_TRIPS = 10  # most times that an inverse is looked at: each takes a second for a brain at 1 mm
 
 
@@ -62,13 +63,14 @@ def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 
     """
     most = tolerance * field.grid.largest_spacing
     smoother = _Smoother(field)
-    inverse, residual = _refined(field, finer).inverse()
+    settled = SETTLED * field.grid.smallest_spacing / _refined(field, finer).grid.smallest_spacing
+    inverse, residual = _refined(field, finer).inverse(settled)
     for _ in range(ROUND_TRIPS):
         error = _round_trip(field, inverse)
         if not (error > most).any():
             break
         field = smoother(field, error > SPREAD * most)
-        inverse, residual = _refined(field, finer).inverse(guess=inverse)
+        inverse, residual = _refined(field, finer).inverse(settled, guess=inverse)
     return Invertible(field, inverse, residual)
 
 
@@ -94,7 +96,7 @@ def finer_steps(grid: Grid) -> Steps:
     1.7 to 4.7 mm.
     """
     wanted = max(grid.smallest_spacing / 2, grid.largest_spacing / 4)
-    return triple(max(1, round(mm / wanted)) if n > 1 else 1 for mm, n in zip(grid.spacing, grid.shape, strict=True))
+    return triple(max(1, nearest(mm / wanted)) if n > 1 else 1 for mm, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def _refined(field: DenseField, finer: Steps) -> DenseField:

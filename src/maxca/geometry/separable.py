@@ -61,7 +61,7 @@ def gaussian(n: int, step: int, sigma: float) -> Tensor:
     distance = _nodes(n, step)[:, None] - torch.arange(n, dtype=torch.float64)[None, :]
     if sigma <= 0:  # plain sampling; a node beyond the last voxel repeats it
         return torch.eye(n)[_nodes(n, step).clamp(max=n - 1).long()]
-    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= max(4 * sigma, step))
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance.abs() <= max(4 * sigma, step) + 1e-6)
     return (weights / weights.sum(1, keepdim=True)).float()
 
 

@@ -27,6 +27,7 @@ from maxca.geometry.warp import (
     voxel_coordinates,
 )
 
+FLAT = 1e-9  # of the largest stretch of a matrix: with a smaller one it has no inverse, whatever its units
 POINTS_AT_ONCE = 2_000_000  # bounds the memory of resampling, whatever the size of the image
 
 
@@ -73,7 +74,8 @@ class Affine:
         matrix = np.array(self.matrix, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1)):
             raise ValueError(f"an affine transform is a finite 4x4 matrix, received {np.asarray(self.matrix).tolist()}")
-        if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+        stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+        if stretch[2] <= FLAT * stretch[0]:
             raise ValueError(f"the affine transform is singular: {matrix[:3, :3].tolist()}")
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
@@ -142,7 +144,7 @@ class DenseField:
         """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton's steps where that is too slow.
 
         Args:
-            tolerance: mm; a node is settled when its residual is below.
+            tolerance: in multiples of the smallest spacing; a node is settled when its residual is below.
             iterations: most steps to take; only unsettled nodes take part in each.
             guess: a field on the same grid to start from, such as the inverse of a similar field.
 
@@ -152,12 +154,13 @@ class DenseField:
         """
         matrix = self.grid.world_to_voxel[:3, :3]
         voxels = transform_vectors(matrix, self.displacement.unsqueeze(0))
-        largest = float(self.grid.spacing.max())
+        largest = self.grid.largest_spacing
+        settled = tolerance * self.grid.smallest_spacing / largest
 
         def settle(index: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
             # Many points at once, but not all: the iteration keeps a dozen copies of them.
             parts = [
-                invert_displacement(voxels, points, there, tolerance / largest, iterations)
+                invert_displacement(voxels, points, there, settled, iterations)
                 for points, there in zip(
                     index.flatten(2).split(POINTS_AT_ONCE, 2), start.flatten(2).split(POINTS_AT_ONCE, 2), strict=True
                 )
@@ -180,7 +183,7 @@ class DenseField:
 
     def rounded(self) -> DenseField:
         """The field in steps of a 4000th of a voxel or so: finer digits are noise, and double the size of a file."""
-        quantum = 2.0 ** float(np.floor(np.log2(self.grid.spacing.min() / 4000)))
+        quantum = 2.0 ** float(np.floor(np.log2(self.grid.smallest_spacing / 4000)))
         return DenseField(torch.round(self.displacement / quantum) * quantum, self.grid)
 
     def to(self, device: torch.device) -> DenseField:

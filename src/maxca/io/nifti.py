@@ -28,6 +28,7 @@ MGH_SUFFIXES = (".mgz", ".mgh")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 LARGEST_SIZE = 2**15 - 1  # of an axis in NIfTI-1
 SHEAR_TOLERANCE = 1e-4
+APART = 0.1  # of the smallest spacing: sform and qform that place an image nearer to each other agree
 MGH_VERSION = b"\0\0\0\1"
 READ_ERRORS = (
     *(OSError, EOFError, ValueError, OverflowError, KeyError, TypeError, struct.error),
@@ -289,4 +290,6 @@ def _disagreement(nifti: SpatialImage, grid: Grid, name: object) -> tuple[str, .
     except (ValueError, HeaderDataError):
         return (f"{name}: the qform is not usable; the sform is used",)
     apart = float(np.abs(other.corners - Grid(grid.shape, header.get_sform()).corners).max())
-    return (f"{name}: sform and qform place it up to {apart:.1f} mm apart; the sform is used",) if apart > 0.1 else ()
+    if apart <= APART * grid.smallest_spacing:
+        return ()
+    return (f"{name}: sform and qform place it up to {apart:.3g} mm apart; the sform is used",)

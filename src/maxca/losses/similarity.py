@@ -186,7 +186,7 @@ def local_window(grid: Grid, voxels: int) -> Separable:
     share = [smallest / s if n > 1 else 0.0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
     widest = max(2, max(grid.shape) // 8)  # a window that spans the image sees no detail
     radius = max(range(1, widest + 1), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
-    radii = [radius * s for s in share]
+    radii = [round(radius * s, 6) for s in share]  # the same whatever the unit of the spacing
     apart = [2 if r >= 2 and n > 4 * r else 1 for r, n in zip(radii, grid.shape, strict=True)]
     return per_axis(box, grid.shape, apart, radii)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,12 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
+from maxca.lengths import length
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.planes import Plane, sampled
 
-LINES = (2.0, 5.0, 10.0, 20.0)  # mm between lines of a bent grid: the finest that leaves about so many lines
-LINE_COUNT = 16
+LINE_COUNT = 16  # lines of a bent grid along its longest side, at most
 DETERMINANT_VOXELS = 2_000_000
 POINTS = 100_000
 
@@ -146,7 +147,7 @@ def _deformation(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         nodes = plane.grid.to_world(np.argwhere(np.ones(plane.grid.shape))).reshape(*plane.grid.shape, 3)
         moved = plane.grid.to_voxel(field(nodes))[..., across] * plane.grid.spacing[across]
         extent = min(n * s for n, s in zip(plane.grid.shape, plane.grid.spacing, strict=True) if n > 1)
-        mm = next((step for step in LINES if extent / step <= LINE_COUNT), LINES[-1])
+        mm = _round_step(extent / LINE_COUNT)
         lines = pictures.bent_grid(one.middle("fixed"), plane.pictures(moved)[0], mm)
         drawn.append(Picture(lines, f"lines {mm:g} mm apart in the moving image, {plane.name}"))
     for _, plane in middle:
@@ -174,7 +175,7 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
             drawn.append(Picture(pictures.outlined(one.middle("fixed"), mine, theirs), f"labels {when}, {plane.name}"))
     metrics = case.record["metrics"]
     rows = [
-        (str(label), *(_number(metrics[key]["by_label"].get(label)) for key in LABEL_KEYS))
+        (str(label), *(write(metrics[key]["by_label"].get(label)) for key, write in LABEL_KEYS.items()))
         for label in sorted(metrics["dice_after"]["by_label"], key=int)
     ]
     heads = ("label", "Dice before", "Dice after", "HD95 before, mm", "HD95 after, mm")
@@ -187,7 +188,15 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     )
 
 
-LABEL_KEYS = ("dice_before", "dice_after", "hd95_mm_before", "hd95_mm_after")
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _length(value: float | None) -> str:
+    return "–" if value is None else length(value)
+
+
+LABEL_KEYS = {"dice_before": _number, "dice_after": _number, "hd95_mm_before": _length, "hd95_mm_after": _length}
 
 
 def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
@@ -203,7 +212,7 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     metrics = case.record["metrics"]
     pairs = zip(metrics["tre_mm_before"]["by_point"], metrics["tre_mm_after"]["by_point"], strict=True)
     rows_: list[tuple[str, ...]] = [
-        (str(number), f"{before:.2f}", f"{after:.2f}") for number, (before, after) in enumerate(pairs, 1)
+        (str(number), length(before), length(after)) for number, (before, after) in enumerate(pairs, 1)
     ]
     return Group(
         "points",
@@ -218,7 +227,7 @@ def drawings(case: Case) -> Iterator[str]:
     """The histogram of the motion, and the similarity at each step, as SVG."""
     start = case.fixed.image.grid.to_world(case.content[:: max(1, len(case.content) // POINTS)])
     moved = np.linalg.norm(case.chain.map_points(start) - start, axis=1)
-    yield charts.histogram(moved, f"motion: mean {moved.mean():.1f}, largest {moved.max():.1f} mm")
+    yield charts.histogram(moved, f"motion: mean {moved.mean():.3g}, largest {moved.max():.3g} mm")
     if case.record["levels"]:
         yield charts.curves(case.record["levels"], case.record["metrics"]["similarity"]["name"])
 
@@ -240,5 +249,7 @@ def _lattice(grid: Grid) -> Grid:
     return grid if step == 1 else grid.every([step if n > 4 else 1 for n in grid.shape])
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is no smaller."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9)))

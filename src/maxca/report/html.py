@@ -15,6 +15,7 @@ from maxca import __version__
 from maxca.errors import printable
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
+from maxca.lengths import length
 from maxca.report.case import Case
 from maxca.report.groups import Shown, drawings, grouped
 from maxca.report.kept import verdict_of
@@ -78,13 +79,15 @@ def render(case: Case, verdict: Verdict) -> str:
 
 def templates() -> jinja2.Environment:
     """Where pages come from; what is filled in is escaped, and what is not printable becomes so."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    environment.filters["length_mm"] = length
+    return environment
 
 
 def own(name: str) -> Markup:

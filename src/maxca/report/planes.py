@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from maxca.report.case import Case
 
 MOST_PIXELS = 320  # along the longer side of a picture
 FINEST = 4  # pixels to a voxel at most: a line of one pixel must be thin on a small image too
-MARGIN = 4.0  # mm around the content
+MARGIN = 4.0  # smallest spacings around the content
 SLICES = 9  # in each plane
 WITHIN = (0.12, 0.88)  # of the content, from end to end: where the slices are
 # The normal of each plane, among right, anterior and superior, and what lies at the left and right, top and bottom.
@@ -57,12 +58,14 @@ class Plane:
         high[self.normal] = low[self.normal] + 1
         return Plane(self.name, self.normal, self.grid.box(low, high), self.sides)
 
-    def positions(self) -> list[int]:
-        """Where each slice is, in whole mm along the axis of the world it crosses."""
+    def positions(self) -> list[float]:
+        """Where each slice is, in mm along the axis of the world it crosses; in whole mm if slices are a mm apart."""
         index = np.zeros((self.grid.shape[self.normal], 3))
         index[:] = (np.array(self.grid.shape) - 1) / 2
         index[:, self.normal] = np.arange(self.grid.shape[self.normal])
-        return [round(float(mm)) for mm in self.grid.to_world(index)[:, self.normal]]
+        apart = float(self.grid.spacing[self.normal])
+        digits = None if apart >= 1 else 1 - math.floor(math.log10(apart))
+        return [round(float(mm), digits) for mm in self.grid.to_world(index)[:, self.normal]]
 
 
 def planes(case: Case) -> Iterator[Plane]:
@@ -76,11 +79,12 @@ def planes(case: Case) -> Iterator[Plane]:
         flat = [axis for axis in range(3) if axis != normal]
         if any(fine.shape[axis] == 1 for axis in flat):
             continue
-        extent = [(high[axis] - low[axis]) * fine.spacing[axis] + 2 * MARGIN for axis in flat]
+        margin = MARGIN * fine.smallest_spacing
+        extent = [(high[axis] - low[axis]) * fine.spacing[axis] + 2 * margin for axis in flat]
         pixel = max(float(fine.smallest_spacing) / FINEST, max(extent) / MOST_PIXELS)
         size, affine, start = [1, 1, 1], fine.affine.copy(), np.zeros(3)
         for axis, mm in zip(flat, extent, strict=True):
-            start[axis] = low[axis] - 0.5 - MARGIN / fine.spacing[axis] + 0.5 * pixel / fine.spacing[axis]
+            start[axis] = low[axis] - 0.5 - margin / fine.spacing[axis] + 0.5 * pixel / fine.spacing[axis]
             size[axis] = max(1, round(mm / pixel))
             affine[:3, axis] *= pixel / fine.spacing[axis]
         inner = [low[normal] + part * (high[normal] - 1 - low[normal]) for part in WITHIN]

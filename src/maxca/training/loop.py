@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from maxca.data.loader import MadeUp, Pairs, batches
 from maxca.data.prepared import Prepared
 from maxca.errors import MaxcaError, one_line
+from maxca.runtime import seeded
 from maxca.training.config import TrainingConfig
 from maxca.training.guide import guided, label_names
 from maxca.training.objective import objective
@@ -66,14 +67,14 @@ def train(
         MaxcaError: when the loss of a pair is not finite; it names the pair.
     """
     share = shared(config, fabric.world_size)
-    torch.manual_seed(config.seed)
-    network = config.network.build()
-    if weights is not None:
-        network.load_state_dict(weights, strict=True)
-    average = copy.deepcopy(network).requires_grad_(False) if config.average else None
-    rates = config.optimiser
     names = label_names(data) if config.losses.segmentation else []
-    trained = guided(network, len(names), config.losses.lattice) if names else network
+    with seeded(config.seed):
+        network = config.network.build()
+        if weights is not None:
+            network.load_state_dict(weights, strict=True)
+        average = copy.deepcopy(network).requires_grad_(False) if config.average else None
+        trained = guided(network, len(names), config.losses.lattice) if names else network
+    rates = config.optimiser
     model, optimiser = fabric.setup(
         trained, torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
     )

@@ -13,12 +13,15 @@ from torch import Tensor
 from maxca.data.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
+from maxca.runtime import torch_thread_limit
 from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
 from maxca.training.run import Run, make_folder, read_about, start_run
 from maxca.zoo.find import find_model
 from maxca.zoo.models import load_model
+
+SAME = 1e-3  # of a spacing: prepared data that differ less are on the grid of the recipe
 
 
 def train_in(
@@ -82,8 +85,6 @@ def train_in(
     prepared = NOTHING if data is None else read_prepared(data)
     check_spacing(config, prepared)
     weights = None if init is None else _weights(init, config)
-    if threads:
-        torch.set_num_threads(threads)
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
@@ -97,6 +98,7 @@ def train_in(
     fabric.launch()
     run = Run(Path(folder))
     with ExitStack() as stack:
+        stack.enter_context(torch_thread_limit(threads))
         if fabric.is_global_zero:
             stack.enter_context(alone_in(make_folder(run.folder), "another maxca train"))
             run = start_run(folder, config, prepared, resume=resume)
@@ -114,7 +116,8 @@ def check_spacing(config: TrainingConfig, data: Prepared) -> None:
         MaxcaError: when the spacing differs.
     """
     for scan in data.scans:
-        if any(mm is not None and abs(mm - has) > 1e-3 for mm, has in zip(config.spacing, scan.spacing, strict=True)):
+        pairs = zip(config.spacing, scan.spacing, strict=True)
+        if any(mm is not None and abs(mm - has) > SAME * mm for mm, has in pairs):
             raise MaxcaError(
                 f"{data.folder}: {scan.name} was prepared at {scan.spacing} mm, and the recipe {config.recipe} wants "
                 f"{config.spacing}"

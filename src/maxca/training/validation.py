@@ -22,7 +22,7 @@ from maxca.optimise import similarity_of
 from maxca.training.config import TrainingConfig
 from maxca.training.objective import alikeness
 from maxca.zoo.likeness import Likeness, describe, learn_likeness
-from maxca.zoo.models import Domain, gain
+from maxca.zoo.models import COMPARED_MM, Domain, gain
 
 SPLIT = "val"
 SPARE = 1 / 6
@@ -100,4 +100,4 @@ def _similarity(tensors: Mapping[str, Tensor], flow: DenseField, config: Trainin
     mm = flow.displacement * flow.displacement.new_tensor(spacing).view(3, 1, 1, 1)
     fixed, moving = (Volume(tensors[name][0, 0].float(), grid) for name in ("fixed", "moving"))
     chains = {"affine": Chain(), "network": Chain((DenseField(mm, grid),))}
-    return similarity_of(fixed, moving, config.losses.similarity, chains)
+    return similarity_of(fixed, moving, config.losses.similarity, chains, COMPARED_MM)

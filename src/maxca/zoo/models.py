@@ -19,6 +19,7 @@ from maxca.zoo.described import check_description, check_weights
 from maxca.zoo.likeness import Likeness
 
 FORMAT = 1
+COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
 LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
 Spacing = tuple[float | None, float | None, float | None]
 Shape = tuple[int | None, int | None, int | None]
@@ -56,6 +57,7 @@ class Model:
         likeness: what its training images look like.
         shape: voxels of its grid that it sees at once; of a larger image, it is shown the part where the two of a pair
             differ most. None along an axis that it sees whole.
+        source: the ``"path"`` of its file and the ``"sha256"`` of what was read from it; None for one made in Python.
     """
 
     network: nn.Module
@@ -67,6 +69,7 @@ class Model:
     mirror: tuple[int, ...] = ()
     likeness: Likeness | None = None
     shape: Shape = (None, None, None)
+    source: Mapping[str, str] | None = None
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -118,7 +121,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         MaxcaError: for anything else, in one line.
     """
     path = Path(path)
-    state, about = read_checkpoint(path)
+    state, about, digest = read_checkpoint(path)
     with _named(path):
         check_description(path, about)
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
@@ -126,7 +129,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         check_weights(config, state)
         network = config.build()
         network.load_state_dict(state, strict=True)
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape)
+    source = {"path": str(path.resolve()), "sha256": digest}
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape, source)
 
 
 def read_domain(path: str | Path) -> Domain | None:
