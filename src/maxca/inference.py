@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import combinations, count, product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from maxca.data.preprocess import Volume, crop, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
 from maxca.losses.similarity import SimilarityName
-from maxca.optimise import Settings, optimise, similarity_of
+from maxca.optimise import Level, Settings, optimise, similarity_of
 from maxca.presets import refining
 from maxca.zoo.likeness import describe
 from maxca.zoo.models import COMPARED_MM, Domain, Model, gain, load_model, read_domain
 
+COMPARED = 1_000_000  # samples at most at which fields are compared: every second voxel of a head at 1 mm
 FEWEST, MOST = 8, 30_000_000  # voxels along the longest axis, and in all, of a grid on which a network is asked
 FADE = 8  # over one part in so many of a box the motion fades to none at its ends
 
@@ -84,7 +85,7 @@ def ask(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: S
             fields[name] = optimise(fixed, moving, affine, coarse, initial=initial)[0]
     chains = {"affine": Chain((affine,)), **{name: Chain((field, affine)) for name, field in fields.items()}}
     known = model.domain is not None and not _outside(model.domain, fixed, moving, settings.similarity)
-    apart = COMPARED_MM if known else None
+    apart = COMPARED_MM if known else _finest(fixed.grid)
     scores = similarity_of(_within(fixed, flow.grid), moving, settings.similarity, chains, apart)
     reason = f"{settings.similarity} went from {scores['affine']:.3f} to {scores['network']:.3f}"
     if model.refine is None:
@@ -167,6 +168,12 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     return DenseField(transform_vectors(grid.affine[:3, :3], flow.unsqueeze(0))[0], grid.box(low, high))
 
 
+def _finest(grid: Grid) -> float:
+    """Distance in mm of the finest samples of a grid that are few enough to compare fields at."""
+    factor = next(n for n in count(1) if Level(n, 0).voxels(grid) <= COMPARED)
+    return factor * grid.smallest_spacing
+
+
 def _unfit(model: Model, fixed: Volume) -> str:
     """Why an image cannot be shown to a network, on its grid; empty where it can."""
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
@@ -197,8 +204,8 @@ def _fading(n: int, *, before: bool, after: bool) -> Tensor:
 def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:
     """(3, I, J, K): the network's flow for a pair (1, 1, I, J, K), the mean over its mirror images."""
     flows = []
-    for count in range(len(model.mirror) + 1):
-        for axes in combinations(model.mirror, count):
+    for mirrored in range(len(model.mirror) + 1):
+        for axes in combinations(model.mirror, mirrored):
             dims = [2 + axis for axis in axes]
             flow = model.network(fixed.flip(dims), moving.flip(dims)).flow.flip(dims)[0]
             flows.append(torch.stack([-part if axis in axes else part for axis, part in enumerate(flow)]))
