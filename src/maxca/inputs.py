@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import Image, check_contrast, read
 from maxca.io.landmarks import paired
+from maxca.io.nifti import is_sheared
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
 
+LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer hold nothing to align by
 LARGEST_LABEL = 2**53  # up to here every whole number has a float64 of its own
 ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 
@@ -64,19 +67,44 @@ def read_side(
     check_contrast(scan)
     mask_image = None if mask is None else _on_same_grid(f"{name} mask", read(mask), scan)
     label_image = None if labels is None else _on_same_grid(f"{name} labels", read(labels), scan)
-    if mask_image is not None and not mask_image.data.any():
-        raise MaxcaError(f"{mask_image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
     return Side(
         image=scan,
-        mask=None if mask_image is None else mask_image.data != 0,
-        labels=None if label_image is None else as_labels(label_image),
-        points=_points(points),
+        mask=None if mask_image is None else _mask_of(mask_image, name),
+        labels=None if label_image is None else _labels_of(label_image),
+        points=_points(points, name),
         sources={
             role: Path(p)
             for role, p in (("image", image), ("mask", mask), ("labels", labels), ("points", points))
             if isinstance(p, str | Path)
         },
     )
+
+
+def _mask_of(image: Image, name: str) -> np.ndarray:
+    """Where a mask is not zero: enough of the image to align by."""
+    mask = image.data != 0
+    if not mask.any():
+        raise MaxcaError(f"{image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
+    found = np.argwhere(mask)
+    extent = found.max(axis=0) - found.min(axis=0) + 1
+    short = [axis for axis, n in enumerate(mask.shape) if extent[axis] < min(n, LEAST_EXTENT)]
+    if short:
+        size = "x".join(map(str, extent))
+        raise MaxcaError(
+            f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
+            f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
+        )
+    return mask
+
+
+def _labels_of(image: Image) -> np.ndarray:
+    labels = as_labels(image)
+    if labels.dtype.kind == "i" and labels.min() < 0:
+        raise MaxcaError(
+            f"{image.name}: holds the label {labels.min()}, and labels are whole numbers from 0, the background, up; "
+            "give that region another number"
+        )
+    return labels
 
 
 def as_labels(image: Image) -> np.ndarray:
@@ -111,18 +139,22 @@ def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
     return replace(fixed, points=ours), replace(moving, points=theirs)
 
 
-def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -> None:
+def check_pair(fixed: Side, moving: Side, *, deformable: bool) -> None:
     """Refuse a pair that cannot be registered.
 
     Args:
         fixed: the fixed side.
         moving: the moving side.
-        start: where the registration starts, fixed world points → moving world points.
-        must_overlap: refuse images that share no point of world space.
+        deformable: whether a field will be written on the grid of the fixed image.
 
     Raises:
-        MaxcaError: for a 2-D with a 3-D image, landmarks for one image only, or images apart in world space.
+        MaxcaError: for a slice with a volume, landmarks for one image only, or a sheared grid that no field lies on.
     """
+    if deformable and is_sheared(fixed.image.grid):
+        raise MaxcaError(
+            f"{fixed.image.name}: its axes are not at right angles, and ITK's displacement fields cannot lie on such a "
+            "grid; resample it to an upright one, or use --transform affine"
+        )
     if len(fixed.image.grid.thin_axes) != len(moving.image.grid.thin_axes):
         slices = [side.image.name for side in (fixed, moving) if side.image.grid.thin_axes]
         raise MaxcaError(
@@ -131,11 +163,28 @@ def check_pair(fixed: Side, moving: Side, start: Chain, *, must_overlap: bool) -
         )
     if (fixed.points is None) != (moving.points is None):
         raise MaxcaError("landmarks were given for one image only; pass --fixed-points and --moving-points")
-    if must_overlap and not _overlap(fixed.image.grid, moving.image, start):
-        raise MaxcaError(
-            f"{fixed.image.name} and {moving.image.name} do not overlap in world space; check their headers, or pass "
-            "--initial-transform center to put their centres of mass on each other"
-        )
+
+
+def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tuple[str, list[str]]:
+    """How to search around the start, and a warning where the headers put the images apart.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        initial: where the registration starts, fixed world points → moving world points.
+        start: ``"auto"``, ``"header"``, ``"center"`` or ``"given"``, see ``read_initial``.
+
+    Raises:
+        MaxcaError: for images apart in world space where the user decided for a start.
+    """
+    if start == "center" or _overlap(fixed.image.grid, moving.image, initial):
+        return start, []
+    apart = f"{fixed.image.name} and {moving.image.name} do not overlap in world space"
+    if start == "auto":
+        return "center", [f"{apart}, so their centres of mass were put on each other first; look at the result"]
+    raise MaxcaError(
+        f"{apart} from that start; check their headers and the transform, or leave --initial-transform out"
+    )
 
 
 def read_initial(
@@ -168,9 +217,16 @@ def _on_same_grid(name: str, image: Image, scan: Image) -> Image:
     if not image.grid.same_as(scan.grid):
         raise MaxcaError(
             f"{image.name}: the {name} lie on a grid of {_text(image.grid)}, their image on {_text(scan.grid)}; "
-            f"bring them there first: maxca apply -i {image.name} -r {scan.name} --interpolation nearest -o OUT"
+            f"bring them there first: {_command(image.name, scan.name)}"
         )
     return image
+
+
+def _command(image: str, reference: str) -> str:
+    """What resamples an image by its header onto the grid of another."""
+    return shlex.join(
+        ["maxca", "apply", "-i", image, "-r", reference, "--interpolation", "nearest", "-o", "regridded.nii.gz"]
+    )
 
 
 def _text(grid: Grid) -> str:
@@ -180,10 +236,17 @@ def _text(grid: Grid) -> str:
     return f"{size} voxels of {spacing} mm from ({origin})"
 
 
-def _points(points: str | Path | np.ndarray | Points | None) -> Points | None:
-    if points is None or isinstance(points, Points):
-        return points
-    return read_points(points) if isinstance(points, str | Path) else Points(np.asarray(points))
+def _points(points: str | Path | np.ndarray | Points | None, name: str) -> Points | None:
+    if points is None:
+        return None
+    if isinstance(points, str | Path):
+        found = read_points(points)
+    else:
+        found = points if isinstance(points, Points) else Points(np.asarray(points))
+    if not len(found.coordinates):
+        source = points if isinstance(points, str | Path) else f"the {name} points"
+        raise MaxcaError(f"{source}: holds no points; add landmarks, or leave it out")
+    return found
 
 
 def _overlap(fixed: Grid, moving: Image, start: Chain) -> bool:

@@ -23,7 +23,7 @@ from maxca.further import read_further
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import ImageLike, Side, check_pair, paired_points, read_initial, read_side
+from maxca.inputs import ImageLike, Side, check_pair, checked_start, paired_points, read_initial, read_side
 from maxca.interpolation import InterpolationChoice
 from maxca.io.images import Image
 from maxca.io.points import Points
@@ -125,7 +125,8 @@ def register(
         initial, start = read_initial(
             initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)
         )
-        check_pair(fixed_side, moving_side, initial, must_overlap=start != "center")
+        check_pair(fixed_side, moving_side, deformable=transform == "deformable")
+        start, apart = checked_start(fixed_side, moving_side, initial, start)
     with torch.no_grad(), thread_limit(threads):
         with clock.stage("prepare"):
             progress("preparing", 0.02)
@@ -223,7 +224,7 @@ def register(
         "network": {} if answer is None else answer.as_plain(),
         "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
         "metrics": measured,
-        "warnings": [*advice, *noticed],
+        "warnings": [*apart, *advice, *noticed],
         "versions": versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": peak_memory_mb(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,22 @@ class Result:
             _write(image, place / f"warped_{name}")
         if save_field:
             write_transform(self.chain, place / "displacement.nii.gz", grid=self.fixed_grid)
-        (place / "result.json").write_text(json.dumps(self.record, indent=2, default=_plain) + "\n", encoding="utf-8")
+        record = finite(json.loads(json.dumps(self.record, default=_plain)))
+        text = json.dumps(record, indent=2, allow_nan=False)
+        (place / "result.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _write(image: Image, path: Path) -> None:
     write(image.data, image.grid, path, form=image.form, intent=image.intent)
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know: NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import Fill, MatrixConvention, Overwrite, Quiet, Transforms
+from maxca.cli.options import Fill, MatrixConvention, OptionalTransforms, Overwrite, Quiet
 from maxca.cli.terminal import note, report, warn
 
 EXAMPLE = (
@@ -18,8 +18,8 @@ EXAMPLE = (
 def apply(
     image: Annotated[Path, typer.Option("--input", "-i", help="The image to warp, in moving space.")],
     reference: Annotated[Path, typer.Option("--reference", "-r", help="An image with the grid of the result.")],
-    transforms: Transforms,
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
+    transforms: OptionalTransforms = None,
     interpolation: Annotated[
         Literal["auto", "linear", "nearest", "labels", "bspline"],
         typer.Option(
@@ -32,7 +32,7 @@ def apply(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Warp an image with transforms that exist already, interpolating it once.
+    """Warp an image with transforms that exist already, interpolating it once; without any, by the headers alone.
 
     transform.h5 brings images of the moving space onto the fixed one; inverse_transform.h5 brings images of the fixed
     space onto the moving one.
@@ -45,7 +45,7 @@ def apply(
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     source = read(image)
     choice = choose(source, interpolation)
-    warped = run(source, reference, transforms, choice.interpolation, matrix_convention, fill)
+    warped = run(source, reference, transforms or (), choice.interpolation, matrix_convention, fill)
     write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
     warn(source.warnings)
     if interpolation == "auto":

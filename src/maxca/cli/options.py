@@ -18,15 +18,14 @@ Threads = Annotated[
     typer.Option("--threads", min=1, rich_help_panel=MACHINE, help="CPU threads to use; all cores unless given."),
 ]
 Seed = Annotated[int, typer.Option("--seed", rich_help_panel=MACHINE, help="Same seed and threads, same files.")]
-Transforms = Annotated[
-    list[Path],
-    typer.Option(
-        "--transform",
-        "-t",
-        help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
-        "first one first, and \\[FILE,1] is the inverse of an affine.",
-    ),
-]
+_TRANSFORMS = typer.Option(
+    "--transform",
+    "-t",
+    help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
+    "first one first, and \\[FILE,1] is the inverse of an affine.",
+)
+Transforms = Annotated[list[Path], _TRANSFORMS]
+OptionalTransforms = Annotated[list[Path] | None, _TRANSFORMS]
 MatrixConvention = Annotated[
     Literal["ras", "fsl"] | None,
     typer.Option(
