@@ -215,7 +215,7 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
         if any(plan.shape):
             grid, through, noted = template.grid, affine, STILL
         else:
-            content = volume.grid.box(*content_box(volume, MARGIN))
+            content = volume.grid.box(*content_box(volume, MARGIN * volume.grid.smallest_spacing))
             grid, through, noted = content.canonical.at_spacing(plan.spacing), STILL, affine
     chain = Chain((through,))
     tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}

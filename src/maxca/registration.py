@@ -267,7 +267,7 @@ def _volume(side: Side, device: torch.device) -> Volume:
 
 
 def _cropped(volume: Volume) -> Volume:
-    return crop(volume, *content_box(volume, MARGIN))
+    return crop(volume, *content_box(volume, MARGIN * volume.grid.smallest_spacing))
 
 
 def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:

@@ -92,13 +92,15 @@ def test_images_apart_are_aligned_by_their_centres(tmp_path: Path) -> None:
         maxca.register(fixed, moving, initial_transform="header", **QUICK)
 
 
-def test_the_command_that_an_error_suggests_runs(tmp_path: Path, scan: Path) -> None:
-    coarse = saved(tmp_path / "coarse mask.nii.gz", np.ones((12, 13, 11), np.uint8), np.diag([2.0, 2, 2, 1]))
+def test_the_command_that_an_error_suggests_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scan = saved(Path("scan.nii.gz"), SCAN)
+    coarse = saved(Path("coarse mask.nii.gz"), np.ones((12, 13, 11), np.uint8), np.diag([2.0, 2, 2, 1]))
     with pytest.raises(MaxcaError) as caught:
         maxca.register(scan, scan, fixed_mask=coarse, **QUICK)
     found = re.search(r"maxca (apply .*)$", str(caught.value))
     assert found is not None
-    done = subprocess.run([sys.executable, "-m", "maxca", *shlex.split(found[1])], cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-m", "maxca", *shlex.split(found[1])], check=False)
     assert done.returncode == 0
     assert read(tmp_path / "regridded.nii.gz").grid.same_as(read(scan).grid)
     maxca.register(scan, scan, fixed_mask=tmp_path / "regridded.nii.gz", transform="rigid", **QUICK)

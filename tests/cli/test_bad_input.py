@@ -139,10 +139,13 @@ def test_images_apart_in_the_world(refused: Callable[..., str], scans: Path) -> 
     fixed = str(scans / "fixed.nii.gz")
     before = contents(scans.parent)
     words = "register", "-f", fixed, "-m", scans / "far.nii.gz", "-o", scans / "out", "--threads", 1
-    outcome = run(*words)
+    outcome = run(*words, "--initial-transform", "header")
     assert outcome.code == 1
     assert "do not overlap" in outcome.err and "far.nii.gz" in outcome.err and fixed in outcome.err
     assert contents(scans.parent) == before
+    outcome = run(*words, "--transform", "rigid")  # the centres of mass are tried, and that is said
+    assert outcome.code == 0
+    assert "do not overlap" in outcome.err and "far.nii.gz" in outcome.err
 
 
 @pytest.mark.parametrize("option", ["--fixed-labels", "--moving-labels", "--fixed-mask", "--moving-mask"])

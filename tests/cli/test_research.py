@@ -53,7 +53,7 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
         (("train", "hippocampus", "-o", "run"), "needs --data, a folder that maxca prepare made"),
         (("train", "hippocampus", "--data", "nowhere", "-o", "run"), "nowhere: no manifest.json"),
         (("train", "synth", "--init", "nobody", "-o", "run"), "nobody: no such file, and no model of that name"),
-        (("train", "hippocampus", "--resume", "-o", "nowhere"), "nowhere/run.json: not the record of a run"),
+        (("train", "hippocampus", "--resume", "-o", "nowhere"), "nowhere/run.json: no such file"),
         (("prepare", "nothing", "here", "-o", "there"), "'nothing' is not one of 'bids', 'hippocampus'"),
         (("prepare", "hippocampus", "nowhere", "-o", "there"), "nowhere: no such folder"),
         (("evaluate", "--pairs", "none.csv", "-o", "out.csv"), "none.csv: no such list of pairs"),

@@ -67,7 +67,7 @@ def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
 
     Args:
         volume: an image.
-        margin: as wide along every axis, in multiples of the smallest spacing.
+        margin: in mm, as wide along every axis.
     """
     bright = volume.values > FAINT
     low, high = [], []
@@ -75,7 +75,7 @@ def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
         others = [other for other in range(3) if other != axis]
         along = torch.nonzero(bright.amax(dim=others))
         first, last = (int(along[0]), int(along[-1])) if len(along) else (0, n - 1)
-        extra = int(np.ceil(margin * volume.grid.smallest_spacing / volume.grid.spacing[axis] - 1e-6))
+        extra = int(np.ceil(margin / volume.grid.spacing[axis] - 1e-6))
         low.append(max(first - extra, 0))
         high.append(min(last + extra + 1, n))
     return low, high

@@ -89,6 +89,12 @@ class Grid:
         return float(max(self._extended_spacing))
 
     @property
+    def extent(self) -> float:
+        """Geometric mean in mm of the sides along which there is more than one voxel."""
+        sides = [n * s for n, s in zip(self.shape, self.spacing, strict=True) if n > 1] or [float(self.spacing[0])]
+        return float(np.exp(np.log(sides).mean()))
+
+    @property
     def _extended_spacing(self) -> list[float]:
         return [float(s) for s, n in zip(self.spacing, self.shape, strict=True) if n > 1] or [float(self.spacing.min())]
 

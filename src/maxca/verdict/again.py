@@ -18,7 +18,7 @@ from maxca.verdict.coarse import CoarsePair
 
 SEEN_FIRST = 2_500  # nodes at which all orientations are compared
 SEEN = 8_000  # nodes at which the affine is found
-PROMISING = 4  # orientations of either handedness that are followed
+PROMISING = 6  # orientations of either handedness that are followed
 STEPS, MORE_STEPS = 6, 15
 OTHERWISE = 40.0  # degrees between two orientations that are not the same
 SMOOTHNESS = 3.0  # voxels of the lattice

@@ -74,20 +74,15 @@ def coarse_pair(fixed: Side, moving: Side, points: int = 3000) -> CoarsePair:
         _thinned(volumes[0]),
         _thinned(volumes[1]),
         volumes[0].grid.to_world(index[np.sort(chosen)]),
-        max(voxel, FINEST * extent_of(fixed.image.grid)),
+        max(voxel, FINEST * fixed.image.grid.extent),
     )
-
-
-def extent_of(grid: Grid) -> float:
-    """Geometric mean of the sides of a grid in mm."""
-    return _geometric_mean([n * s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1] or [grid.spacing[0]])
 
 
 def _volume(side: Side) -> Volume:
     values = normalise(torch.as_tensor(side.image.data.astype(np.float32)))
     mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32)
     volume = Volume(values, side.image.grid, mask)
-    return crop(volume, *content_box(volume, MARGIN * extent_of(side.image.grid)))
+    return crop(volume, *content_box(volume, MARGIN * side.image.grid.extent))
 
 
 def _thinned(volume: Volume) -> Volume:

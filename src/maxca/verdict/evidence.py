@@ -13,7 +13,7 @@ from maxca.geometry import Chain
 from maxca.geometry.fit import fitted_affine
 from maxca.inputs import Side
 from maxca.verdict.again import Repeat, Rival
-from maxca.verdict.coarse import CoarsePair, coarse_pair, extent_of
+from maxca.verdict.coarse import CoarsePair, coarse_pair
 from maxca.verdict.scale import scaled_chain, scaled_side
 from maxca.verdict.volume import Extreme, Motion, extremes, hull, motion_of, one_sided, seen_share
 
@@ -93,7 +93,7 @@ def gather(case: Registered) -> Evidence:
     All is measured in a world that is scaled so that the fixed image has an extent of ``SIZE``: no setting of the
     affine or of the deformation that is given in mm can then make the verdict depend on the size of what is seen.
     """
-    factor = SIZE / extent_of(case.fixed.image.grid)
+    factor = SIZE / case.fixed.image.grid.extent
     pair = coarse_pair(scaled_side(case.fixed, factor), scaled_side(case.moving, factor))
     chain, inverse = scaled_chain(case.chain, factor), scaled_chain(case.inverse, factor)
     ends = chain.map_points(pair.content)
