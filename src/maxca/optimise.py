@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 FLATTEST = 0.1  # smallest determinant that the nodes keep: where space is flatter, the inverse is not worth its name
 SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
 SHORTEST = 0.05  # share of the first stride below which it does not shrink
-EMPTY = 2.5  # smallest spacings without content at a face of the fixed image, for its border to be kept at rest
+EMPTY = 5.0  # smallest spacings without content at a face of the fixed image, for its border to be kept at rest
 COMPARED_AT = 2.0  # smallest spacings between the samples of the similarities that are reported: less is noise
 
 

@@ -29,7 +29,7 @@ from maxca.data.brain import LAYOUTS, read_bids, reader
 from maxca.data.cardiac import read_acdc
 from maxca.data.hippocampus import read_msd
 from maxca.data.prepared import FORMAT, MANIFEST, SCANS
-from maxca.data.preprocess import MARGIN, Volume, content_box, normalise, resampled
+from maxca.data.preprocess import Volume, content_box, margin_of, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.inputs import as_labels
@@ -215,7 +215,7 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
         if any(plan.shape):
             grid, through, noted = template.grid, affine, STILL
         else:
-            content = volume.grid.box(*content_box(volume, MARGIN * volume.grid.smallest_spacing))
+            content = volume.grid.box(*content_box(volume, margin_of(volume.grid)))
             grid, through, noted = content.canonical.at_spacing(plan.spacing), STILL, affine
     chain = Chain((through,))
     tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}

@@ -16,7 +16,7 @@ import torch
 from maxca import __version__
 from maxca.align import Start, align
 from maxca.assessment import landmark_error, overlap, regularity
-from maxca.data.preprocess import MARGIN, Volume, content_box, crop, normalise
+from maxca.data.preprocess import Volume, content_box, crop, margin_of, normalise
 from maxca.deformation import Ask, deform
 from maxca.errors import MaxcaError
 from maxca.further import read_further
@@ -267,7 +267,7 @@ def _volume(side: Side, device: torch.device) -> Volume:
 
 
 def _cropped(volume: Volume) -> Volume:
-    return crop(volume, *content_box(volume, MARGIN * volume.grid.smallest_spacing))
+    return crop(volume, *content_box(volume, margin_of(volume.grid)))
 
 
 def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:

@@ -16,7 +16,8 @@ from maxca.geometry.transforms import Chain
 Steps = tuple[int, int, int]
 
 BLUR = 0.4  # Gaussian σ before taking every n-th voxel, in units of the new spacing: little aliasing, little loss
-MARGIN = 10.0  # around the content of an image, in multiples of its smallest spacing, that take part
+MARGIN = 10.0  # smallest spacings around the content of an image that take part,
+MOST_MARGIN = 0.1  # but no more than this share of its extent: a coarse image would be all margin
 FAINT = 0.02  # of the intensity range: what lies below is background, for finding the content of an image
 
 
@@ -60,6 +61,11 @@ def foreground(values: np.ndarray) -> np.ndarray:
     """(I, J, K) bool: which voxels are brighter than the background; all of them where none is."""
     bright = normalise(torch.as_tensor(values.astype(np.float32))).numpy() > FAINT
     return bright if bright.any() else np.ones_like(bright)
+
+
+def margin_of(grid: Grid) -> float:
+    """How far around the content of an image on a grid the work reaches, in mm."""
+    return min(MARGIN * grid.smallest_spacing, MOST_MARGIN * grid.extent)
 
 
 def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
