@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import SimpleITK as sitk
 from refusals import refused
 
 from maxca.io.images import read
-from maxca.io.itk import guarded_itk
 
 
 def write_series(folder: Path, positions: np.ndarray, uid: str = "1.2.3", slope: float = 1.0) -> np.ndarray:
@@ -33,8 +33,9 @@ def write_series(folder: Path, positions: np.ndarray, uid: str = "1.2.3", slope:
         for key, value in tags.items():
             piece.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}-{99 - number}.dcm"))
-        with guarded_itk():  # ITK leaves the locale changed where it has written DICOM
-            writer.Execute(piece)
+        spoken = locale.setlocale(locale.LC_ALL)
+        writer.Execute(piece)
+        locale.setlocale(locale.LC_ALL, spoken)  # ITK leaves it changed where it has written DICOM
     return data
 
 

@@ -340,7 +340,9 @@ def test_zero_spacing_is_refused(tmp_path: Path, voxels: np.ndarray) -> None:
 
 @pytest.mark.parametrize("line", ["ElementSpacing = 1 0 1", "TransformMatrix = 1 0 0 1 0 0 0 0 1"])
 def test_zero_spacing_and_singular_directions_are_refused_in_mha(tmp_path: Path, line: str) -> None:
-    lines = ["ObjectType = Image", "NDims = 3", line, "DimSize = 2 2 2", "ElementType = MET_UCHAR"]
+    spacing = () if "Spacing" in line else ("ElementSpacing = 1 1 1",)
+    lines = ["ObjectType = Image", "NDims = 3", "Offset = 0 0 0", *spacing, line, "DimSize = 2 2 2"]
+    lines.append("ElementType = MET_UCHAR")
     content = "\n".join([*lines, "ElementDataFile = LOCAL", ""]).encode() + bytes(range(8))
     (tmp_path / "flat.mha").write_bytes(content)
     refused(tmp_path / "flat.mha", "flat.mha", "convert")
@@ -365,9 +367,10 @@ def test_a_header_that_claims_terabytes_is_refused_before_allocating(tmp_path: P
 
 
 def test_a_terabyte_claim_is_refused_in_mha_too(tmp_path: Path) -> None:
-    lines = ["ObjectType = Image", "NDims = 3", "DimSize = 20000 20000 20000", "ElementType = MET_FLOAT"]
+    lines = ["ObjectType = Image", "NDims = 3", "Offset = 0 0 0", "ElementSpacing = 1 1 1"]
+    lines += ["DimSize = 20000 20000 20000", "ElementType = MET_FLOAT"]
     (tmp_path / "huge.mha").write_text("\n".join([*lines, "ElementDataFile = LOCAL", ""]))
-    refused(tmp_path / "huge.mha", "huge.mha", "claims 8 TB")
+    refused(tmp_path / "huge.mha", "huge.mha", "claims 32 TB")
 
 
 def test_an_image_larger_than_the_free_memory_is_refused(nifti: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,117 +2,157 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+from pydicom import Dataset
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.itk import grid_from_patient, guarded_itk
-from maxca.io.voxels import check_kind, plain
+from maxca.io.dicomfile import Slice, is_dicom, read_header, slice_of
+from maxca.io.gdcm import decode
+from maxca.io.itk import grid_from_patient
+from maxca.io.stack import stacked
+from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
 
-POSITION, ORIENTATION, PIXEL_SPACING, FRAMES = "0020|0032", "0020|0037", "0028|0030", "0028|0008"
-DESCRIPTION, SLOPE = "0008|103e", "0028|1053"
+SUFFIXES = (".dcm", ".ima", ".dicom")
+# What all slices of one scan have in common.
+SHARED = {
+    "StudyInstanceUID": "study",
+    "PatientID": "patient",
+    "FrameOfReferenceUID": "frame of reference",
+    "Modality": "modality",
+    "PhotometricInterpretation": "photometric interpretation",
+}
+WHOLE_TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
+LISTED = 4
 
 
-def read_series(folder: Path) -> tuple[np.ndarray, Grid]:
-    """Voxels (I, J, K) and grid of the one DICOM series in a folder.
+def read_series(folder: Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
+    """Voxels (I, J, K), grid and warnings of the one DICOM series in a folder.
 
     Raises:
-        MaxcaError: for no series or several, and for slices that make no upright, even stack.
+        MaxcaError: for no series or several, for slices that are damaged, and for slices that make no upright, even
+            stack.
     """
-    with guarded_itk():
-        files = _only_series(folder)
-        headers = [_dicom_header(file) for file in files]
-        order, grid = _stack(headers, folder)
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames([files[index] for index in order])
-        if len({header.get(SLOPE, "1") for header in headers}) > 1:
-            reader.SetOutputPixelType(sitk.sitkFloat32)  # ITK takes the first slice's type for all
-        try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise MaxcaError(f"{folder}: this DICOM series cannot be read; copy or export it again") from error
-    check_kind(folder, image.GetSize(), image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString())
-    return plain(sitk.GetArrayFromImage(image).T), grid
+    slices = _only_series(folder)
+    _check_shared(slices, folder)
+    stack = stacked(slices, folder)
+    ordered, first = [slices[index] for index in stack.order], slices[stack.order[0]]
+    direction = np.stack([*first.rows, stack.normal], axis=1).ravel()
+    spacing = (*first.spacing, stack.gap)
+    size = (*first.size, len(slices))
+    grid = grid_from_patient(size, spacing, first.position.tolist(), direction.tolist())
+    warnings = stack.warnings
+    if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
+        warnings += (f"{folder}: small values are shown bright (MONOCHROME1); the values are taken as they are stored",)
+    return _values(ordered, folder), grid, warnings
 
 
-def _only_series(folder: Path) -> tuple[str, ...]:
-    """The files of the one DICOM series in a folder."""
-    reader = sitk.ImageSeriesReader
-    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
-    if not series:
-        raise MaxcaError(f"{folder}: no DICOM series in this folder; pass a folder of DICOM slices, or an image file")
-    if len(series) > 1:
-        listed = "; ".join(_described(uid, files) for uid, files in series.items())
-        raise MaxcaError(f"{folder}: holds {len(series)} DICOM series ({listed}); move the one you mean to a folder")
-    return next(iter(series.values()))
+def refuse_file(path: Path) -> None:
+    """Refuse a DICOM file that is given by itself.
+
+    Raises:
+        MaxcaError: saying what to pass instead.
+    """
+    header = read_header(path)
+    if header is None:
+        raise MaxcaError(f"{path}: a DICOM file without an image; pass the folder of a series of slices")
+    slice_of(path, header)
+    raise MaxcaError(f"{path}: a single DICOM file; pass the folder that holds its series: {path.parent}")
 
 
-def _described(uid: str, files: Sequence[str]) -> str:
-    return f"{_dicom_header(files[0]).get(DESCRIPTION, '').strip() or 'unnamed'}, {len(files)} files, {uid}"
-
-
-def _dicom_header(file: str) -> dict[str, str]:
-    """The tags of one slice, and its size under ``"size"``."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
+def _only_series(folder: Path) -> list[Slice]:
+    """The slices of the one DICOM series in a folder."""
     try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise MaxcaError(f"{file}: not a readable DICOM file; copy or export the series again") from error
-    header = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    return header | {"size": "\\".join(map(str, reader.GetSize()))}
-
-
-def _stack(headers: list[dict[str, str]], folder: Path) -> tuple[list[int], Grid]:
-    """The order of the slices along their normal and the grid they make, refused unless it is an upright, even one."""
-    if any(int(header.get(FRAMES, "1")) > 1 for header in headers):
-        raise MaxcaError(f"{folder}: multi-frame DICOM is not read; convert it to NIfTI first, e.g. with dcm2niix")
-    if any(key not in header for header in headers for key in (POSITION, ORIENTATION, PIXEL_SPACING)):
-        raise MaxcaError(f"{folder}: slices do not say where they lie; export the series again with its positions")
-    layouts = np.array([_numbers(h, ORIENTATION) + _numbers(h, PIXEL_SPACING) + _numbers(h, "size") for h in headers])
-    if np.abs(layouts - layouts[0]).max() > 1e-3:
-        raise MaxcaError(f"{folder}: slices differ in orientation, size or spacing; keep one stack in the folder")
-    row, column, (high, wide) = layouts[0, :3], layouts[0, 3:6], layouts[0, 6:8]
-    normal = np.cross(row, column)
-    positions = np.array([_numbers(header, POSITION) for header in headers])
-    order = np.argsort(positions @ normal, kind="stable")
-    gap = _even_gap(positions[order], normal, folder) if len(headers) > 1 else _thickness(headers[0])
-    size = (*(int(n) for n in layouts[0, 8:10]), len(headers))
-    direction = np.stack([row, column, normal], axis=1).ravel()
-    return order.tolist(), grid_from_patient(size, (wide, high, gap), positions[order[0]].tolist(), direction.tolist())
-
-
-def _even_gap(positions: np.ndarray, normal: np.ndarray, folder: Path) -> float:
-    """Distance of the slices in mm, refused when it varies or when they slide sideways on the way up."""
-    depths = positions @ normal
-    gaps = np.diff(depths)
-    if gaps.min() < 1e-3:
-        raise MaxcaError(f"{folder}: several slices at one position (time points, echoes?); keep one stack of them")
-    faults = []
-    gap = float((depths[-1] - depths[0]) / len(gaps))
-    if np.abs(depths - depths[0] - gap * np.arange(len(depths))).max() > max(0.02, 0.01 * gap):
-        faults.append(f"unevenly spaced ({gaps.min():.2f} to {gaps.max():.2f} mm apart)")
-    along = positions[-1] - positions[0]
-    sideways = float(np.linalg.norm(along - normal * (along @ normal)))
-    if sideways > max(0.1, 0.001 * float(np.linalg.norm(along))):
-        tilt = np.degrees(np.arctan2(sideways, depths[-1] - depths[0]))
-        faults.append(f"tilted by {tilt:.1f} degrees against the gantry")
-    if faults:
+        entries = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+    except OSError as error:
+        raise MaxcaError(f"{folder}: cannot be read; check its permissions") from error
+    files = [folder / name for name in entries if not name.startswith(".")]
+    found = {file: is_dicom(file) for file in files if file.is_file()}
+    headers = {file: read_header(file) for file, known in found.items() if known}
+    images = {file: header for file, header in headers.items() if header is not None}
+    _refuse_fragments([file for file in files if not found.get(file)], list(images))
+    if not images:
+        raise MaxcaError(f"{folder}: no DICOM series in this folder; pass a folder of DICOM slices, or an image file")
+    series: dict[str, list[Path]] = {}
+    for file, header in images.items():
+        series.setdefault(str(header.tags.get("SeriesInstanceUID", "")), []).append(file)
+    if len(series) > 1:
+        listed = [_described(images[files[0]].tags, len(files), uid) for uid, files in series.items()]
+        more = f"; {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         raise MaxcaError(
-            f"{folder}: the slices of this DICOM series are {' and '.join(faults)}; resample it to an even, upright "
-            "stack first, for instance with dcm2niix, and pass the NIfTI file"
+            f"{folder}: holds {len(series)} DICOM series ({'; '.join(listed[:LISTED])}{more}); move the one you "
+            "mean to a folder of its own"
         )
-    return gap
+    return [slice_of(file, header) for file, header in images.items()]
 
 
-def _thickness(header: dict[str, Any]) -> float:
-    return float(header.get("0018|0050", "").strip() or 1.0)
+def _refuse_fragments(others: list[Path], slices: list[Path]) -> None:
+    """Refuse files that are named as slices but are none: they were, before they were truncated."""
+    patterns = {_pattern(file) for file in slices}
+    for file in others:
+        if file.suffix.lower() in SUFFIXES or _pattern(file) in patterns:
+            raise MaxcaError(
+                f"{file}: named as a slice of the DICOM series beside it, but not a DICOM file, or truncated; copy or "
+                "export the series again, or remove it"
+            )
 
 
-def _numbers(header: dict[str, str], key: str) -> list[float]:
-    return [float(number) for number in header[key].split("\\")]
+def _pattern(file: Path) -> str:
+    return re.sub(r"\d+", "#", file.name.lower())
+
+
+def _described(header: Dataset, files: int, uid: str) -> str:
+    return f"{str(header.get('SeriesDescription') or 'unnamed').strip()[:40]}, {files} files, {uid[:64]}"
+
+
+def _check_shared(slices: list[Slice], folder: Path) -> None:
+    """Refuse a slice that belongs to something else."""
+    for name, what in SHARED.items():
+        values = [str(each.header.get(name, "")) for each in slices]
+        usual = max(values, key=values.count)
+        strange = [each.path.name for each, value in zip(slices, values, strict=True) if value != usual]
+        if strange:
+            raise MaxcaError(
+                f"{folder}: {len(strange)} of {len(slices)} slices are of another {what} than the others, such as "
+                f"{strange[0][:80]}; keep one stack in the folder"
+            )
+
+
+def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
+    """(I, J, K), the type that holds all that the slices can say: integers where no slice is scaled otherwise."""
+    count = sum(each.size[0] * each.size[1] for each in slices)
+    packed = [each.packed for each in slices]
+    if any(packed):
+        held = sum(each.path.stat().st_size for each in slices)
+        check_size(folder, 2 * count, held, DEFLATE_LIMIT, packed=True)
+    check_memory(folder, 16 * count)
+    try:
+        if any(packed):
+            data = decode([each.path for each in slices], 8 * count).T
+        else:
+            data = np.empty((*slices[0].size, len(slices)), dtype=_type(slices), order="F")
+            for number, each in enumerate(slices):
+                data[:, :, number] = each.values()
+        if data.shape != (*slices[0].size, len(slices)):
+            raise ValueError("damaged: decoded slices are not of the size that their headers say")
+        return plain(data)
+    except (OSError, EOFError) as error:
+        raise MaxcaError(f"{folder}: its slices changed while they were read; try again") from error
+    except ValueError as error:
+        raise MaxcaError(f"{folder}: {error}; copy or export the series again") from error
+
+
+def _type(slices: Sequence[Slice]) -> np.dtype:
+    """The smallest integer type that holds all values, float64 where one is not whole."""
+    if not all(number.is_integer() for each in slices for number in each.scale):
+        return np.dtype(np.float64)
+    low, high = (
+        pick(end) for pick, end in zip((min, max), zip(*(each.range for each in slices), strict=True), strict=True)
+    )
+    fitting = (kind for kind in WHOLE_TYPES if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return np.dtype(next(fitting, np.float64))

@@ -11,16 +11,17 @@ from nibabel.spatialimages import SpatialImage
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.atomic import atomic_path, full_suffix
-from maxca.io.dicom import read_series
+from maxca.io.atomic import full_suffix
+from maxca.io.containers import READERS, read_container
 from maxca.io.form import Form
-from maxca.io.itk import from_sitk, guarded_itk, to_sitk
+from maxca.io.itk import from_sitk
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti, save_nifti
+from maxca.io.packed import write_packed
 from maxca.io.regular import check_regular
-from maxca.io.stored import check_written
-from maxca.io.voxels import DEFLATE_LIMIT, cast, check_kind, check_size, plain
+from maxca.io.stored import foreign
+from maxca.io.voxels import cast, check_kind, plain
 
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+ITK_SUFFIXES = tuple(READERS)
 FILE_OF_THREE = Form()
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 
@@ -93,14 +94,21 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
     path = Path(source)
     suffix = full_suffix(path)
     if path.is_dir():
-        return _finished(*read_series(path), path)
+        from maxca.io.dicom import read_series  # pydicom takes a quarter of a second
+
+        data, grid, warnings = read_series(path)
+        return _finished(data, grid, path, warnings)
     check_regular(path)
     if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
     if suffix in ITK_SUFFIXES:
-        return _from_itk(read_itk(path), path)
-    if suffix in (".dcm", ".ima"):
-        raise MaxcaError(f"{path}: a single DICOM file; pass the folder that holds its series: {path.parent}")
+        return _from_container(path)
+    with path.open("rb") as file:
+        what = foreign(file.read(512)) or ""
+    if suffix in (".dcm", ".ima") or "DICOM" in what:
+        from maxca.io.dicom import refuse_file
+
+        refuse_file(path)
     known = ", ".join(NIFTI_SUFFIXES + MGH_SUFFIXES + ITK_SUFFIXES)
     raise MaxcaError(f"{path}: unknown kind of image; give one of {known}, or a folder with a DICOM series")
 
@@ -135,20 +143,7 @@ def write(
     if suffix in NIFTI_SUFFIXES:
         save_nifti(data[:, :, 0] if form.dimension == 2 else data, grid, path, intent or None, form)
         return
-    image = to_sitk(data, grid, form.dimension)
-    with atomic_path(path) as temporary:
-        try:
-            with guarded_itk():
-                sitk.WriteImage(image, str(temporary), useCompression=True)
-            # ITK's NRRD writer does not notice a disc that is full.
-            back = read_itk(temporary)
-            theirs, ours = (sitk.GetArrayViewFromImage(each) for each in (back, image))
-            if not np.array_equal(theirs, ours, equal_nan=data.dtype.kind == "f"):
-                raise RuntimeError("other voxels than those that were written")
-            if suffix == ".nrrd":
-                check_written(temporary, data.nbytes, packed=True)
-        except (RuntimeError, MaxcaError) as error:
-            raise MaxcaError(f"cannot write {path}: ITK failed; is the disc full?") from error
+    write_packed(data, grid, path, form.dimension)
 
 
 def check_contrast(image: Image) -> None:
@@ -176,33 +171,13 @@ def _finished(
     return Image(data, grid, path, form or FILE_OF_THREE, warnings=warnings)
 
 
-def read_itk(path: Path, vectors: bool = False) -> sitk.Image:
-    """Read an MHA or NRRD file of two or three dimensions, its header checked before its voxels.
-
-    Args:
-        path: the file.
-        vectors: whether a voxel may hold several numbers.
-
-    Raises:
-        MaxcaError: for a file that is damaged, too large, or of another kind.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+def _from_container(path: Path) -> Image:
+    found = read_container(path)
     try:
-        with guarded_itk():
-            reader.ReadImageInformation()
-            _check_itk_header(reader, path, vectors)
-            return reader.Execute()
-    except RuntimeError as error:
-        raise MaxcaError(f"{path}: not a readable image, or truncated; copy or convert it again") from error
-
-
-def _check_itk_header(reader: sitk.ImageFileReader, path: Path, vectors: bool) -> None:
-    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    check_kind(path, _without_single_volumes(reader.GetSize()), 1 if vectors else reader.GetNumberOfComponents(), kind)
-    # At least one byte a voxel; a detached header (.mhd, .nhdr) is smaller than the voxels it speaks of.
-    stored = path.stat().st_size if path.suffix.lower() in (".mha", ".nrrd") else 1 << 62
-    check_size(path, int(np.prod(reader.GetSize(), dtype=object)), stored, DEFLATE_LIMIT)
+        data = plain(found.data)
+    except ValueError as error:
+        raise MaxcaError(f"{path}: {error}") from error
+    return _finished(data, found.grid, path, found.layout.warnings, Form(dimension=found.dimension))
 
 
 def _from_itk(image: sitk.Image, path: Path | None) -> Image:

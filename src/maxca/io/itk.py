@@ -7,10 +7,7 @@ directions change the sign of their first two components on the way in and out; 
 
 from __future__ import annotations
 
-import locale
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -86,29 +83,6 @@ def grid_from_patient(
     if n == 2:
         affine[2, 2] = 1.0
     return Grid(triple([*size, 1][:3]), affine)
-
-
-@contextmanager
-def guarded_itk() -> Iterator[None]:
-    """Keep what ITK and its libraries print off the terminal, and its files free of decimal commas.
-
-    What matters is reported as an error of one line. MetaIO and HDF5 know no switch for what they print, so the error
-    stream itself is put aside for as long. NRRD is read and written with the decimal sign of the locale, which programs
-    with Qt set (ITK issue 5683): 3.5 mm would be 3 in half of Europe.
-    """
-    before, spoken = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_ALL)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    terminal = os.dup(2)
-    locale.setlocale(locale.LC_NUMERIC, "C")
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        locale.setlocale(locale.LC_ALL, spoken)
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def flipped(matrix: np.ndarray) -> np.ndarray:

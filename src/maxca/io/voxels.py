@@ -110,12 +110,12 @@ def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool 
     """
     if claimed > stored * growth:
         raise MaxcaError(
-            f"{path}: truncated or damaged: the header claims {_amount(claimed)}, the file holds {_amount(stored)}; "
+            f"{path}: truncated or damaged: the header claims {amount(claimed)}, the file holds {amount(stored)}; "
             "copy or convert it again"
         )
     if packed and claimed > HARMLESS and claimed > stored * LIKELY_GROWTH:
         raise MaxcaError(
-            f"{path}: {_amount(stored)} that unpack to {_amount(claimed)}, so hardly more than one value; crop it, "
+            f"{path}: {amount(stored)} that unpack to {amount(claimed)}, so hardly more than one value; crop it, "
             "store it in a smaller type, or unpack it first"
         )
     check_memory(path, claimed)
@@ -129,7 +129,7 @@ def check_memory(path: Path, needed: int) -> None:
     """
     free = psutil.virtual_memory().available
     if needed > free:
-        raise MaxcaError(f"{path}: needs {_amount(needed)} of memory, {_amount(free)} are free; crop or downsample it")
+        raise MaxcaError(f"{path}: needs {amount(needed)} of memory, {amount(free)} are free; crop or downsample it")
 
 
 def check_kind(path: Path | None, size: Sequence[int], components: int, kind: str) -> None:
@@ -146,7 +146,8 @@ def check_kind(path: Path | None, size: Sequence[int], components: int, kind: st
         raise MaxcaError(f"{name}: voxels are {kind} ({components} numbers each); convert it to one grey value")
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
+    """A number of bytes in words."""
     value = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:

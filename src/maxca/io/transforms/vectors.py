@@ -6,18 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
-from maxca.io.images import ITK_SUFFIXES, read_itk
-from maxca.io.itk import grid_from_sitk
+from maxca.io.containers import READERS, read_container
 from maxca.io.transforms.parts import field_of_vectors
 
-VECTOR_SUFFIXES = ITK_SUFFIXES
+VECTOR_SUFFIXES = tuple(READERS)
 LPS = ("left-posterior-superior", "lps")
-LONGEST_HEADER = 1 << 16
-NRRD_LINE = re.compile(rb"^(space|space units|measurement frame): *(.*?)\r?$", re.MULTILINE)
 
 
 def read_vectors(path: Path) -> Chain:
@@ -27,27 +23,23 @@ def read_vectors(path: Path) -> Chain:
         MaxcaError: for a file that is damaged, not a field of floating-point vectors, or not in LPS mm.
         ValueError: for a grid or vectors that make no field.
     """
+    stored = read_container(path, vectors=True)
     if path.suffix.lower() in (".nrrd", ".nhdr"):
-        _check_nrrd(path)
-    image = read_itk(path, vectors=True)
-    n, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
-    vectors = sitk.GetArrayViewFromImage(image)
-    if components != n or vectors.dtype.kind != "f":
+        _check_nrrd(path, stored.layout.fields)
+    n, components, dtype = stored.dimension, stored.layout.components, stored.data.dtype
+    if components != n or dtype.kind != "f":
         raise MaxcaError(
-            f"{path}: {components} numbers of type {vectors.dtype} a voxel, where a displacement field in {n} "
+            f"{path}: {components} numbers of type {dtype} a voxel, where a displacement field in {n} "
             f"dimensions has {n} of floating point; name the file of the field"
         )
     with np.errstate(over="ignore"):
-        field = field_of_vectors(vectors.T.astype(np.float32, copy=False), grid_from_sitk(image))
+        field = field_of_vectors(stored.data.astype(np.float32), stored.grid)
     return Chain((field,), n)
 
 
-def _check_nrrd(path: Path) -> None:
-    """Refuse a NRRD whose vectors have another basis than its positions: ITK turns the latter alone."""
-    with path.open("rb") as file:
-        header = file.read(LONGEST_HEADER).split(b"\n\n")[0].split(b"\r\n\r\n")[0]
-    said = {name.decode(): value.decode("latin-1").strip() for name, value in NRRD_LINE.findall(header)}
-    space, units, frame = said.get("space", LPS[0]), said.get("space units", ""), said.get("measurement frame", "")
+def _check_nrrd(path: Path, said: dict[str, str]) -> None:
+    """Refuse a NRRD whose vectors may have another basis than its positions."""
+    space, units, frame = said.get("space", LPS[0]), said.get("spaceunits", ""), said.get("measurementframe", "")
     if space.lower() not in LPS:
         raise MaxcaError(
             f"{path}: its space is {space[:40]!r}, and programs differ on whether its vectors are too; write both "

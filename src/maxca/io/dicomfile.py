@@ -1,0 +1,261 @@
+"""One DICOM file: what it says of its slice, and its values; checked before anything is allocated."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from pydicom import Dataset, config, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from maxca.errors import MaxcaError
+from maxca.io.regular import check_regular
+
+PREAMBLE, MARK = 128, b"DICM"
+BARE = (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00")  # files without a preamble begin so
+VOXELS, UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
+ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+WIDTHS = {8: "u1", 16: "u2", 32: "u4"}
+READ_ERRORS = (
+    *(ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, NotImplementedError),
+    *(EOFError, OSError, LookupError, RecursionError, struct.error, InvalidDicomError),
+    BytesLengthException,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """A slice as its file describes it.
+
+    Args:
+        path: its file.
+        header: its tags before the voxels.
+        size: columns and rows.
+        spacing: mm between the centres of columns, and of rows.
+        rows: (2, 3) unit vectors, LPS: along a row, along a column.
+        position: (3,) of the first voxel, LPS mm.
+        scale: slope and intercept of its values.
+        start: byte of the file at which its values begin.
+        packed: the values are compressed.
+    """
+
+    path: Path
+    header: Dataset
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+    rows: np.ndarray
+    position: np.ndarray
+    scale: tuple[float, float]
+    start: int
+    packed: bool
+
+    @property
+    def series(self) -> str:
+        """The identifier of its series."""
+        return str(self.header.get("SeriesInstanceUID", ""))
+
+    @property
+    def bits(self) -> tuple[int, int, bool]:
+        """How many bits a value has, how many lie below it, and whether the first one is a sign."""
+        stored = int(self.header.BitsStored)
+        return stored, int(self.header.get("HighBit", stored - 1)) + 1 - stored, bool(self.header.PixelRepresentation)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that its bits can say, scaled."""
+        stored, _, signed = self.bits
+        low = -(2 ** (stored - 1)) if signed else 0
+        ends = [end * self.scale[0] + self.scale[1] for end in (low, low + 2**stored - 1)]
+        return min(ends), max(ends)
+
+    def values(self) -> np.ndarray:
+        """(I, J) values that are not compressed, in float64, which holds each of them, scaled.
+
+        Raises:
+            OSError, EOFError: for a file that has become another one.
+        """
+        stored, below, signed = self.bits
+        order = ">" if self.header.original_encoding[1] is False else "<"
+        dtype = np.dtype(order + WIDTHS[int(self.header.BitsAllocated)])
+        count = self.size[0] * self.size[1]
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            content = file.read(count * dtype.itemsize)
+        if len(content) != count * dtype.itemsize:
+            raise EOFError
+        # What lies beside the stored bits is no part of a value; old scanners kept overlays there.
+        values = (np.frombuffer(content, dtype).astype(np.int64) >> below) & (2**stored - 1)
+        if signed:
+            values = (values ^ 2 ** (stored - 1)) - 2 ** (stored - 1)
+        slope, inter = self.scale
+        return (values * slope + inter).astype(np.float64).reshape(self.size[::-1]).T
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a regular file begins as DICOM's do.
+
+    Raises:
+        MaxcaError: for a file that cannot be read.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(PREAMBLE + len(MARK))
+    except OSError as error:
+        raise MaxcaError(f"{path}: cannot be read; check its permissions") from error
+    return content[PREAMBLE:] == MARK or content.startswith(BARE)
+
+
+class Header(NamedTuple):
+    """The tags of a DICOM file before its voxels, and the byte at which the element of these begins."""
+
+    tags: Dataset
+    voxels: int
+
+
+def read_header(path: Path) -> Header | None:
+    """What a DICOM file says, None where it is not an image: a report, a structure set, a directory.
+
+    Raises:
+        MaxcaError: for a file that is damaged.
+    """
+    try:
+        with warnings.catch_warnings(), config.disable_value_validation():
+            warnings.simplefilter("ignore")  # on values that are not to the letter; those in use are checked here
+            with path.open("rb") as file:
+                file.seek(PREAMBLE)
+                bare = file.read(len(MARK)) != MARK
+            if not bare and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise MaxcaError(f"{path}: a deflated DICOM file, which is not read; convert the series with dcm2niix")
+            with path.open("rb") as file:
+                tags = dcmread(file, stop_before_pixels=True, force=bare)
+                at, whole = file.tell(), bool(file.read(1))
+            kind = UID(tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID", ""))
+            if not whole:
+                if kind.name != kind and "Image" not in kind.name:
+                    return None
+                raise EOFError
+    except READ_ERRORS as error:
+        raise _damaged(path) from error
+    return Header(tags, at)
+
+
+def slice_of(path: Path, header: Header) -> Slice:
+    """The slice that a DICOM file holds.
+
+    Raises:
+        MaxcaError: for one that is damaged, holds several frames or colours, or does not say where it lies.
+    """
+    refuse_frames(path, header.tags)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _slice(path, header.tags, header.voxels)
+    except READ_ERRORS as error:
+        raise _damaged(path) from error
+
+
+def refuse_frames(path: Path, header: Dataset) -> None:
+    """Refuse DICOM files of many frames.
+
+    Raises:
+        MaxcaError: for such a file.
+    """
+    frames = str(header.get("NumberOfFrames") or 1)
+    if frames != "1" or "PerFrameFunctionalGroupsSequence" in header:
+        raise MaxcaError(
+            f"{path}: multi-frame DICOM ({frames[:12]} frames in one file) is not read; convert it with dcm2niix and "
+            "pass the NIfTI file"
+        )
+
+
+def _slice(path: Path, header: Dataset, at: int) -> Slice:
+    missing = [
+        name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(name)
+    ]
+    if missing:
+        raise MaxcaError(f"{path}: does not say where it lies (no {missing[0]}); export the series with its positions")
+    if int(header.get("SamplesPerPixel", 1)) != 1 or "PALETTE" in str(header.get("PhotometricInterpretation", "")):
+        raise MaxcaError(f"{path}: voxels are colours; convert it to one grey value")
+    if header.get("ModalityLUTSequence"):
+        raise MaxcaError(f"{path}: its values go through a table (ModalityLUTSequence), which is not read; convert it")
+    size = (int(header.Columns), int(header.Rows))
+    stored, allocated = int(header.BitsStored), int(header.BitsAllocated)
+    below = int(header.get("HighBit", stored - 1)) + 1 - stored
+    syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
+    packed = syntax is not None and UID(syntax).is_compressed
+    scale = (_real(header.get("RescaleSlope"), 1.0), _real(header.get("RescaleIntercept"), 0.0))
+    numbers = [*header.ImagePositionPatient, *header.ImageOrientationPatient, *header.PixelSpacing]
+    numbers = [float(number) for number in numbers]
+    known = allocated in WIDTHS and 1 <= stored <= allocated and 0 <= below <= allocated - stored
+    if len(numbers) != 11 or not np.isfinite([*numbers, *scale]).all() or min(size) < 1 or not known:
+        raise ValueError
+    high, wide = numbers[9:]
+    rows = np.reshape(numbers[3:9], (2, 3))
+    if min(high, wide) <= 0 or scale[0] == 0 or np.abs(rows @ rows.T - np.eye(2)).max() > 0.01:
+        raise ValueError
+    start = _start(path, header, at, None if packed else size[0] * size[1] * allocated // 8)
+    return Slice(path, header, size, (wide, high), rows, np.array(numbers[:3]), scale, start, packed)
+
+
+def _start(path: Path, header: Dataset, at: int, needed: int | None) -> int:
+    """Where the voxels begin in the file, which holds them all.
+
+    Args:
+        path: the file.
+        header: its tags.
+        at: byte of the element of its voxels.
+        needed: bytes of the voxels, None where they are compressed.
+    """
+    implicit, little = header.original_encoding
+    order = "<" if little else ">"
+    stored = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(at)
+        group, element = struct.unpack(f"{order}HH", file.read(4))
+        kind, length = ("OW", *struct.unpack("<I", file.read(4))) if implicit else _explicit(file.read(8), order)
+        if (group, element) != VOXELS or kind not in ("OB", "OW"):
+            raise ValueError
+        start = file.tell()
+        if needed is None:
+            if length != UNDEFINED:
+                raise ValueError
+            _walk(file, stored)
+            return start
+    if length not in (needed, needed + needed % 2) or stored - start < needed:
+        held = min(length, max(0, stored - start))
+        raise MaxcaError(
+            f"{path}: truncated or damaged: its header claims {needed} bytes of voxels, {held} are there; copy or "
+            "export the series again"
+        )
+    return start
+
+
+def _explicit(content: bytes, order: str) -> tuple[str, int]:
+    kind, _, length = struct.unpack(f"{order}2sHI", content)
+    return kind.decode("latin-1"), length
+
+
+def _walk(file: BinaryIO, stored: int) -> None:
+    """Follow the fragments of compressed voxels to the mark at their end."""
+    while True:
+        mark, length = struct.unpack("<4sI", file.read(8))
+        if mark == END:
+            return
+        if mark != ITEM or file.tell() + length > stored:
+            raise ValueError
+        file.seek(length, 1)
+
+
+def _real(value: object, usual: float) -> float:
+    return usual if value in (None, "") else float(str(value))
+
+
+def _damaged(path: Path) -> MaxcaError:
+    return MaxcaError(f"{path}: a DICOM file that is truncated or damaged; copy or export the series again")

@@ -1,0 +1,110 @@
+"""Compressed DICOM slices, decoded by GDCM in a process with limits: ``python -m maxca.io.gdcm``.
+
+The decoders of JPEG and its relatives are native code, and how large a stream unpacks is the header's word only. What
+they print is an error here: they go on after damage. This module imports neither torch nor pydicom.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from maxca.io.limited import grant, run_limited, serve
+
+SECONDS = 20  # and one more for each 5 MB
+COMPLAINT = re.compile(r"corrupt|premature|error|invalid|truncat|fail", re.IGNORECASE)
+
+
+def decode(paths: list[Path], unpacked: int) -> np.ndarray:
+    """The values of slices, scaled as their headers say.
+
+    Args:
+        paths: one file a slice.
+        unpacked: bytes of all their values in float64; the process may hold a few times as many.
+
+    Returns:
+        (K, J, I), of the smallest type that holds all.
+
+    Raises:
+        ValueError: with its reason where a slice cannot be decoded, or decoding did not end well.
+    """
+    stored = sum(path.stat().st_size for path in paths)
+    with _plain_names(paths) as names:
+        content = "\0".join([str(unpacked), *names]).encode()
+        answer = run_limited("maxca.io.gdcm", content, SECONDS + stored / 5e6)
+    return np.load(io.BytesIO(answer), allow_pickle=False)
+
+
+@contextmanager
+def _plain_names(paths: list[Path]) -> Iterator[list[str]]:
+    """Names that SimpleITK takes: links to files whose names are not UTF-8."""
+    names = [str(path.absolute()) for path in paths]
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            links = [Path(folder) / f"{number}.dcm" for number in range(len(paths))]
+            for link, name in zip(links, names, strict=True):
+                link.symlink_to(name)
+            yield [str(link) for link in links]
+        return
+    yield names
+
+
+def _answer(content: bytes) -> bytes:
+    unpacked, *names = content.decode().split("\0")
+    grant(4 * int(unpacked))
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with _heard():
+        slices = [sitk.GetArrayFromImage(_read(name)) for name in names]
+    if len({values.shape[-2:] for values in slices}) != 1 or any(values.ndim not in (2, 3) for values in slices):
+        raise ValueError("damaged: decoded slices differ in size")
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack([values.reshape(values.shape[-2:]) for values in slices]))
+    return buffer.getvalue()
+
+
+def _read(name: str) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(name)
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        raise ValueError("damaged: its compressed voxels cannot be decoded") from error
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Take what native code prints for the error that it is.
+
+    Raises:
+        ValueError: where it complains.
+    """
+    saved = [os.dup(stream) for stream in (1, 2)]
+    with tempfile.TemporaryFile() as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+        try:
+            yield
+        finally:
+            for stream, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, stream)
+                os.close(copy)
+        said.seek(0)
+        lines = said.read(1 << 16).decode(errors="replace").splitlines()
+    if complaint := next((line.strip() for line in lines if COMPLAINT.search(line)), None):
+        raise ValueError(f"damaged: decoding its voxels, GDCM says {complaint[:100]!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(_answer))

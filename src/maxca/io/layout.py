@@ -1,0 +1,178 @@
+"""What the header of a MetaImage or NRRD file says: where its voxels are stored, and where they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.io.regular import check_regular
+
+LONGEST_HEADER = 1 << 20
+LARGEST_SIZE = 10**9  # of an axis
+MOST_AXES = 16
+WHOLE = re.compile(r"[+-]?\d{1,18}")
+REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or a part of one, that holds voxels.
+
+    Args:
+        path: the file.
+        start: bytes before the voxels; −1 where the voxels are the last bytes of the file.
+        lines: lines before the voxels, skipped first.
+        inner: bytes to skip once the content is unpacked.
+    """
+
+    path: Path
+    start: int = 0
+    lines: int = 0
+    inner: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How voxels are stored and where they lie.
+
+    Args:
+        size: voxels per axis, in the order of the file, the first one fastest.
+        dtype: of a number, with its byte order.
+        components: numbers a voxel, stored together.
+        axes: (n, n) matrix whose columns lead from a voxel to the next one along each axis, LPS mm.
+        origin: (n,) position of the first voxel, LPS mm.
+        pieces: where the voxels are, in order; each holds as many.
+        packing: ``"raw"``, or the compression, ``"zlib"`` or ``"gzip"``.
+        warnings: what was taken for granted, a line each.
+        fields: what the header says, by the names of the format.
+    """
+
+    size: tuple[int, ...]
+    dtype: np.dtype
+    components: int
+    axes: np.ndarray
+    origin: np.ndarray
+    pieces: tuple[Piece, ...]
+    packing: str = "raw"
+    warnings: tuple[str, ...] = ()
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class Damaged(ValueError):
+    """What is wrong with a header, in words that follow the name of its file."""
+
+
+def open_header(path: Path) -> BinaryIO:
+    """A regular file for reading.
+
+    Raises:
+        MaxcaError: for a path that is missing, not a regular file, or cannot be read.
+    """
+    check_regular(path)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise MaxcaError(f"{path}: cannot be read; check its permissions") from error
+
+
+def header_line(file: BinaryIO) -> str | None:
+    """The next line of a header without its end, None at the end of the file.
+
+    Raises:
+        Damaged: for a header of more than ``LONGEST_HEADER`` bytes.
+    """
+    line = file.readline(LONGEST_HEADER)
+    if file.tell() >= LONGEST_HEADER:
+        raise Damaged("its header has no end; copy or convert it again")
+    return line.decode("latin-1").rstrip("\r\n") if line else None
+
+
+def whole_numbers(text: str, name: str) -> list[int]:
+    """The whole numbers of a field, separated by spaces.
+
+    Raises:
+        Damaged: for anything else.
+    """
+    words = text.split()
+    if not words or not all(WHOLE.fullmatch(word) for word in words):
+        raise Damaged(f"damaged: its {name} is {text[:40]!r}, not whole numbers; copy or convert it again")
+    return [int(word) for word in words]
+
+
+def real_numbers(text: str, name: str, count: int | None = None) -> list[float]:
+    """The finite numbers of a field, separated by spaces.
+
+    Raises:
+        Damaged: for anything else, or another number of them.
+    """
+    words = text.split()
+    values = [float(word) for word in words if REAL.fullmatch(word)]
+    if len(values) != len(words) or not np.isfinite(values).all() or len(values) != (count or len(values)):
+        wanted = f"{count} numbers" if count else "numbers"
+        raise Damaged(f"damaged: its {name} is {text[:60]!r}, not {wanted}; repair the header or convert it again")
+    return values
+
+
+def one_of(text: str, choices: Sequence[int], name: str) -> int:
+    """A field of one whole number out of some.
+
+    Raises:
+        Damaged: for another one.
+    """
+    (value, *more) = whole_numbers(text, name)
+    if more or value not in choices:
+        raise Damaged(f"damaged: its {name} is {text[:40]!r}; copy or convert it again")
+    return value
+
+
+def sizes(text: str, name: str, count: int) -> tuple[int, ...]:
+    """The field that says how many voxels there are per axis.
+
+    Raises:
+        Damaged: for another number of axes, or an axis without voxels.
+    """
+    values = whole_numbers(text, name)
+    if len(values) != count or not all(1 <= value <= LARGEST_SIZE for value in values):
+        raise Damaged(f"damaged: its {name} is {text[:60]!r} in {count} dimensions; copy or convert it again")
+    return tuple(values)
+
+
+class Fields(dict[str, str]):
+    """The fields of a header; each is said once."""
+
+    def say(self, name: str, value: str) -> None:
+        """Take a field in.
+
+        Raises:
+            Damaged: for one that is there already.
+        """
+        if name in self:
+            raise Damaged(f"damaged: it says twice what its {name} is; repair the header or convert it again")
+        self[name] = value
+
+    def first(self, *names: str) -> str | None:
+        """The value of a field that has several names, None where it has no value.
+
+        Raises:
+            Damaged: for values that differ.
+        """
+        found = {self[name] for name in names if self.get(name)}
+        if len(found) > 1:
+            raise Damaged(f"damaged: its {' and '.join(names)} differ; repair the header or convert it again")
+        return next(iter(found), None)
+
+    def need(self, name: str) -> str:
+        """The value of a field.
+
+        Raises:
+            Damaged: where there is none.
+        """
+        if not self.get(name):
+            raise Damaged(f"truncated or damaged: its header has no {name}; copy or convert it again")
+        return self[name]
