@@ -75,8 +75,8 @@ def chosen(data: Path, sets: Sequence[str], count: int) -> Iterator[tuple[str, i
         path, group = SETS[name]
         pairs = [pair for pair in read_pairs(data / path) if group is None or pair.group == group]
         for number, pair in enumerate(pairs[:count]):
-            files = {"-f": pair.fixed, "-m": pair.moving}
-            files |= {"--fixed-labels": pair.fixed_labels, "--moving-labels": pair.moving_labels}
+            files = {"-f": pair.fixed, "-m": pair.moving, "--fixed-labels": pair.fixed_labels}
+            files["--moving-labels"] = pair.moving_labels
             yield name, number, {option: file for option, file in files.items() if file is not None}
 
 
