@@ -38,6 +38,9 @@ ROOM_OF_FILE = dict.fromkeys(
         "interpolation",
         "further",
         "provenance",
+        "labels",
+        "masks",
+        "placement",
     ),
     "register",
 )

@@ -50,10 +50,11 @@ def test_a_label_map_is_recognised(data: np.ndarray) -> None:
         np.rint(SCAN).astype(np.int16),
         np.rint(SCAN / SCAN.max() * 255).astype(np.uint8),
         (SCAN - 1024).round().astype(np.int16),
+        np.where(REGIONS > 4, 40, -1024).astype(np.int16),
         SCAN.astype(np.float32),
         np.clip(SMOOTH, 0, 1).astype(np.float32),
     ],
-    ids=["MR", "8 bits", "CT", "float", "probabilities"],
+    ids=["MR", "8 bits", "CT", "two Hounsfield units", "float", "probabilities"],
 )
 def test_an_image_is_not_taken_for_labels(data: np.ndarray) -> None:
     assert choose(Image(data, GRID)).interpolation == "linear"

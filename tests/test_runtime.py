@@ -56,8 +56,8 @@ def registered(**options: Any) -> object:
 
 
 def refused() -> None:
-    with pytest.raises(MaxcaError, match="one image only"):
-        registered(fixed_points=np.zeros((2, 3)))
+    with pytest.raises(MaxcaError, match="2 fixed and 1 moving"):
+        registered(fixed_points=np.zeros((2, 3)), moving_points=np.zeros((1, 3)))
 
 
 def drawn(folder: Path) -> None:

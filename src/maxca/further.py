@@ -8,10 +8,9 @@ from typing import Any
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
-from maxca.inputs import ImageLike
 from maxca.interpolation import CHOICES, Choice, InterpolationChoice, choose
 from maxca.io.atomic import full_suffix
-from maxca.io.images import Image, read
+from maxca.io.images import Image, ImageLike, read
 from maxca.resampling import check_fill, fill_of, resample
 
 

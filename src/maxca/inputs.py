@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
-from maxca.io.images import Image, check_contrast, read
+from maxca.io.images import Image, ImageLike, check_contrast, read
 from maxca.io.landmarks import paired
 from maxca.io.nifti import is_sheared
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
-
-LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer hold nothing to align by
-LARGEST_LABEL = 2**53  # up to here every whole number has a float64 of its own
-ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
+from maxca.labels import labels_of
+from maxca.masks import mask_of
+from maxca.placement import placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +32,7 @@ class Side:
         labels: (I, J, K) whole numbers on its grid.
         points: landmarks in its world space.
         sources: the files all this came from, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
+        warnings: what was mended or looks wrong, one line each.
     """
 
     image: Image
@@ -42,6 +40,7 @@ class Side:
     labels: np.ndarray | None = None
     points: Points | None = None
     sources: Mapping[str, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def read_side(
@@ -56,8 +55,8 @@ def read_side(
     Args:
         name: ``"fixed"`` or ``"moving"``, for messages.
         image: what ``maxca.read_image`` takes.
-        mask: non-zero where the similarity counts; on the grid of ``image``.
-        labels: whole numbers; on the grid of ``image``.
+        mask: non-zero where the similarity counts; brought onto the grid of ``image`` if it has another.
+        labels: whole numbers; brought onto the grid of ``image`` likewise.
         points: a file, or (N, 3) world points in RAS+ mm.
 
     Raises:
@@ -65,65 +64,28 @@ def read_side(
     """
     scan = read(image)
     check_contrast(scan)
-    mask_image = None if mask is None else _on_same_grid(f"{name} mask", read(mask), scan)
-    label_image = None if labels is None else _on_same_grid(f"{name} labels", read(labels), scan)
+    warnings = list(scan.warnings)
+    inside = names = None
+    if mask is not None:
+        on_scan = placed(f"{name} mask", read(mask), scan)
+        inside, doubts = mask_of(on_scan, name, scan)
+        warnings += [*on_scan.warnings, *doubts]
+    if labels is not None:
+        on_scan = placed(f"{name} labels", read(labels), scan)
+        names = labels_of(on_scan)
+        warnings += on_scan.warnings
     return Side(
         image=scan,
-        mask=None if mask_image is None else _mask_of(mask_image, name),
-        labels=None if label_image is None else _labels_of(label_image),
+        mask=inside,
+        labels=names,
         points=_points(points, name),
         sources={
             role: Path(p)
             for role, p in (("image", image), ("mask", mask), ("labels", labels), ("points", points))
             if isinstance(p, str | Path)
         },
+        warnings=tuple(warnings),
     )
-
-
-def _mask_of(image: Image, name: str) -> np.ndarray:
-    """Where a mask is not zero: enough of the image to align by."""
-    mask = image.data != 0
-    if not mask.any():
-        raise MaxcaError(f"{image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
-    found = np.argwhere(mask)
-    extent = found.max(axis=0) - found.min(axis=0) + 1
-    short = [axis for axis, n in enumerate(mask.shape) if extent[axis] < min(n, LEAST_EXTENT)]
-    if short:
-        size = "x".join(map(str, extent))
-        raise MaxcaError(
-            f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
-            f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
-        )
-    return mask
-
-
-def _labels_of(image: Image) -> np.ndarray:
-    labels = as_labels(image)
-    if labels.dtype.kind == "i" and labels.min() < 0:
-        raise MaxcaError(
-            f"{image.name}: holds the label {labels.min()}, and labels are whole numbers from 0, the background, up; "
-            "give that region another number"
-        )
-    return labels
-
-
-def as_labels(image: Image) -> np.ndarray:
-    """Voxels as whole numbers.
-
-    Raises:
-        MaxcaError: when a voxel is not a whole number.
-    """
-    if np.issubdtype(image.data.dtype, np.integer):
-        return image.data
-    rounded = np.rint(image.data)
-    if not np.allclose(rounded, image.data, rtol=0, atol=1e-3):
-        raise MaxcaError(f"{image.name}: labels must be whole numbers; pass an image of labels, not of intensities")
-    largest = float(np.abs(rounded).max())
-    if largest > LARGEST_LABEL:
-        raise MaxcaError(
-            f"{image.name}: labels up to {largest:.3g}, which a float cannot tell apart; use an integer type"
-        )
-    return rounded.astype(np.int32 if largest <= np.iinfo(np.int32).max else np.int64)
 
 
 def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
@@ -148,7 +110,7 @@ def check_pair(fixed: Side, moving: Side, *, deformable: bool) -> None:
         deformable: whether a field will be written on the grid of the fixed image.
 
     Raises:
-        MaxcaError: for a slice with a volume, landmarks for one image only, or a sheared grid that no field lies on.
+        MaxcaError: for a slice with a volume, or a sheared grid that no field lies on.
     """
     if deformable and is_sheared(fixed.image.grid):
         raise MaxcaError(
@@ -161,8 +123,24 @@ def check_pair(fixed: Side, moving: Side, *, deformable: bool) -> None:
             f"{' and '.join(slices)} is a single slice and the other image a volume, and the two are not registered; "
             "extract the matching slice first (in nibabel: image.slicer[:, :, k : k + 1])"
         )
-    if (fixed.points is None) != (moving.points is None):
-        raise MaxcaError("landmarks were given for one image only; pass --fixed-points and --moving-points")
+
+
+def lonely(fixed: Side, moving: Side) -> list[str]:
+    """Warnings about what was given for one side only, so that nothing can be measured with it."""
+    warnings = []
+    for what, one, other in (
+        ("landmarks", fixed.points, moving.points),
+        ("labels", fixed.labels, moving.labels),
+    ):
+        here, there = ("fixed", "moving") if other is None else ("moving", "fixed")
+        if (one is None) == (other is None) or (what == "labels" and here == "moving"):
+            continue  # moving labels are warped, with or without partners
+        role = "points" if what == "landmarks" else what
+        file = (fixed if here == "fixed" else moving).sources.get(role, f"the {here} {role}")
+        warnings.append(
+            f"{file}: {what} of the {here} image alone measure nothing; give their partners too: --{there}-{role}"
+        )
+    return warnings
 
 
 def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tuple[str, list[str]]:
@@ -211,29 +189,6 @@ def read_initial(
 def identified(path: Path) -> dict[str, str]:
     """Where a file or folder is, and its SHA-256."""
     return {"path": str(path.resolve()), "sha256": sha256(path)}
-
-
-def _on_same_grid(name: str, image: Image, scan: Image) -> Image:
-    if not image.grid.same_as(scan.grid):
-        raise MaxcaError(
-            f"{image.name}: the {name} lie on a grid of {_text(image.grid)}, their image on {_text(scan.grid)}; "
-            f"bring them there first: {_command(image.name, scan.name)}"
-        )
-    return image
-
-
-def _command(image: str, reference: str) -> str:
-    """What resamples an image by its header onto the grid of another."""
-    return shlex.join(
-        ["maxca", "apply", "-i", image, "-r", reference, "--interpolation", "nearest", "-o", "regridded.nii.gz"]
-    )
-
-
-def _text(grid: Grid) -> str:
-    size = "x".join(str(n) for n in grid.shape)
-    spacing = "x".join(f"{s:.3g}" for s in grid.spacing)
-    origin = ", ".join(f"{o:.4g}" for o in grid.origin)
-    return f"{size} voxels of {spacing} mm from ({origin})"
 
 
 def _points(points: str | Path | np.ndarray | Points | None, name: str) -> Points | None:

@@ -36,7 +36,7 @@ def choose(image: Image, wanted: InterpolationChoice = "auto") -> Choice:
     Args:
         image: what will be resampled.
         wanted: ``"auto"`` recognises label maps: whole numbers, and an intent of labels in the NIfTI header, a file
-            name that says so (BIDS ``_dseg``, ``_mask``), or values that are constant over regions.
+            name that says so (BIDS ``_dseg``, ``_mask``), or values from 0 up that are constant over regions.
 
     Raises:
         MaxcaError: for an unknown interpolation.
@@ -51,6 +51,8 @@ def choose(image: Image, wanted: InterpolationChoice = "auto") -> Choice:
         return Choice("labels", "its header says that it holds labels")
     if image.path is not None and NAMED.search(image.path.name.removesuffix(full_suffix(image.path))):
         return Choice("labels", f"whole numbers, and the name {image.path.name}")
+    if image.data.min() < 0:
+        return Choice("linear", "it has negative values, and labels are numbers from 0 up")
     count, differing = _regions(image.data)
     if count <= MOST_LABELS and differing < DIFFERING:
         return Choice("labels", f"{count} whole numbers, constant over regions")

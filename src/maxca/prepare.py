@@ -32,11 +32,12 @@ from maxca.data.prepared import FORMAT, MANIFEST, SCANS
 from maxca.data.preprocess import Volume, content_box, margin_of, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
-from maxca.inputs import as_labels
 from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
 from maxca.io.pairs import Kind, Scan, split_by_subject
+from maxca.labels import as_labels
+from maxca.placement import placed
 
 TEMPLATE = "template.nii.gz"
 AVERAGED = 20  # training scans in the template
@@ -93,7 +94,7 @@ def prepare(
         progress: called with what is done and the share of the work.
 
     Returns:
-        A line for each scan that could not be prepared; the others are.
+        A line for each scan that could not be prepared; the others are. And a line for what was mended in one.
 
     Raises:
         MaxcaError: when nothing can be prepared.
@@ -136,7 +137,7 @@ def prepare(
     }
     with atomic_path(out / MANIFEST) as unfinished:
         unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return sorted(failed)
+    return sorted(failed) + [warning for row in rows for warning in row["warnings"]]
 
 
 def _each(work: Callable[[Scan], Any], scans: Sequence[Scan], jobs: int) -> Any:
@@ -174,10 +175,11 @@ def _prepared_row(
         done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
         held = _held(path)
         if held is None or held.get("done") != done:
-            tensors, grid, affine = _voxels(scan, plan, template)
+            tensors, grid, affine, warnings = _voxels(scan, plan, template)
             to_voxel = grid.world_to_voxel @ affine.matrix
             spacing = np.array([float(f"{mm:.7g}") for mm in grid.spacing])
-            about = {"done": done, "to_voxel": json.dumps(to_voxel.tolist()), "spacing": json.dumps(spacing.tolist())}
+            plain = {"to_voxel": to_voxel.tolist(), "spacing": spacing.tolist(), "warnings": warnings}
+            about = {"done": done, **{name: json.dumps(value) for name, value in plain.items()}}
             with atomic_path(path) as unfinished:
                 save_file(tensors, unfinished, metadata=about)
         else:
@@ -190,6 +192,7 @@ def _prepared_row(
             "inputs": inputs,
             "spacing": json.loads(about["spacing"]),
             "to_voxel": json.loads(about["to_voxel"]),
+            "warnings": json.loads(about["warnings"]),
         }
     except (MaxcaError, OSError, ValueError) as error:
         return " ".join(str(error).split())
@@ -205,9 +208,12 @@ def _held(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, torch.Tensor], Grid, Affine]:
-    """Image and labels, the grid they are on, and the affine from the common world to the world of that grid."""
-    volume = _read(scan)
+def _voxels(
+    scan: Scan, plan: Plan, template: Image | None
+) -> tuple[dict[str, torch.Tensor], Grid, Affine, tuple[str, ...]]:
+    """Image and labels, their grid, the affine from the common world to the world of that grid, and warnings."""
+    image = read(scan.image)
+    volume, warnings = _volume(image), image.warnings
     if template is None:
         grid, through, noted = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape), STILL, STILL
     else:
@@ -220,12 +226,11 @@ def _voxels(scan: Scan, plan: Plan, template: Image | None) -> tuple[dict[str, t
     chain = Chain((through,))
     tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}
     if scan.labels is not None:
-        labels = read(scan.labels)
-        if not labels.grid.same_as(volume.grid):
-            raise MaxcaError(f"{scan.labels}: does not lie on the grid of its image")
+        labels = placed("labels", read(scan.labels), image)
+        warnings += labels.warnings
         names = torch.as_tensor(np.ascontiguousarray(_small_labels(labels)))
         tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0]
-    return {name: t.contiguous() for name, t in tensors.items()}, grid, noted
+    return {name: t.contiguous() for name, t in tensors.items()}, grid, noted, warnings
 
 
 def _small_labels(labels: Image) -> np.ndarray:
@@ -244,8 +249,7 @@ def _small_labels(labels: Image) -> np.ndarray:
     return values.astype(np.int16)
 
 
-def _read(scan: Scan) -> Volume:
-    image = read(scan.image)
+def _volume(image: Image) -> Volume:
     return Volume(normalise(torch.as_tensor(image.data.astype(np.float32))), image.grid)
 
 
@@ -258,7 +262,7 @@ def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, 
     wanted = json.dumps({"settings": settings, "scans": [scan.name for scan in chosen]}, sort_keys=True)
     if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == wanted:
         return read(path)
-    volumes = [_read(scan) for scan in chosen]
+    volumes = [_volume(read(scan.image)) for scan in chosen]
     grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
     mean = resampled(volumes[0], grid, Chain())
     for _ in range(ROUNDS):

@@ -23,9 +23,9 @@ from maxca.further import read_further
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import ImageLike, Side, check_pair, checked_start, paired_points, read_initial, read_side
+from maxca.inputs import Side, check_pair, checked_start, lonely, paired_points, read_initial, read_side
 from maxca.interpolation import InterpolationChoice
-from maxca.io.images import Image
+from maxca.io.images import Image, ImageLike
 from maxca.io.points import Points
 from maxca.io.transforms.matrix import MatrixConvention
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
@@ -197,11 +197,7 @@ def register(
     # A name chosen among those that come along, or what the user wrote.
     used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
     loaded = network or (answer.model if answer is not None else None)
-    noticed = [
-        w
-        for image in (fixed_side.image, moving_side.image, *(o.image for o in others.values()))
-        for w in image.warnings
-    ]
+    noticed = [*fixed_side.warnings, *moving_side.warnings, *(w for o in others.values() for w in o.image.warnings)]
     advice = _advice(alignment.same_contrast, similarity, answer)
     record = {
         "maxca": __version__,
@@ -224,7 +220,7 @@ def register(
         "network": {} if answer is None else answer.as_plain(),
         "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
         "metrics": measured,
-        "warnings": [*apart, *advice, *noticed],
+        "warnings": [*apart, *advice, *noticed, *lonely(fixed_side, moving_side)],
         "versions": versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": peak_memory_mb(),

@@ -12,14 +12,14 @@ import torch
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.jacobian import jacobian_determinant
-from maxca.inputs import ImageLike, as_labels
 from maxca.interpolation import InterpolationChoice, background, choose
 from maxca.io.form import Form
-from maxca.io.images import Image, read
+from maxca.io.images import Image, ImageLike, read
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
 from maxca.io.voxels import cast
+from maxca.labels import as_labels
 
 
 def apply(

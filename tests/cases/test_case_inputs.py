@@ -95,9 +95,11 @@ def test_images_apart_are_aligned_by_their_centres(tmp_path: Path) -> None:
 def test_the_command_that_an_error_suggests_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scan = saved(Path("scan.nii.gz"), SCAN)
-    coarse = saved(Path("coarse mask.nii.gz"), np.ones((12, 13, 11), np.uint8), np.diag([2.0, 2, 2, 1]))
+    apart = np.eye(4)
+    apart[:3, 3] = 6
+    moved = saved(Path("moved mask.nii.gz"), np.ones(SHAPE, np.uint8), apart)
     with pytest.raises(MaxcaError) as caught:
-        maxca.register(scan, scan, fixed_mask=coarse, **QUICK)
+        maxca.register(scan, scan, fixed_mask=moved, **QUICK)
     found = re.search(r"maxca (apply .*)$", str(caught.value))
     assert found is not None
     done = subprocess.run([sys.executable, "-m", "maxca", *shlex.split(found[1])], check=False)

@@ -149,9 +149,12 @@ def test_images_apart_in_the_world(refused: Callable[..., str], scans: Path) -> 
 
 
 @pytest.mark.parametrize("option", ["--fixed-labels", "--moving-labels", "--fixed-mask", "--moving-mask"])
-def test_labels_or_a_mask_on_another_grid(refused: Callable[..., str], scans: Path, option: str) -> None:
-    path = altered(scans, lambda data: np.ones_like(data[:-1]))
-    assert "grid" in refused(option, path, names="altered.nii.gz")
+def test_labels_or_a_mask_that_lie_elsewhere(refused: Callable[..., str], scans: Path, option: str) -> None:
+    image = nib.load(scans / "moving.nii.gz")
+    affine = image.affine.copy()
+    affine[:3, 3] += 40  # a header that was lost, or of another scan
+    nib.save(nib.Nifti1Image(np.ones(image.shape, np.uint8), affine), scans / "elsewhere.nii.gz")
+    assert "away" in refused(option, scans / "elsewhere.nii.gz", names="elsewhere.nii.gz")
 
 
 @pytest.mark.parametrize("option", ["--fixed-mask", "--moving-mask"])

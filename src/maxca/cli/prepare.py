@@ -41,8 +41,8 @@ def prepare(
     from maxca.prepare import prepare as run
 
     with progress_bar(quiet=quiet) as progress:
-        failed = run(dataset, source, out, jobs=jobs, progress=progress)
-    warn(failed)
+        noticed = run(dataset, source, out, jobs=jobs, progress=progress)
+    warn(noticed)
     data = read_prepared(out)
     counts = {split: len(data.pairs(split)) for split in ("train", "val")}
     report(

@@ -59,8 +59,15 @@ def normalise(values: Tensor) -> Tensor:
 
 def foreground(values: np.ndarray) -> np.ndarray:
     """(I, J, K) bool: which voxels are brighter than the background; all of them where none is."""
-    bright = normalise(torch.as_tensor(values.astype(np.float32))).numpy() > FAINT
+    bright = brightness(values) > 0
     return bright if bright.any() else np.ones_like(bright)
+
+
+def brightness(values: np.ndarray) -> np.ndarray:
+    """(I, J, K) intensities from 0 to 1, see ``normalise``; the background is 0."""
+    scaled = normalise(torch.as_tensor(values.astype(np.float32))).numpy()
+    scaled[scaled <= FAINT] = 0
+    return scaled
 
 
 def margin_of(grid: Grid) -> float:

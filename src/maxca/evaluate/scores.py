@@ -23,11 +23,12 @@ from maxca.data.preprocess import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
-from maxca.inputs import Side, as_labels, paired_points, read_side
+from maxca.inputs import Side, paired_points, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
+from maxca.labels import as_labels
 from maxca.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared

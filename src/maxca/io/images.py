@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,6 +25,7 @@ from maxca.io.voxels import cast, check_kind, plain
 ITK_SUFFIXES = tuple(READERS)
 FILE_OF_THREE = Form()
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
+ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 
 
 @dataclass(frozen=True, eq=False)

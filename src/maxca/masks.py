@@ -1,0 +1,74 @@
+"""Masks that say where the similarity counts: enough to align by, and not the opposite of what is meant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maxca.data.preprocess import brightness
+from maxca.errors import MaxcaError
+from maxca.io.images import Image
+
+LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer hold nothing to align by
+FEW = 0.1  # share of the content of an image that a mask covers: less is hardly meant
+DARK = 0.1  # share of the voxels of a mask that show anything: less is background
+LEFT_OUT = 0.5  # share of the content outside a mask that holds the faces of its image: more is hardly meant
+FACES = 0.9  # share of the voxels on the faces of an image
+
+
+def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Where a mask is not zero, and warnings about what it covers.
+
+    Args:
+        image: the mask, on the grid of its image.
+        name: ``"fixed"`` or ``"moving"``, for messages.
+        scan: its image.
+
+    Raises:
+        MaxcaError: for a mask that is empty, too small to align by, or covers only the background.
+    """
+    mask = image.data != 0
+    if not mask.any():
+        raise MaxcaError(f"{image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
+    found = np.argwhere(mask)
+    extent = found.max(axis=0) - found.min(axis=0) + 1
+    short = [axis for axis, n in enumerate(mask.shape) if extent[axis] < min(n, LEAST_EXTENT)]
+    if short:
+        size = "x".join(map(str, extent))
+        raise MaxcaError(
+            f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
+            f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
+        )
+    return mask, _about(mask, image, name, scan)
+
+
+def _about(mask: np.ndarray, image: Image, name: str, scan: Image) -> tuple[str, ...]:
+    """What a mask covers, where that is hardly meant.
+
+    Raises:
+        MaxcaError: for a mask of nothing but background.
+    """
+    values = brightness(scan.data)
+    share = float(values[mask].sum() / values.sum())
+    covers = f"{image.name}: the {name} mask covers {np.count_nonzero(mask)} voxels"
+    if not values[mask].any() or (share < FEW and (values[mask] > 0).mean() < DARK):
+        raise MaxcaError(
+            f"{covers}, which are only the background of {scan.name}; it is to be non-zero where the image counts, so "
+            "invert it if it was drawn the other way round"
+        )
+    if 1 - share > LEFT_OUT and _on_faces(mask) >= FACES:
+        return (
+            f"{covers}, the background among them, and leaves out {100 * (1 - share):.0f} % of what {scan.name} shows; "
+            "if it was meant the other way round, invert it: non-zero is what counts",
+        )
+    if share < FEW:
+        return (
+            f"{covers}, {100 * share:.2g} % of what {scan.name} shows, and only they count; to leave a lesion out "
+            "instead, invert the mask: non-zero is what counts",
+        )
+    return ()
+
+
+def _on_faces(mask: np.ndarray) -> float:
+    """Share of the voxels on the faces of an image that a mask holds."""
+    faces = [mask.take(side, axis=axis).ravel() for axis, n in enumerate(mask.shape) if n > 1 for side in (0, -1)]
+    return float(np.concatenate(faces).mean())
