@@ -239,7 +239,8 @@ def test_a_header_that_claims_terabytes(refused: Callable[..., str], scans: Path
 
     assert "TB" in refused("-m", spoiled(scans, change), names="spoiled.nii")
     path = scans / "huge.mha"
-    header = ["ObjectType = Image", "NDims = 3", "DimSize = 100000 100000 100000", "ElementType = MET_SHORT"]
+    place = ["Offset = 0 0 0", "ElementSpacing = 1 1 1"]
+    header = ["NDims = 3", *place, "DimSize = 100000 100000 100000", "ElementType = MET_SHORT"]
     path.write_text("\n".join([*header, "ElementDataFile = LOCAL", ""]))
     assert "TB" in refused("-m", path, names="huge.mha")
 
