@@ -13,7 +13,6 @@ from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import Image, ImageLike, check_contrast, read
 from maxca.io.landmarks import paired
-from maxca.io.nifti import is_sheared
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
@@ -101,22 +100,12 @@ def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
     return replace(fixed, points=ours), replace(moving, points=theirs)
 
 
-def check_pair(fixed: Side, moving: Side, *, deformable: bool) -> None:
+def check_pair(fixed: Side, moving: Side) -> None:
     """Refuse a pair that cannot be registered.
 
-    Args:
-        fixed: the fixed side.
-        moving: the moving side.
-        deformable: whether a field will be written on the grid of the fixed image.
-
     Raises:
-        MaxcaError: for a slice with a volume, or a sheared grid that no field lies on.
+        MaxcaError: for a slice with a volume.
     """
-    if deformable and is_sheared(fixed.image.grid):
-        raise MaxcaError(
-            f"{fixed.image.name}: its axes are not at right angles, and ITK's displacement fields cannot lie on such a "
-            "grid; resample it to an upright one, or use --transform affine"
-        )
     if len(fixed.image.grid.thin_axes) != len(moving.image.grid.thin_axes):
         slices = [side.image.name for side in (fixed, moving) if side.image.grid.thin_axes]
         raise MaxcaError(
@@ -125,9 +114,13 @@ def check_pair(fixed: Side, moving: Side, *, deformable: bool) -> None:
         )
 
 
-def lonely(fixed: Side, moving: Side) -> list[str]:
-    """Warnings about what was given for one side only, so that nothing can be measured with it."""
-    warnings = []
+def noticed(fixed: Side, moving: Side) -> list[str]:
+    """What a user should know of the two sides: what was mended or looks wrong, and what cannot be measured."""
+    warnings = [*fixed.warnings, *moving.warnings]
+    if fixed.image.grid.is_sheared:
+        warnings.append(
+            f"{fixed.image.name}: its axes are not at right angles; the deformation lies on an upright grid around it"
+        )
     for what, one, other in (
         ("landmarks", fixed.points, moving.points),
         ("labels", fixed.labels, moving.labels),

@@ -23,7 +23,7 @@ from maxca.further import read_further
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
-from maxca.inputs import Side, check_pair, checked_start, lonely, paired_points, read_initial, read_side
+from maxca.inputs import Side, check_pair, checked_start, noticed, paired_points, read_initial, read_side
 from maxca.interpolation import InterpolationChoice
 from maxca.io.images import Image, ImageLike
 from maxca.io.points import Points
@@ -125,7 +125,7 @@ def register(
         initial, start = read_initial(
             initial_transform, matrix_convention, (fixed_side.image.grid, moving_side.image.grid)
         )
-        check_pair(fixed_side, moving_side, deformable=transform == "deformable")
+        check_pair(fixed_side, moving_side)
         start, apart = checked_start(fixed_side, moving_side, initial, start)
     with torch.no_grad(), thread_limit(threads):
         with clock.stage("prepare"):
@@ -133,7 +133,7 @@ def register(
             # A start with fields in it is applied to the moving image first; what is found then comes before it.
             guess = initial.as_affine() if initial.is_affine else None
             known = Chain() if initial.is_affine else initial
-            fixed_volume = _cropped(_volume(fixed_side, where))
+            fixed_volume = _cropped(_upright(_volume(fixed_side, where)))
             moving_volume = _volume(moving_side, where)
             moving_volume = _moved(moving_volume, fixed_volume.grid, known) if known.steps else _cropped(moving_volume)
         settings = settings_for(fixed_volume.grid, effort, similarity, smoothness)
@@ -197,7 +197,8 @@ def register(
     # A name chosen among those that come along, or what the user wrote.
     used = answer.model.name if answer is not None and model == "auto" else str(model) if network is not None else None
     loaded = network or (answer.model if answer is not None else None)
-    noticed = [*fixed_side.warnings, *moving_side.warnings, *(w for o in others.values() for w in o.image.warnings)]
+    further = [warning for other in others.values() for warning in other.warnings]
+    further += [warning for image in applied.values() for warning in image.warnings]
     advice = _advice(alignment.same_contrast, similarity, answer)
     record = {
         "maxca": __version__,
@@ -220,7 +221,7 @@ def register(
         "network": {} if answer is None else answer.as_plain(),
         "levels": [] if deformation is None else [asdict(level) for level in deformation.levels],
         "metrics": measured,
-        "warnings": [*apart, *advice, *noticed, *lonely(fixed_side, moving_side)],
+        "warnings": [*apart, *advice, *noticed(fixed_side, moving_side), *warped.warnings, *further],
         "versions": versions(),
         "seconds": clock.seconds,
         "peak_memory_mb": peak_memory_mb(),
@@ -260,6 +261,11 @@ def _volume(side: Side, device: torch.device) -> Volume:
     values = normalise(torch.as_tensor(side.image.data.astype(np.float32)).to(device))
     mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32, device=device)
     return Volume(values, side.image.grid, mask)
+
+
+def _upright(volume: Volume) -> Volume:
+    """On axes at right angles, on which ITK's fields lie; outside of what is known nothing counts."""
+    return _moved(volume, volume.grid.upright, Chain()) if volume.grid.is_sheared else volume
 
 
 def _cropped(volume: Volume) -> Volume:

@@ -87,11 +87,12 @@ def compose(
 
     Args:
         transforms: each fixed world points → moving world points.
-        reference: an image in fixed space; the chain becomes one displacement field on its grid.
+        reference: an image in fixed space; the chain becomes one displacement field on its grid, or on an upright one
+            around it if it is sheared.
         matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
     """
     chain = join(transforms, matrix_convention)
-    return chain if reference is None else Chain((chain.field_on(read(reference).grid),), chain.dimension)
+    return chain if reference is None else Chain((chain.field_on(read(reference).grid.upright),), chain.dimension)
 
 
 class JacobianSummary(NamedTuple):
@@ -155,7 +156,7 @@ def resample(
         form: of the file that ``reference`` is the grid of, for the header of the result.
 
     Returns:
-        The image on the reference grid, in its own type.
+        The image on the reference grid, in its own type; a warning where nothing of it came to lie there.
     """
     data = as_labels(image) if interpolation == "labels" else image.data
     counted = interpolation in ("labels", "nearest")
@@ -165,7 +166,10 @@ def resample(
     warped = chain.resample(volume[None], image.grid, reference, interpolation, outside)[0].numpy()
     # uint64 went through as the int64 of the same bits: such values are compared and copied, never added.
     values = warped.view(np.uint64) if counted and data.dtype == np.uint64 else cast(warped, image.dtype)
-    return Image(values, reference, form=form or Form(), intent=image.intent)
+    nothing = bool((values == cast(np.array(outside), values.dtype)).all())
+    missed = f"{image.name}: nothing of it lies on the reference; check the transform, its direction and the headers"
+    warnings = (missed,) if nothing and image.data.min() < image.data.max() else ()
+    return Image(values, reference, form=form or Form(), intent=image.intent, warnings=warnings)
 
 
 def fill_of(image: Image, interpolation: Interpolation) -> float:

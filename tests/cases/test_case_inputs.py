@@ -34,19 +34,6 @@ def scan(tmp_path: Path) -> Path:
     return saved(tmp_path / "scan.nii.gz", SCAN)
 
 
-def test_a_sheared_fixed_image_is_named_before_the_work(tmp_path: Path, scan: Path) -> None:
-    affine = np.eye(4)
-    affine[0, 1] = 0.3
-    sheared = saved(tmp_path / "sheared.nii.gz", SCAN, affine)
-    with pytest.raises(MaxcaError, match=r"sheared\.nii\.gz: its axes are not at right angles"):
-        maxca.register(sheared, scan, progress=_no_work, **QUICK)
-    assert maxca.register(sheared, scan, transform="affine", **QUICK).chain.is_affine
-
-
-def _no_work(stage: str, _share: float) -> None:
-    assert stage == "reading"
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_mask_of_a_few_voxels_is_named(tmp_path: Path, scan: Path, size: int) -> None:
     mask = np.zeros(SHAPE, np.uint8)

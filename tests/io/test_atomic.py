@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maxca.errors import MaxcaError
-from maxca.io.atomic import atomic_path, full_suffix, output_folder
+from maxca.io.atomic import atomic_path, check_new_file, full_suffix, output_folder
 
 FAILURES = [KeyboardInterrupt, SystemExit, ValueError, MaxcaError]
 
@@ -56,9 +56,31 @@ def test_a_full_disc_is_one_line_that_names_the_file(tmp_path: Path) -> None:
     assert everything_under(tmp_path) == []
 
 
-def test_a_file_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MaxcaError, match="cannot write"), atomic_path(tmp_path / "none" / "a.txt"):
+def test_a_file_in_a_missing_folder_gets_it(tmp_path: Path) -> None:
+    target = tmp_path / "study" / "subject" / "a.txt"
+    check_new_file(target, (".txt",), overwrite=False)
+    assert everything_under(tmp_path) == []
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+    assert everything_under(tmp_path) == ["study", "study/subject", "study/subject/a.txt"]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_file_leaves_no_folder_either(tmp_path: Path, failure: type[BaseException]) -> None:
+    (tmp_path / "study").mkdir()
+    with pytest.raises(failure), atomic_path(tmp_path / "study" / "subject" / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise failure
+    assert everything_under(tmp_path) == ["study"]
+
+
+def test_a_file_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MaxcaError, match="cannot write"):
+        check_new_file(tmp_path / "file" / "deeper" / "a.txt", (".txt",), overwrite=False)
+    with pytest.raises(MaxcaError, match="cannot write"), atomic_path(tmp_path / "file" / "deeper" / "a.txt"):
         pytest.fail("must refuse before the work starts")
+    assert everything_under(tmp_path) == ["file"]
 
 
 def test_a_new_file_follows_the_umask_of_the_user(tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ def test_a_chain_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         (Chain((Affine(MATRIX),)), "t.nii.gz", "no grid"),
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.h5", "sheared"),
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.nii.gz", "sheared"),
+        (Chain((field(), Affine(MATRIX))), "t.mat", r"t\.mat: .* name the file \.h5"),
         (Chain(), "t.lta", "a transform ends in one of"),
     ]
     for chain, name, message in cases:

@@ -39,15 +39,17 @@ def apply(
     """
     from maxca.interpolation import choose
     from maxca.io.atomic import check_new_file
-    from maxca.io.images import WRITTEN_SUFFIXES, read, write
+    from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write
     from maxca.resampling import apply as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
+    target = read(reference)
+    check_grid(out, target.grid)
     source = read(image)
     choice = choose(source, interpolation)
-    warped = run(source, reference, transforms or (), choice.interpolation, matrix_convention, fill)
+    warped = run(source, target, transforms or (), choice.interpolation, matrix_convention, fill)
     write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
-    warn(source.warnings)
+    warn([*source.warnings, *warped.warnings])
     if interpolation == "auto":
         note(f"interpolation: {choice.interpolation}, {choice.reason}", quiet=quiet)
     report(str(out), quiet=quiet)

@@ -104,6 +104,7 @@ def evaluate(
     from maxca.evaluate.methods import GIVEN, Method, crossed, parse
     from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, label_file, names, read_rows, summary_file
     from maxca.evaluate.run import evaluate as run
+    from maxca.io.atomic import atomic_path, check_new_file
 
     plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
     chosen = crossed(plain, model or [], _numbers(smoothness))
@@ -114,6 +115,7 @@ def evaluate(
     for path in figure or []:
         if path.suffix.lower() not in (".png", ".svg"):
             raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
+        check_new_file(path, (".png", ".svg"), overwrite=True)
     if figure and find_spec("matplotlib") is None:
         raise typer.BadParameter("figures need one package more: pip install 'maxca[bench]'")
     with progress_bar(quiet=quiet) as progress:
@@ -132,7 +134,6 @@ def evaluate(
     # Only now, when no process is left to start, is anything large imported.
     from maxca.evaluate import figures
     from maxca.evaluate.summary import markdown, summary
-    from maxca.io.atomic import atomic_path
 
     rows = read_rows(out)
     table = markdown(rows, against)

@@ -65,11 +65,13 @@ def invert(
     The residual says how far a point ends from where it began when it goes one way and back.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
+    from maxca.io.transforms import TRANSFORM_SUFFIXES, check_format, write_transform
     from maxca.resampling import join
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
-    inverse, residual = join([source], matrix_convention).inverse()
+    chain = join([source], matrix_convention)
+    check_format(chain, out)
+    inverse, residual = chain.inverse()
     write_transform(inverse, out)
     report(f"{out}: residual {residual.mean:.3g} mm on average, {residual.max:.3g} mm at most", quiet=quiet)
 
@@ -111,11 +113,13 @@ def jacobian(
     Above 1 the moving structure is larger, below 1 smaller, and at or below 0 the transform folds.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.images import WRITTEN_SUFFIXES, write
+    from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write
     from maxca.resampling import jacobian as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
-    image, summary = run(transforms, reference, matrix_convention)
+    target = read(reference)
+    check_grid(out, target.grid)
+    image, summary = run(transforms, target, matrix_convention)
     write(image.data, image.grid, out, form=image.form)
     numbers = f"min {summary.min:.3f}, mean {summary.mean:.3f}, max {summary.max:.3f}"
     report(f"{out}: {numbers}, {summary.nonpositive_percent:.3g} % at or below 0", quiet=quiet)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maxca.errors import MaxcaError, one_line
-from maxca.io.atomic import atomic_path
+from maxca.io.atomic import atomic_path, folders_of
 from maxca.io.cells import neutral
 from maxca.io.records import read_text
 
@@ -121,7 +121,7 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         MaxcaError: while somebody else does: both would do the same rows.
     """
-    with path.open("a") as file:
+    with folders_of(path), path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -31,6 +31,7 @@ from maxca.evaluate.rows import (
     read_rows,
     summary_file,
 )
+from maxca.io.atomic import check_new_file
 from maxca.io.cells import neutral
 from maxca.io.pairs import Pair, read_pairs
 
@@ -85,8 +86,6 @@ def evaluate(
     ][:limit]
     if not chosen:
         raise MaxcaError(f"{source}: no pair is left to evaluate; check --group and --pair")
-    if not out.parent.is_dir():
-        raise MaxcaError(f"{out.parent}: no such folder")
     name = name or source.resolve().parent.name
     methods = list(dict.fromkeys(methods))
     for method in methods:
@@ -98,6 +97,7 @@ def evaluate(
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
     if out.suffix.lower() != ".csv":
         raise MaxcaError(f"{out}: the table ends in .csv, and a .md is written beside it; use this suffix")
+    check_new_file(out, (".csv",), overwrite=True)
     for path, columns in ((out, COLUMNS), (label_file(out), LABEL_COLUMNS), (summary_file(out), SUMMARY_COLUMNS)):
         check_table(path, columns)
     check_markdown(out.with_suffix(".md"))

@@ -11,6 +11,7 @@ import numpy as np
 
 SAME = 1e-3  # of a voxel: grids whose corners are nearer to each other are one
 STORED = 4 * float(np.finfo(np.float32).eps)  # of the largest coordinate: what float32 headers leave uncertain
+SHEAR_TOLERANCE = 1e-4  # of a right angle's cosine
 T = TypeVar("T")
 
 
@@ -107,6 +108,28 @@ class Grid:
     def world_to_voxel(self) -> np.ndarray:
         """(4, 4) matrix from world mm to voxel indices."""
         return np.linalg.inv(self.affine)
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether the axes are not at right angles, which ITK and a NIfTI qform cannot hold."""
+        return bool(np.abs(self.direction.T @ self.direction - np.eye(3)).max() > SHEAR_TOLERANCE)
+
+    @property
+    def upright(self) -> Grid:
+        """A grid with axes at right angles, as near as they can be to these, that covers this one.
+
+        Its voxels are as large; a grid that is not sheared is its own.
+        """
+        if not self.is_sheared:
+            return self
+        u, _, v = np.linalg.svd(self.direction)
+        matrix = u @ v * self.spacing  # the orthonormal matrix nearest to the directions (polar decomposition)
+        index = (self.corners - self.origin) @ np.linalg.inv(matrix).T
+        low, high = index.min(axis=0), index.max(axis=0)
+        affine = np.eye(4)
+        affine[:3, :3] = matrix
+        affine[:3, 3] = self.origin + matrix @ low
+        return Grid(triple(int(n) + 1 for n in np.ceil(high - low - 1e-6)), affine)
 
     def to_world(self, voxels: np.ndarray) -> np.ndarray:
         """Map (…, 3) continuous voxel indices to world mm."""

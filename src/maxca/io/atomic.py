@@ -28,13 +28,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """Write a file under a hidden name beside its place; it is renamed at success, and removed at any failure.
 
     Args:
-        target: where the file shall be; an earlier file there is replaced.
+        target: where the file shall be; an earlier file there is replaced, missing folders are made.
 
     Yields:
         The path to write to: same folder, same suffix.
 
     Raises:
-        MaxcaError: when the file cannot be written: no such folder, no permission, disc full.
+        MaxcaError: when the file cannot be written: no permission, disc full.
     """
     target = Path(target)
     suffix = full_suffix(target)
@@ -42,13 +42,26 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         leftovers.remove(left)
     temporary = leftovers.hidden(target, target.name[len(target.name) - len(suffix) :])
     try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        temporary.replace(target)
+        with folders_of(target):
+            try:
+                temporary.touch(exist_ok=False)
+                yield temporary
+                temporary.replace(target)
+            finally:
+                _unlink(temporary)
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+@contextmanager
+def folders_of(target: Path) -> Iterator[None]:
+    """Make the folders that are missing above a target; those that stay empty are removed in the end."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        _unlink(temporary)
+        _remove_empty(missing)
 
 
 def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -> None:
@@ -60,7 +73,7 @@ def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -
         overwrite: whether a file that is there may be replaced.
 
     Raises:
-        MaxcaError: for another suffix, a file that exists, or a folder that cannot be written to.
+        MaxcaError: for another suffix, a file that exists, or a folder that cannot be made or written to.
     """
     path = Path(path)
     if full_suffix(path) not in suffixes:
@@ -70,7 +83,7 @@ def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -
             raise MaxcaError(f"{path} is a folder; name a file for the output")
         if path.exists() and not overwrite:
             raise MaxcaError(f"{path} exists; pass --overwrite to replace it")
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
             pass
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -169,9 +182,10 @@ def _swap(new: Path, target: Path) -> None:
 def _remove_empty(folders: list[Path]) -> None:
     """Remove the parents that were made for the output, innermost first, as far as they are empty."""
     for folder in folders:
-        if not folder.is_dir() or any(folder.iterdir()):
-            return
-        folder.rmdir()
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
 
 def _unlink(path: Path) -> None:

@@ -15,7 +15,7 @@ from maxca.geometry import Grid
 from maxca.io.atomic import full_suffix
 from maxca.io.containers import READERS, read_container
 from maxca.io.form import Form
-from maxca.io.itk import from_sitk
+from maxca.io.itk import from_sitk, refuse_shear
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti, save_nifti
 from maxca.io.packed import write_packed
 from maxca.io.regular import check_regular
@@ -146,6 +146,16 @@ def write(
         save_nifti(data[:, :, 0] if form.dimension == 2 else data, grid, path, intent or None, form)
         return
     write_packed(data, grid, path, form.dimension)
+
+
+def check_grid(path: str | Path, grid: Grid) -> None:
+    """Refuse a file whose format cannot hold a grid, before any work.
+
+    Raises:
+        MaxcaError: for a sheared grid in MHA or NRRD.
+    """
+    if full_suffix(Path(path)) not in NIFTI_SUFFIXES:
+        refuse_shear(grid, path)
 
 
 def check_contrast(image: Image) -> None:

@@ -14,8 +14,7 @@ import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.geometry.grid import triple
-from maxca.io.nifti import SHEAR_TOLERANCE, is_sheared
+from maxca.geometry.grid import SHEAR_TOLERANCE, triple
 
 FLIP = np.array([-1.0, -1.0, 1.0])  # LPS ↔ RAS
 
@@ -97,8 +96,11 @@ def refuse_shear(grid: Grid, what: object) -> None:
     Raises:
         MaxcaError: for axes that are not at right angles.
     """
-    if is_sheared(grid):
-        raise MaxcaError(f"{what}: ITK cannot hold a sheared grid; resample to one with axes at right angles")
+    if grid.is_sheared:
+        raise MaxcaError(
+            f"{what}: ITK cannot hold a sheared grid; name an image .nii.gz, and sample a transform on an image "
+            "(maxca transform convert -r FIXED)"
+        )
 
 
 def is_plane(grid: Grid) -> bool:

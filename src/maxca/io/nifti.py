@@ -27,7 +27,6 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
 MGH_SUFFIXES = (".mgz", ".mgh")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
 LARGEST_SIZE = 2**15 - 1  # of an axis in NIfTI-1
-SHEAR_TOLERANCE = 1e-4
 APART = 0.1  # of the smallest spacing: sform and qform that place an image nearer to each other agree
 MGH_VERSION = b"\0\0\0\1"
 READ_ERRORS = (
@@ -169,18 +168,13 @@ def save_nifti(
     large = max(data.shape) > LARGEST_SIZE
     nifti = (nib.Nifti2Image if large else nib.Nifti1Image)(data, affine, dtype=data.dtype)
     nifti.set_sform(affine, code=form.sform)
-    nifti.set_qform(affine, code=0 if is_sheared(grid) else form.qform)
+    nifti.set_qform(affine, code=0 if grid.is_sheared else form.qform)
     nifti.header.set_xyzt_units(form.unit)
     if intent:
         nifti.header.set_intent(intent)
     with atomic_path(path) as temporary:
         nib.save(nifti, temporary)
         check_written(temporary, nifti.header.single_vox_offset + data.nbytes)
-
-
-def is_sheared(grid: Grid) -> bool:
-    """Whether the axes of a grid are not at right angles, which ITK and a NIfTI qform cannot hold."""
-    return bool(np.abs(grid.direction.T @ grid.direction - np.eye(3)).max() > SHEAR_TOLERANCE)
 
 
 def _unit(header: Any, name: object = "the image") -> str:

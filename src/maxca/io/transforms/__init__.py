@@ -101,27 +101,35 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
     """
     path = Path(path)
     suffix = full_suffix(path)
+    check_format(chain, path)
     if suffix in COMPOSITE_SUFFIXES:
-        for step in chain.steps:
-            if isinstance(step, DenseField):
-                refuse_shear(step.grid, path)
         with atomic_path(path) as temporary:
             write_composite(chain, temporary)
     elif suffix in AFFINE_SUFFIXES:
-        if not chain.is_affine:
-            raise MaxcaError(
-                f"{path}: this format holds an affine transform only; name the file .h5 to keep the field too"
-            )
         affine = Chain((Affine.identity(), *chain.steps)).as_affine()
         # Not through ITK, which writes half a file to a full disc without a word.
         with atomic_path(path) as temporary:
             write_affine = write_text if suffix in TEXT_SUFFIXES else write_matlab
             write_affine(affine, temporary, written_dimension(chain))
-    elif suffix in FIELD_SUFFIXES:
-        write_field(chain, path, grid)
     else:
-        known = ", ".join(TRANSFORM_SUFFIXES)
-        raise MaxcaError(f"{path}: a transform ends in one of {known}; name it so")
+        write_field(chain, path, grid)
+
+
+def check_format(chain: Chain, path: Path) -> None:
+    """Refuse a file whose format cannot hold a chain, or its inverse, before any work.
+
+    Raises:
+        MaxcaError: for an unknown suffix, a field where an affine is meant, or a field on a sheared grid.
+    """
+    suffix = full_suffix(path)
+    if suffix in AFFINE_SUFFIXES and not chain.is_affine:
+        raise MaxcaError(f"{path}: this format holds an affine transform only; name the file .h5 to keep the field too")
+    if suffix in COMPOSITE_SUFFIXES:
+        for step in chain.steps:
+            if isinstance(step, DenseField):
+                refuse_shear(step.grid, path)
+    if suffix not in TRANSFORM_SUFFIXES:
+        raise MaxcaError(f"{path}: a transform ends in one of {', '.join(TRANSFORM_SUFFIXES)}; name it so")
 
 
 def _named(path: Path, read: Callable[[], T]) -> T:

@@ -58,13 +58,18 @@ def read_field(path: Path) -> Chain:
 def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
     """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm; of the plane, (I, J, 1, 1, 2), as ANTs does.
 
+    ITK holds no sheared grid: where one is asked for, the nodes are those of an upright grid around it.
+
     Raises:
-        MaxcaError: for an affine without a grid, a sheared grid, or a file that cannot be written.
+        MaxcaError: for an affine without a grid, a field on a sheared grid, or a file that cannot be written.
     """
     fields = [step for step in chain.steps if isinstance(step, DenseField)]
     if grid is None and not fields:
-        raise MaxcaError(f"{path}: an affine has no grid to sample a field on; name the file .h5, .tfm or .mat")
-    grid = fields[0].grid if grid is None else grid
+        raise MaxcaError(
+            f"{path}: an affine has no grid to sample a field on; give one by --reference, or name the file .h5, .tfm "
+            "or .mat"
+        )
+    grid = fields[0].grid if grid is None else grid.upright
     refuse_shear(grid, path)
     alone = len(chain.steps) == 1 and len(fields) == 1 and fields[0].grid == grid
     field = fields[0] if alone else chain.field_on(grid)

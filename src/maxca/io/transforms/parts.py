@@ -17,9 +17,9 @@ import torch
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
+from maxca.geometry.grid import SHEAR_TOLERANCE
 from maxca.geometry.transforms import Transform
 from maxca.io.itk import FLIP, flipped, grid_from_patient, is_plane
-from maxca.io.nifti import SHEAR_TOLERANCE
 
 KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])")
 COMPOSITE = "CompositeTransform"
