@@ -60,6 +60,23 @@ def test_an_image_is_not_taken_for_labels(data: np.ndarray) -> None:
     assert choose(Image(data, GRID)).interpolation == "linear"
 
 
+@pytest.mark.parametrize("levels", [16, 20, 32, 64, 128])
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0])
+def test_a_smooth_image_of_few_grey_values_is_not_taken_for_labels(levels: int, sigma: float) -> None:
+    smooth = gaussian_filter(RANDOM.normal(size=(40, 44, 36)), sigma)
+    grey = (levels - 1) * (smooth - smooth.min()) / np.ptp(smooth)
+    image = Image(np.rint(grey).astype(np.uint8), Grid(smooth.shape, np.eye(4)))
+    assert choose(image).interpolation == "linear"
+
+
+@pytest.mark.parametrize("thickness", [4, 6])
+@pytest.mark.parametrize("every", [1, 2])
+def test_vertebrae_in_order_are_labels(thickness: int, every: int) -> None:
+    i, j, k = np.indices((40, 40, 20 * thickness))
+    spine = np.where(np.hypot(i - 20, j - 20) < 11, 1 + k // thickness, 0)[::every, ::every, ::every]
+    assert choose(Image(spine.astype(np.uint8), Grid(spine.shape, np.eye(4)))).interpolation == "labels"
+
+
 @pytest.mark.parametrize(("name", "chosen"), [("sub-1_dseg", "labels"), ("sub-1_probseg", "linear"), ("T1w", "linear")])
 def test_a_name_of_bids_decides_for_whole_numbers(tmp_path: Path, name: str, chosen: str) -> None:
     data = RANDOM.integers(0, 30, GRID.shape).astype(np.int16)  # alone it looks like noise

@@ -96,8 +96,11 @@ def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
     if fixed.points is None or moving.points is None:
         return fixed, moving
     files = fixed.sources.get("points", "the fixed points"), moving.sources.get("points", "the moving points")
-    ours, theirs = paired(fixed.points, moving.points, files)
-    return replace(fixed, points=ours), replace(moving, points=theirs)
+    found = paired(fixed.points, moving.points, files)
+    return (
+        replace(fixed, points=found.fixed, warnings=(*fixed.warnings, *found.warnings)),
+        replace(moving, points=found.moving),
+    )
 
 
 def check_pair(fixed: Side, moving: Side) -> None:

@@ -20,6 +20,11 @@ NAMED = re.compile(r"(^|[_.-])(dseg|seg|segmentation|mask|labels?|parcellation|a
 # hearts, hippocampi and a heart valve, at least 0.93 in their images (docs/decisions/2026-11-26-label-maps.md).
 DIFFERING = 0.65
 MOST_LABELS = 4096
+# A smooth image of few grey values has thin regions whose neighbours are the next value up or down. Of label maps those
+# of vertebrae or layers are so too, but their regions are thick.
+LEVELS = 12  # values: with no more an image is as good as a segmentation of itself
+GRADED = 0.5  # share of differing neighbours that are the next value
+THIN = 0.3  # share of a value's neighbours that differ from it
 CONSTANT = 0.5  # share of the voxels on the faces of an image that have one value, for that to be its background
 
 
@@ -53,7 +58,9 @@ def choose(image: Image, wanted: InterpolationChoice = "auto") -> Choice:
         return Choice("labels", f"whole numbers, and the name {image.path.name}")
     if image.data.min() < 0:
         return Choice("linear", "it has negative values, and labels are numbers from 0 up")
-    count, differing = _regions(image.data)
+    count, differing, graded = _regions(image.data)
+    if count > LEVELS and graded > GRADED and differing > THIN:
+        return Choice("linear", f"{count} whole numbers that rise and fall step by step")
     if count <= MOST_LABELS and differing < DIFFERING:
         return Choice("labels", f"{count} whole numbers, constant over regions")
     return Choice("linear", f"{count} whole numbers that change from voxel to voxel")
@@ -89,23 +96,28 @@ def _is_whole(data: np.ndarray) -> bool:
     return data.dtype.kind in "iu" or bool((np.rint(data) == data).all())
 
 
-def _regions(data: np.ndarray) -> tuple[int, float]:
-    """How many values there are, and the share of a value's neighbours that differ from it.
+def _regions(data: np.ndarray) -> tuple[int, float, float]:
+    """How many values there are, the share of a value's neighbours that differ from it, and of these the next values.
 
-    The most frequent value is left out, and the share is the median over the values: air and padding around a CT image
-    are constant, but the many values of its tissue are not.
+    The most frequent value is left out, and the first share is the median over the values: air and padding around a CT
+    image are constant, but the many values of its tissue are not.
     """
     values, rank, counts = np.unique(data, return_inverse=True, return_counts=True)
     rank = rank.reshape(data.shape)
     inside = rank != counts.argmax()
     pairs, differing = np.zeros(len(values)), np.zeros(len(values))
+    steps = nexts = 0
     for axis, n in enumerate(data.shape):
         first, second = (slice(0, n - 1), slice(1, n))
         here, there = (tuple(s if a == axis else slice(None) for a in range(data.ndim)) for s in (first, second))
         both = inside[here] & inside[there]
+        step = np.abs(rank[here] - rank[there])[both]
+        steps += int(np.count_nonzero(step))
+        nexts += int(np.count_nonzero(step == 1))
         other = rank[here] != rank[there]
         for side in (rank[here], rank[there]):
             pairs += np.bincount(side[both], minlength=len(values))
             differing += np.bincount(side[both & other], minlength=len(values))
     met = pairs > 0
-    return len(values), float(np.median(differing[met] / pairs[met])) if met.any() else 0.0
+    share = float(np.median(differing[met] / pairs[met])) if met.any() else 0.0
+    return len(values), share, nexts / max(steps, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,11 +17,19 @@ SHOWN = 3  # names in a message
 Entry = tuple[str, int | None]  # the label of a point, and its row in the coordinates unless it has no position
 
 
-def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) -> tuple[Points, Points]:
+class Paired(NamedTuple):
+    """The same landmarks in both images, and what was left out, one line each."""
+
+    fixed: Points
+    moving: Points
+    warnings: tuple[str, ...] = ()
+
+
+def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) -> Paired:
     """The same landmarks in both images: row n of one is row n of the other.
 
     Where both sides name their points, they are matched by name, whatever their order; else by their order. Landmarks
-    that either side leaves undefined are left out.
+    that either side leaves undefined are left out; so are those that only one side names, with a warning.
 
     Args:
         fixed: landmarks of the fixed image.
@@ -28,12 +37,12 @@ def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) 
         files: what to call the two in a message.
 
     Raises:
-        MaxcaError: for a name that is missing on one side or occurs twice, sides of different length without names, or
-            when no landmark is left.
+        MaxcaError: for a name that occurs twice, sides of different length without names, or when no landmark is left.
     """
     ours, theirs = _entries(fixed), _entries(moving)
+    warnings: tuple[str, ...] = ()
     if _has_names(ours) and _has_names(theirs):
-        rows = _by_name(ours, theirs, files)
+        rows, warnings = _by_name(ours, theirs, files)
     elif len(ours) == len(theirs):
         rows = [(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
     else:
@@ -44,7 +53,7 @@ def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) 
     both = [(a, b) for a, b in rows if a is not None and b is not None]
     if ours and not both:
         raise MaxcaError(f"{files[0]} and {files[1]}: no landmark has a position in both; place them first")
-    return _chosen(fixed, [a for a, _ in both]), _chosen(moving, [b for _, b in both])
+    return Paired(_chosen(fixed, [a for a, _ in both]), _chosen(moving, [b for _, b in both]), warnings)
 
 
 def _entries(points: Points) -> list[Entry]:
@@ -62,7 +71,7 @@ def _has_names(entries: Sequence[Entry]) -> bool:
 
 def _by_name(
     ours: Sequence[Entry], theirs: Sequence[Entry], files: tuple[str | Path, str | Path]
-) -> list[tuple[int | None, int | None]]:
+) -> tuple[list[tuple[int | None, int | None]], tuple[str, ...]]:
     for file, entries in zip(files, (ours, theirs), strict=True):
         names = [label for label, _ in entries]
         if "" in names:
@@ -70,16 +79,21 @@ def _by_name(
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise MaxcaError(f"{file}: more than one point is called {_listed(twice)}; give each a name of its own")
     places, known = dict(theirs), dict(ours)
-    for file, absent in (
-        (files[1], [name for name, _ in ours if name not in places]),
-        (files[0], [name for name, _ in theirs if name not in known]),
-    ):
-        if absent:
-            raise MaxcaError(
-                f"{file}: no point is called {_listed(absent)}, as in the other file; name the landmarks alike, or "
-                "leave out the column label to pair them row by row"
-            )
-    return [(row, places[name]) for name, row in ours]
+    absent = {
+        files[1]: [name for name, _ in ours if name not in places],
+        files[0]: [name for name, _ in theirs if name not in known],
+    }
+    if not places.keys() & known.keys():
+        raise MaxcaError(
+            f"{files[1]}: no point is called as one in {files[0]} ({_listed(absent[files[1]])}); name the landmarks "
+            "alike, or leave out the column label to pair them row by row"
+        )
+    warnings = tuple(
+        f"{file}: no point is called {_listed(names)}, as in the other file; left out"
+        for file, names in absent.items()
+        if names
+    )
+    return [(row, places[name]) for name, row in ours if name in places], warnings
 
 
 def _listed(names: Sequence[str]) -> str:
