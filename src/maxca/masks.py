@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from maxca.data.preprocess import brightness
@@ -38,34 +40,56 @@ def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str
             f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
             f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
         )
-    return mask, _about(mask, image, name, scan)
+    doubt = doubt_of(mask, scan)
+    if doubt is None:
+        return mask, ()
+    text = f"{image.name}: the {name} mask {doubt.text}"
+    if doubt.nothing:
+        raise MaxcaError(text)
+    return mask, (text,)
 
 
-def _about(mask: np.ndarray, image: Image, name: str, scan: Image) -> tuple[str, ...]:
-    """What a mask covers, where that is hardly meant.
+class Doubt(NamedTuple):
+    """Why a mask is hardly what was meant.
 
-    Raises:
-        MaxcaError: for a mask of nothing but background.
+    Args:
+        text: a sentence about it.
+        nothing: whether there is nothing to align by.
+    """
+
+    text: str
+    nothing: bool
+
+
+def doubt_of(mask: np.ndarray, scan: Image) -> Doubt | None:
+    """What speaks against a mask: that it covers the background alone, seems inverted, or covers hardly anything.
+
+    Args:
+        mask: (I, J, K) bool.
+        scan: its image.
     """
     values = brightness(scan.data)
     share = float(values[mask].sum() / values.sum())
-    covers = f"{image.name}: the {name} mask covers {np.count_nonzero(mask)} voxels"
+    covers = f"covers {np.count_nonzero(mask)} voxels"
     if not values[mask].any() or (share < FEW and (values[mask] > 0).mean() < DARK):
-        raise MaxcaError(
+        return Doubt(
             f"{covers}, which are only the background of {scan.name}; it is to be non-zero where the image counts, so "
-            "invert it if it was drawn the other way round"
+            "invert it if it was drawn the other way round",
+            True,
         )
     if 1 - share > LEFT_OUT and _on_faces(mask) >= FACES:
-        return (
+        return Doubt(
             f"{covers}, the background among them, and leaves out {100 * (1 - share):.0f} % of what {scan.name} shows; "
             "if it was meant the other way round, invert it: non-zero is what counts",
+            False,
         )
     if share < FEW:
-        return (
+        return Doubt(
             f"{covers}, {100 * share:.2g} % of what {scan.name} shows, and only they count; to leave a lesion out "
             "instead, invert the mask: non-zero is what counts",
+            False,
         )
-    return ()
+    return None
 
 
 def _on_faces(mask: np.ndarray) -> float:

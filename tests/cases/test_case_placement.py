@@ -1,7 +1,9 @@
 """Masks and labels on another grid than their image are brought onto it where both headers can be believed."""
 
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,10 +14,12 @@ from scipy.ndimage import gaussian_filter
 
 import maxca
 from maxca.errors import MaxcaError
-from maxca.geometry import Grid
-from maxca.inputs import read_side
+from maxca.geometry import Chain, Grid
+from maxca.inputs import Side, read_side
 from maxca.io.images import Image
 from maxca.placement import placed
+from maxca.verdict.check import Check
+from maxca.verdict.judge import judge
 
 SHAPE = (18, 22, 14)
 SPACING = np.array([1.5, 1.0, 2.0])
@@ -181,3 +185,20 @@ def test_a_mask_of_a_lesion_alone_is_named_and_one_that_leaves_it_out_is_not() -
     assert said[0].startswith("mask.nii.gz: the fixed mask covers 125 voxels")
     for good in (~lesion, ball, ball & ~lesion):
         assert read_side("fixed", image, Image(good.astype(np.uint8), image.grid)).warnings == ()
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_a_verdict_names_a_mask_that_looks_inverted(side: str) -> None:
+    image, ball = head()
+    sides = {name: Side(image) for name in ("fixed", "moving")}
+    metrics = {"folding": {"ndv_percent": 0.0}, "inverse_consistency_mm": {"mean": 0.0}}
+    record = {"metrics": metrics, "settings": {"transform": "rigid"}}
+
+    def masks(mask: np.ndarray) -> tuple[Check, ...]:
+        both = sides | {side: replace(sides[side], mask=mask)}
+        found = judge(SimpleNamespace(**both, chain=Chain(), inverse=Chain(), record=record)).checks
+        return tuple(check for check in found if check.name == "masks")
+
+    (doubtful,) = masks(~ball)
+    assert doubtful.state == "check" and f"the {side} mask" in doubtful.finding and "invert" in doubtful.finding
+    assert [check.state for check in masks(ball)] == ["aligned"]

@@ -1,4 +1,4 @@
-"""What labels and landmarks say of a registration, where a user gave some; never used to align."""
+"""What masks, labels and landmarks say of a registration, where a user gave some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maxca.geometry import Grid
+from maxca.masks import doubt_of
 from maxca.verdict.check import Check, State, graded
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ def of_labels(case: Registered) -> Iterator[Check]:
         )
         told += "structure out of reach"
     yield Check("worst label", state, told)
+
+
+def of_masks(case: Registered) -> Iterator[Check]:
+    """Whether the masks cover what they are hardly meant to."""
+    masks = [(name, side) for name, side in (("fixed", case.fixed), ("moving", case.moving)) if side.mask is not None]
+    found = [(name, doubt_of(np.asarray(side.mask, dtype=bool), side.image)) for name, side in masks]
+    doubts = [f"the {name} mask {doubt.text}" for name, doubt in found if doubt is not None]
+    if doubts:
+        yield Check("masks", "check", "; ".join(doubts))
+    elif masks:
+        yield Check("masks", "aligned", "they cover much of what the images show")
 
 
 def _sides(case: Registered) -> dict[int, float]:

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from maxca.geometry import Affine
 from maxca.verdict.check import Check, Verdict, graded
 from maxca.verdict.evidence import Evidence, Registered, gather
-from maxca.verdict.given import of_labels, of_points
+from maxca.verdict.given import of_labels, of_masks, of_points
 
 # (acceptable from here on, a failure from here on)
 AS_GOOD_AS_AGAIN = (0.85, 0.65)
@@ -182,6 +182,7 @@ def _recorded(case: Registered) -> Iterator[Check]:
     mm = metrics["inverse_consistency_mm"]["mean"]
     voxels = mm / case.fixed.image.grid.largest_spacing
     yield graded("inverse", voxels, *INVERSE, f"the inverse misses by {mm:.2g} mm, {voxels:.2g} voxels, on average")
+    yield from of_masks(case)
     yield from of_labels(case)
     yield from of_points(case)
 
