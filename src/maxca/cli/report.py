@@ -12,6 +12,7 @@ from maxca.cli.terminal import progress_bar
 from maxca.cli.terminal import report as say
 
 EXAMPLE = "Example:  maxca report patient_on_atlas"
+Moved = Annotated[Path | None, typer.Option(help="Where it is now, if it was moved.", show_default=False)]
 
 
 def report(
@@ -27,6 +28,12 @@ def report(
         Path | None,
         typer.Option("--moving", "-m", help="Where the moving image is now, if it was moved.", show_default=False),
     ] = None,
+    fixed_mask: Moved = None,
+    moving_mask: Moved = None,
+    fixed_labels: Moved = None,
+    moving_labels: Moved = None,
+    fixed_points: Moved = None,
+    moving_points: Moved = None,
     cohort: Annotated[
         bool, typer.Option("--cohort", help="One page, cohort.html, for all output folders below this one.")
     ] = False,
@@ -45,7 +52,16 @@ def report(
     """
     from maxca.errors import MaxcaError
 
-    if cohort and (fixed or moving or figures):
+    moved = {
+        "fixed_mask": fixed_mask,
+        "moving_mask": moving_mask,
+        "fixed_labels": fixed_labels,
+        "moving_labels": moving_labels,
+        "fixed_points": fixed_points,
+        "moving_points": moving_points,
+    }
+    others = {role: path for role, path in moved.items() if path is not None}
+    if cohort and (fixed or moving or figures or others):
         raise typer.BadParameter("--cohort goes with --pages alone")
     if pages and not cohort:
         raise typer.BadParameter("--pages goes with --cohort")
@@ -65,7 +81,7 @@ def report(
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         say(f"{folder / PAGE}: {counts}", quiet=quiet)
         return
-    case = read_case(folder, fixed, moving)
+    case = read_case(folder, fixed, moving, others=others)
     if figures:
         for path in write_figures(case, folder, figures):
             say(str(path), quiet=quiet)

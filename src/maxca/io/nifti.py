@@ -48,7 +48,7 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
     if any(n > 1 for n in shape[3:]):
         raise MaxcaError(
             f"{name}: {len(shape)}-D, shape {shape}, where a 3-D image is meant; extract one of its "
-            f"{int(np.prod(shape[3:]))} volumes first (the first one in nibabel: image.slicer[:, :, :, 0])"
+            f"{int(np.prod(shape[3:]))} volumes first (the first one in nibabel: {_first_volume(len(shape))})"
         )
     if nifti.get_data_dtype().kind not in "iufb":
         raise MaxcaError(f"{name}: voxels are {_type_name(nifti)}, not real numbers; convert it to one grey value")
@@ -255,6 +255,11 @@ def _stored_spacing(nifti: Any) -> list[float]:
     with holder.get_prepare_fileobj("rb") as file:
         raw = type(nifti.header).from_fileobj(file, check=False)
     return [float(size) for size in raw["pixdim"][1 : 1 + min(3, len(nifti.shape))]]
+
+
+def _first_volume(dimensions: int) -> str:
+    """The expression of nibabel for it; NIfTI keeps single axes, so that what is left has one 4th and 5th axis."""
+    return f"image.slicer[:, :, :{', 0:1' * (dimensions - 3)}]"
 
 
 def _kind(path: Path) -> str:

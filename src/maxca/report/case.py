@@ -55,25 +55,33 @@ class Case:
 
 
 def read_case(
-    folder: str | Path, fixed: str | Path | None = None, moving: str | Path | None = None, name: str | None = None
+    folder: str | Path,
+    fixed: str | Path | None = None,
+    moving: str | Path | None = None,
+    name: str | None = None,
+    others: Mapping[str, Path] | None = None,
 ) -> Case:
     """Read an output folder and the images behind it.
 
     Args:
         folder: what ``maxca register`` wrote.
         fixed: where the fixed image is now, if not where it was.
-        moving: likewise.
+        moving: where the moving image is now, if not where it was.
         name: to call it by; by default that of the folder.
+        others: where masks, labels and points are now, by role (``"fixed_mask"``, …), if not where they were.
 
     Raises:
-        MaxcaError: for another folder, and for images that are gone or have changed since.
+        MaxcaError: for another folder, for files that are gone or have changed since, and for a role that none had.
     """
+    others = others or {}
     place = Path(folder)
     record = read_record(place)
     known = {role: (file["path"], file["sha256"]) for role, file in record["inputs"].items()}
+    for role in others.keys() - known.keys():
+        raise MaxcaError(f"{folder}: was made without {role.replace('_', ' ')}; leave --{role.replace('_', '-')} out")
     sides = {}
     for side, given in (("fixed", fixed), ("moving", moving)):
-        found = [_found(known, side + role, given if not role else None) for role in ROLES]
+        found = [_found(known, side + role, others.get(side + role) if role else given) for role in ROLES]
         if found[0] is None:
             raise MaxcaError(f"{folder}: was not made from files; say where the {side} image is: --{side} FILE")
         image, mask, labels, points = found
