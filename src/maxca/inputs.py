@@ -20,6 +20,8 @@ from maxca.labels import labels_of
 from maxca.masks import mask_of
 from maxca.placement import placed
 
+ACROSS = 45.0  # degrees between two planes: beyond, a slice is nearer to another orientation
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -107,14 +109,26 @@ def check_pair(fixed: Side, moving: Side) -> None:
     """Refuse a pair that cannot be registered.
 
     Raises:
-        MaxcaError: for a slice with a volume.
+        MaxcaError: for a line of voxels, a slice with a volume, or two slices across each other.
     """
-    if len(fixed.image.grid.thin_axes) != len(moving.image.grid.thin_axes):
-        slices = [side.image.name for side in (fixed, moving) if side.image.grid.thin_axes]
+    for image in (fixed.image, moving.image):
+        if len(image.grid.thin_axes) > 1:
+            size = "x".join(map(str, image.grid.shape))
+            raise MaxcaError(f"{image.name}: {size} voxels, a single line, where an image or a slice is meant")
+    slices = [side.image for side in (fixed, moving) if side.image.grid.thin_axes]
+    if len(slices) == 1:
         raise MaxcaError(
-            f"{' and '.join(slices)} is a single slice and the other image a volume, and the two are not registered; "
+            f"{slices[0].name} is a single slice and the other image a volume, and the two are not registered; "
             "extract the matching slice first (in nibabel: image.slicer[:, :, k : k + 1])"
         )
+    if slices:
+        first, second = (image.grid.direction[:, image.grid.thin_axes[0]] for image in slices)
+        degrees = float(np.degrees(np.arccos(min(1.0, abs(float(first @ second))))))
+        if degrees > ACROSS:
+            raise MaxcaError(
+                f"{slices[0].name} and {slices[1].name} are slices whose planes are turned by {degrees:.0f} degrees "
+                "against each other, and a slice moves in its plane only; extract slices of one orientation"
+            )
 
 
 def noticed(fixed: Side, moving: Side) -> list[str]:

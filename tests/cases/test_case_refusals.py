@@ -166,6 +166,38 @@ def test_an_image_that_misses_the_reference_is_a_warning() -> None:
     scan = phantoms.image(WHERE)
     assert any("nothing of it lies" in warning for warning in apply(scan, scan, [Chain((Affine(far),))]).warnings)
     assert apply(scan, scan, [Chain()]).warnings == ()
+
+
+# Slices
+
+
+def plane(axis: int, at: float = 0.0) -> Image:
+    """A slice across an axis of the world, as a volume of one slice stores it."""
+    shape = [16] * 3
+    shape[axis] = 1
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = -30
+    affine[axis, 3] = at
+    return phantoms.image(Grid((shape[0], shape[1], shape[2]), affine))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_slices_of_one_orientation_are_registered_wherever_they_lie(axis: int) -> None:
+    result = maxca.register(plane(axis), plane(axis, at=4.0), **QUICK)
+    assert result.metrics["similarity"]["after"] > 0.8
+
+
+@pytest.mark.parametrize("shape", [(40, 1, 1), (1, 40, 1), (1, 1, 40)])
+def test_a_line_of_voxels_is_named(shape: tuple[int, int, int]) -> None:
+    line = Image(np.arange(40.0, dtype=np.float32).reshape(shape), Grid(shape, np.eye(4)), Path("line.nii.gz"))
+    for pair in ((line, line), (line, plane(2)), (plane(2), line)):
+        with pytest.raises(MaxcaError, match=r"line\.nii\.gz: .* a single line"):
+            maxca.register(*pair, **QUICK)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 2), (2, 0)])
+def test_slices_across_each_other_and_slices_with_volumes_are_refused(first: int, second: int) -> None:
+    with pytest.raises(MaxcaError, match="turned by 90 degrees"):
+        maxca.register(plane(first), plane(second), **QUICK)
     with pytest.raises(MaxcaError, match="single slice"):
-        flat = phantoms.grid((4.0, 4.0, 66.0))
-        maxca.register(scan, phantoms.image(flat), **QUICK)
+        maxca.register(phantoms.image(WHERE), plane(first), **QUICK)
