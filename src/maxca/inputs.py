@@ -136,8 +136,9 @@ def noticed(fixed: Side, moving: Side) -> list[str]:
     warnings = [*fixed.warnings, *moving.warnings]
     if fixed.image.grid.is_sheared:
         warnings.append(
-            f"{fixed.image.name}: its axes are not at right angles; the deformation lies on an upright grid around it"
+            f"{fixed.image.name}: its axes are not at right angles; the work was done on an upright grid around it"
         )
+    warnings += [*_strayed(fixed, "fixed"), *_strayed(moving, "moving")]
     for what, one, other in (
         ("landmarks", fixed.points, moving.points),
         ("labels", fixed.labels, moving.labels),
@@ -151,6 +152,23 @@ def noticed(fixed: Side, moving: Side) -> list[str]:
             f"{file}: {what} of the {here} image alone measure nothing; give their partners too: --{there}-{role}"
         )
     return warnings
+
+
+def _strayed(side: Side, name: str) -> list[str]:
+    """A warning about landmarks outside of their image, where most often their coordinates are not RAS."""
+    if side.points is None:
+        return []
+    grid = side.image.grid
+    index = grid.to_voxel(side.points.coordinates)
+    index[:, list(grid.thin_axes)] = 0
+    out = int(((index < -1) | (index > np.array(grid.shape))).any(axis=1).sum())
+    if not out:
+        return []
+    file = side.sources.get("points", f"the {name} points")
+    return [
+        f"{file}: {out} of {len(index)} landmarks lie outside of {side.image.name}; check that they are RAS mm of it "
+        "(a first line # space: LPS says otherwise)"
+    ]
 
 
 def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tuple[str, list[str]]:

@@ -40,13 +40,19 @@ def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str
             f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
             f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
         )
+    soft: tuple[str, ...] = ()
+    if image.data.dtype.kind == "f" and (count := int(np.count_nonzero(np.rint(image.data) != image.data))):
+        soft = (
+            f"{image.name}: the {name} mask has {count} voxels between whole numbers, and all that are not 0 count; "
+            "threshold it if it holds probabilities",
+        )
     doubt = doubt_of(mask, scan)
     if doubt is None:
-        return mask, ()
+        return mask, soft
     text = f"{image.name}: the {name} mask {doubt.text}"
     if doubt.nothing:
         raise MaxcaError(text)
-    return mask, (text,)
+    return mask, (*soft, text)
 
 
 class Doubt(NamedTuple):

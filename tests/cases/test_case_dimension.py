@@ -27,6 +27,31 @@ def saved(
     return path
 
 
+def test_the_qform_takes_the_place_of_a_singular_sform(tmp_path: Path) -> None:
+    affine = np.diag([-2.0, 3, 4, 1])
+    affine[:3, 3] = 10, -20, 30
+    path = saved(tmp_path / "a.nii", (8, 9, 7), affine)
+    content = bytearray(path.read_bytes())
+    content[280:328] = bytes(48)  # srow_x, srow_y, srow_z
+    path.write_bytes(content)
+    image = read(path)
+    np.testing.assert_allclose(image.grid.affine, affine, atol=1e-5)
+    assert image.warnings == (f"{path}: the sform is singular; the qform is used",)
+
+
+@pytest.mark.parametrize("unit", ["mm", "micron", "meter"])
+def test_sform_and_qform_are_compared_in_voxels(tmp_path: Path, unit: str) -> None:
+    affine = np.diag([2.0, 3, 4, 1])
+    path = saved(tmp_path / "a.nii", (8, 9, 7), affine, unit)
+    assert read(path).warnings == ()
+    nifti = nib.load(path)
+    affine[0, 3] = 1.0
+    nifti.set_qform(affine, 1)
+    nifti.header.set_xyzt_units(unit)
+    nib.save(nifti, tmp_path / "b.nii")
+    assert len(read(tmp_path / "b.nii").warnings) == 1
+
+
 @pytest.mark.parametrize("source", [(12, 12, 1), (12, 12, 10), (12, 12)])
 @pytest.mark.parametrize("target", [(12, 12, 10), (12, 12, 1), (9, 8)])
 def test_the_output_has_the_dimension_of_the_reference(

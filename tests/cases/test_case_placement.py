@@ -176,6 +176,23 @@ def test_a_mask_of_the_background_is_named(side: str, noise: float) -> None:
     assert "background" in said[0] and "invert" in said[0]
 
 
+def test_a_mask_of_probabilities_is_named() -> None:
+    image, ball = head()
+    soft = Image(gaussian_filter(ball.astype(np.float32), 1.5), image.grid, Path("mask.nii.gz"))
+    said = read_side("fixed", image, soft).warnings
+    assert len(said) == 1 and "threshold" in said[0] and said[0].startswith("mask.nii.gz: the fixed mask has")
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_landmarks_outside_of_their_image_are_named(side: str) -> None:
+    right = WHERE.to_world(np.array([[1.0, 2, 3], [9, 12, 5], [16, 20, 12]]))
+    points = {"fixed_points": right, "moving_points": right}
+    assert maxca.register(IMAGE, IMAGE, **points, **QUICK).warnings == []
+    points[f"{side}_points"] = right * [-1, -1, 1]  # LPS
+    said = maxca.register(IMAGE, IMAGE, **points, **QUICK).warnings
+    assert len(said) == 1 and f"the {side} points: 3 of 3 landmarks lie outside of scan.nii.gz" in said[0]
+
+
 def test_a_mask_of_a_lesion_alone_is_named_and_one_that_leaves_it_out_is_not() -> None:
     image, ball = head()
     lesion = np.zeros_like(ball)

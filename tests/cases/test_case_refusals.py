@@ -122,7 +122,7 @@ def test_folders_of_an_output_are_made(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_folders_of_a_table_and_its_figures_are_checked_before_and_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     phantoms.save(Path("scan.nii.gz"), phantoms.image(WHERE))
@@ -135,7 +135,11 @@ def test_the_folders_of_a_table_and_its_figures_are_checked_before_and_made(
     for wrong in (["-o", "file/a.csv"], ["-o", "new/a.csv", "--figure", "file/a.png"]):
         assert main([*words, *wrong]) == 1
         assert not Path("new").exists()
+    flipped = nib.load("labels.nii.gz").as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
+    nib.save(flipped, "labels.nii.gz")
     assert main([*words, "-o", "new/a.csv", "--figure", "drawn/a.png"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "on another grid" in line] == said[-2:]  # of the fixed and of the moving side
     assert {path.name for path in Path("new").iterdir()} == {"a.csv", "a-labels.csv", "a-summary.csv", "a.md"}
     assert Path("drawn/a.png").stat().st_size > 0
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maxca.cli.options import MACHINE, MatrixConvention, Quiet
-from maxca.cli.terminal import progress_bar, report
+from maxca.cli.terminal import progress_bar, report, warn
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
 WHICH = "What is compared"
@@ -118,6 +118,7 @@ def evaluate(
         check_new_file(path, (".png", ".svg"), overwrite=True)
     if figure and find_spec("matplotlib") is None:
         raise typer.BadParameter("figures need one package more: pip install 'maxca[bench]'")
+    noticed: list[str] = []
     with progress_bar(quiet=quiet) as progress:
         added = run(
             pairs,
@@ -130,7 +131,9 @@ def evaluate(
             threads=threads,
             jobs=jobs,
             progress=progress,
+            warn=noticed.append,
         )
+    warn(noticed)
     # Only now, when no process is left to start, is anything large imported.
     from maxca.evaluate import figures
     from maxca.evaluate.summary import markdown, summary

@@ -51,6 +51,7 @@ def evaluate(
     threads: int = 2,
     jobs: int = 1,
     progress: Progress = lambda _stage, _share: None,
+    warn: Callable[[str], None] = lambda _line: None,
 ) -> int:
     """Judge methods on pairs; rows that are there are not done again.
 
@@ -69,6 +70,7 @@ def evaluate(
         threads: of each process.
         jobs: pairs at once; above 1, times say nothing about a single registration.
         progress: called with what was done and the share of the work.
+        warn: called with what a user should know of the files of the pairs, once for each.
 
     Returns:
         How many rows were added.
@@ -113,16 +115,22 @@ def evaluate(
                     raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
         keep_labels(out, done)
         lock, finished, ending = threading.Lock(), 0, threading.Event()
+        said: set[str] = set()
 
         def measured(method: Method, number: int, pair: Pair) -> None:
             nonlocal finished
             row, labels = measure(method, number, pair, name, source, threads)
+            warnings = row.pop("warnings", [])
             # A signal to all processes may look like any failure: some libraries drop it while they load.
             if row["error"] and ending.wait(PATIENCE):
                 return
             with lock:
                 append(label_file(out), labels, LABEL_COLUMNS)
                 append(out, [row])
+                for warning in warnings:
+                    if warning not in said:
+                        said.add(warning)
+                        warn(warning)
                 finished += 1
                 outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
                 progress(f"{name} {number} {method.name}: {outcome}", finished / len(wanted))

@@ -23,7 +23,7 @@ from maxca.data.preprocess import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
-from maxca.inputs import Side, paired_points, read_side
+from maxca.inputs import Side, noticed, paired_points, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
@@ -42,9 +42,9 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
             ``matrix_convention``; ``pair``: the files of the pair by column.
 
     Returns:
-        One number for each score that the pair's files allow, and ``labels``: label → Dice, HD95 and mean surface
-        distance in mm, for those in both label maps. One that is moved out of the image has a Dice of 0 and no
-        distances.
+        One number for each score that the pair's files allow; ``warnings`` about these files; and ``labels``: label →
+        Dice, HD95 and mean surface distance in mm, for those in both label maps. One that is moved out of the image has
+        a Dice of 0 and no distances.
     """
     files = {name: Path(path) for name, path in task["pair"].items()}
     sides = {
@@ -68,6 +68,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     inside = content(fixed)
     folds = metrics.folding(chain, grid, inside)
     scores: dict[str, Any] = {
+        "warnings": noticed(fixed, moving),
         "ndv_percent": folds.ndv_percent,
         "nonpositive_percent": folds.nonpositive_percent,
         "sdlogj": folds.sd_log_jacobian,

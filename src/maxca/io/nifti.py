@@ -52,8 +52,9 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
         )
     if nifti.get_data_dtype().kind not in "iufb":
         raise MaxcaError(f"{name}: voxels are {_type_name(nifti)}, not real numbers; convert it to one grey value")
-    grid = nifti_grid(nifti, path)
-    return load_nifti(nifti, path).reshape(grid.shape), grid, _disagreement(nifti, grid, name)
+    grid, by_sform = _where(nifti, path)
+    warnings = _disagreement(nifti, grid, name) if by_sform else (f"{name}: the sform is singular; the qform is used",)
+    return load_nifti(nifti, path).reshape(grid.shape), grid, warnings
 
 
 def open_nifti(path: Path) -> Any:
@@ -80,11 +81,16 @@ def open_nifti(path: Path) -> Any:
 
 
 def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
-    """The grid of a NIfTI image, from its sform, else its qform.
+    """The grid of a NIfTI image, from its sform, else its qform, also where the sform is singular.
 
     Raises:
-        MaxcaError: when it has neither, or one that is singular.
+        MaxcaError: when it has neither that is of use.
     """
+    return _where(nifti, path)[0]
+
+
+def _where(nifti: SpatialImage, path: Path | None) -> tuple[Grid, bool]:
+    """The grid, and whether it is not that of a qform in place of a singular sform."""
     name = path or "the image"
     header: Any = nifti.header
     is_nifti = hasattr(header, "get_sform")
@@ -104,9 +110,25 @@ def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
         i, j = (axis / np.linalg.norm(axis) for axis in affine[:3, :2].T)
         affine[:3, 2] = np.cross(i, j)
     try:
-        return Grid((shape[0], shape[1], shape[2]), affine)
+        return Grid((shape[0], shape[1], shape[2]), affine), True
     except ValueError as error:
-        raise MaxcaError(f"{name}: {error}; repair the header or convert the image again") from error
+        other = _qform_grid(nifti, shape, name)
+        if other is None:
+            raise MaxcaError(f"{name}: {error}; repair the header or convert the image again") from error
+        return other, False
+
+
+def _qform_grid(nifti: SpatialImage, shape: tuple[int, ...], name: object) -> Grid | None:
+    """The grid of the qform of a NIfTI image, None where that is not set or not usable."""
+    header: Any = nifti.header
+    if not hasattr(header, "get_sform") or header["qform_code"] == 0:
+        return None
+    try:
+        affine = np.array(header.get_qform(), dtype=np.float64)
+        affine[:3] *= UNIT_MM.get(_unit(header, name), 1.0)
+        return Grid((shape[0], shape[1], shape[2]), affine)
+    except (ValueError, HeaderDataError):
+        return None
 
 
 def load_nifti(nifti: SpatialImage, path: Path | None) -> np.ndarray:
@@ -284,11 +306,10 @@ def _disagreement(nifti: SpatialImage, grid: Grid, name: object) -> tuple[str, .
     header: Any = nifti.header
     if not hasattr(header, "get_sform") or header["sform_code"] == 0 or header["qform_code"] == 0:
         return ()
-    try:
-        other = Grid(grid.shape, header.get_qform())
-    except (ValueError, HeaderDataError):
+    other = _qform_grid(nifti, grid.shape, name)
+    if other is None:
         return (f"{name}: the qform is not usable; the sform is used",)
-    apart = float(np.abs(other.corners - Grid(grid.shape, header.get_sform()).corners).max())
+    apart = float(np.abs(other.corners - grid.corners).max())
     if apart <= APART * grid.smallest_spacing:
         return ()
     return (f"{name}: sform and qform place it up to {apart:.3g} mm apart; the sform is used",)
