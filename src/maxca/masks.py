@@ -11,10 +11,10 @@ from maxca.errors import MaxcaError
 from maxca.io.images import Image
 
 LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer hold nothing to align by
-FEW = 0.1  # share of the content of an image that a mask covers: less is hardly meant
-DARK = 0.1  # share of the voxels of a mask that show anything: less is background
-LEFT_OUT = 0.5  # share of the content outside a mask that holds the faces of its image: more is hardly meant
-FACES = 0.9  # share of the voxels on the faces of an image
+FEW = 0.03  # share of the content of an image that a mask covers: less is a lesion; a heart in its slices is 0.08
+HARDLY, DARK = 0.1, 0.1  # of the content, and of the voxels of the mask that show anything: less is background
+LEFT_OUT = 0.3  # share of the content outside a mask that holds the background: a lesion of 30 mm is 0.06 of a head
+BACKGROUND = 0.9  # share of the background that a mask holds: more is all of it
 
 
 def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -77,28 +77,24 @@ def doubt_of(mask: np.ndarray, scan: Image) -> Doubt | None:
     values = brightness(scan.data)
     share = float(values[mask].sum() / values.sum())
     covers = f"covers {np.count_nonzero(mask)} voxels"
-    if not values[mask].any() or (share < FEW and (values[mask] > 0).mean() < DARK):
+    if not values[mask].any() or (share < HARDLY and (values[mask] > 0).mean() < DARK):
         return Doubt(
             f"{covers}, which are only the background of {scan.name}; it is to be non-zero where the image counts, so "
             "invert it if it was drawn the other way round",
             True,
         )
-    if 1 - share > LEFT_OUT and _on_faces(mask) >= FACES:
+    background = values == 0
+    if 1 - share > LEFT_OUT and np.count_nonzero(mask & background) > BACKGROUND * np.count_nonzero(background):
         return Doubt(
             f"{covers}, the background among them, and leaves out {100 * (1 - share):.0f} % of what {scan.name} shows; "
             "if it was meant the other way round, invert it: non-zero is what counts",
             False,
         )
-    if share < FEW:
+    shown = np.count_nonzero(values[mask]) / np.count_nonzero(values)  # of dark lungs this is more
+    if max(share, shown) < FEW:
         return Doubt(
             f"{covers}, {100 * share:.2g} % of what {scan.name} shows, and only they count; to leave a lesion out "
             "instead, invert the mask: non-zero is what counts",
             False,
         )
     return None
-
-
-def _on_faces(mask: np.ndarray) -> float:
-    """Share of the voxels on the faces of an image that a mask holds."""
-    faces = [mask.take(side, axis=axis).ravel() for axis, n in enumerate(mask.shape) if n > 1 for side in (0, -1)]
-    return float(np.concatenate(faces).mean())

@@ -196,11 +196,15 @@ def test_landmarks_outside_of_their_image_are_named(side: str) -> None:
 def test_a_mask_of_a_lesion_alone_is_named_and_one_that_leaves_it_out_is_not() -> None:
     image, ball = head()
     lesion = np.zeros_like(ball)
-    lesion[12:17, 12:17, 10:15] = True
+    lesion[12:16, 12:16, 10:14] = True
     said = read_side("fixed", image, Image(lesion.astype(np.uint8), image.grid, Path("mask.nii.gz"))).warnings
     assert len(said) == 1 and "invert" in said[0]
-    assert said[0].startswith("mask.nii.gz: the fixed mask covers 125 voxels")
-    for good in (~lesion, ball, ball & ~lesion):
+    assert said[0].startswith("mask.nii.gz: the fixed mask covers 64 voxels")
+    dark = replace(image, data=np.where(lesion, 40, image.data).astype(np.float32))  # lungs, say
+    organ = np.zeros_like(ball)
+    organ[11:18, 11:18, 9:16] = True
+    assert read_side("fixed", dark, Image(organ.astype(np.uint8), image.grid)).warnings == ()
+    for good in (~lesion, ball, ball & ~lesion, organ):
         assert read_side("fixed", image, Image(good.astype(np.uint8), image.grid)).warnings == ()
 
 
