@@ -136,7 +136,7 @@ def noticed(fixed: Side, moving: Side) -> list[str]:
     warnings = [*fixed.warnings, *moving.warnings]
     if fixed.image.grid.is_sheared:
         warnings.append(
-            f"{fixed.image.name}: its axes are not at right angles; the work was done on an upright grid around it"
+            f"{fixed.image.name}: its axes are not at right angles; a deformation lies on an upright grid around it"
         )
     warnings += [*_strayed(fixed, "fixed"), *_strayed(moving, "moving")]
     for what, one, other in (

@@ -133,11 +133,12 @@ def register(
             # A start with fields in it is applied to the moving image first; what is found then comes before it.
             guess = initial.as_affine() if initial.is_affine else None
             known = Chain() if initial.is_affine else initial
-            fixed_volume = _cropped(_upright(_volume(fixed_side, where)))
+            fixed_volume = _cropped(_volume(fixed_side, where))
+            upright = _upright(fixed_volume)  # where a field lies
             moving_volume = _volume(moving_side, where)
             moving_volume = _moved(moving_volume, fixed_volume.grid, known) if known.steps else _cropped(moving_volume)
-        settings = settings_for(fixed_volume.grid, effort, similarity, smoothness)
-        _check_memory(fixed_side.image.grid, moving_side.image.grid, settings.levels[-1].voxels(fixed_volume.grid))
+        settings = settings_for(upright.grid, effort, similarity, smoothness)
+        _check_memory(fixed_side.image.grid, moving_side.image.grid, settings.levels[-1].voxels(upright.grid))
         with clock.stage("align"):
             alignment = align(
                 fixed_volume,
@@ -157,7 +158,7 @@ def register(
         deformation = None
         if transform == "deformable":
             deformation = deform(
-                fixed_volume,
+                upright,
                 moving_volume,
                 alignment.affine,
                 settings,
@@ -187,7 +188,7 @@ def register(
             scores = similarity_of(fixed_volume, moving_volume, similarity, {"before": begun, "after": found})
             measured = {
                 "similarity": {"name": similarity, **scores},
-                **regularity(chain, inverse, fixed_volume, settings.levels[-1].factor),
+                **regularity(chain, inverse, upright, settings.levels[-1].factor),
                 "inverse_residual_mm": residual._asdict(),
                 **overlap(fixed_side, labels, warped_labels),
                 **landmark_error(fixed_side, moving_side, chain),
