@@ -34,6 +34,7 @@ class Side:
         points: landmarks in its world space.
         sources: the files all this came from, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
         warnings: what was mended or looks wrong, one line each.
+        labels_given: the labels on the grid that they came on, if that is another: what is warped is interpolated once.
     """
 
     image: Image
@@ -42,6 +43,14 @@ class Side:
     points: Points | None = None
     sources: Mapping[str, Path] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    labels_given: Image | None = None
+
+    @property
+    def label_image(self) -> Image | None:
+        """The labels as an image to warp."""
+        if self.labels_given is not None or self.labels is None:
+            return self.labels_given
+        return replace(self.image, data=self.labels)
 
 
 def read_side(
@@ -66,14 +75,16 @@ def read_side(
     scan = read(image)
     check_contrast(scan)
     warnings = list(scan.warnings)
-    inside = names = None
+    inside = names = given = None
     if mask is not None:
         on_scan = placed(f"{name} mask", read(mask), scan)
         inside, doubts = mask_of(on_scan, name, scan)
         warnings += [*on_scan.warnings, *doubts]
     if labels is not None:
-        on_scan = placed(f"{name} labels", read(labels), scan)
+        found = read(labels)
+        on_scan = placed(f"{name} labels", found, scan)
         names = labels_of(on_scan)
+        given = replace(found, data=labels_of(found))
         warnings += on_scan.warnings
     return Side(
         image=scan,
@@ -86,6 +97,7 @@ def read_side(
             if isinstance(p, str | Path)
         },
         warnings=tuple(warnings),
+        labels_given=given,
     )
 
 

@@ -25,7 +25,7 @@ from maxca.geometry.transforms import Residual
 from maxca.inference import Answer, ask, choose
 from maxca.inputs import Side, check_pair, checked_start, noticed, paired_points, read_initial, read_side
 from maxca.interpolation import InterpolationChoice
-from maxca.io.images import Image, ImageLike
+from maxca.io.images import ImageLike
 from maxca.io.points import Points
 from maxca.io.transforms.matrix import MatrixConvention
 from maxca.losses.similarity import SIMILARITIES, SimilarityName
@@ -179,7 +179,7 @@ def register(
             progress("warping", 0.9)
             grid, form = fixed_side.image.grid, fixed_side.image.form
             warped = resample(moving_side.image, grid, chain, fill=fill, form=form)
-            labels = _labels_image(moving_side)
+            labels = moving_side.label_image
             warped_labels = None if labels is None else resample(labels, grid, chain, "labels", form=form)
             applied = {name: other.warped(fixed_side.image, chain) for name, other in others.items()}
         with clock.stage("measure"):
@@ -277,10 +277,6 @@ def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
     values = chain.resample(volume.values[None], volume.grid, grid)[0]
     mask = torch.ones_like(volume.values) if volume.mask is None else volume.mask
     return Volume(values, grid, chain.resample(mask[None], volume.grid, grid)[0])
-
-
-def _labels_image(side: Side) -> Image | None:
-    return None if side.labels is None else replace(side.image, data=side.labels)
 
 
 def _start(word: str) -> Start:

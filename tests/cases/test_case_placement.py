@@ -18,6 +18,7 @@ from maxca.geometry import Chain, Grid
 from maxca.inputs import Side, read_side
 from maxca.io.images import Image
 from maxca.placement import placed
+from maxca.resampling import apply
 from maxca.verdict.check import Check
 from maxca.verdict.judge import judge
 
@@ -138,6 +139,14 @@ def test_register_takes_masks_and_labels_of_other_grids_and_says_so(tmp_path: Pa
         "coarse",
     ]
     assert other.metrics["dice_before"] == plain.metrics["dice_before"]
+
+
+def test_moving_labels_of_a_finer_grid_are_interpolated_once(tmp_path: Path) -> None:
+    fine = Image(BLOCKS.repeat(2, 0).repeat(2, 1).repeat(2, 2), Grid((36, 44, 28), affine(SPACING / 2)))
+    result = maxca.register(IMAGE, IMAGE, moving_labels=fine, **QUICK)
+    assert result.warped_labels is not None
+    expected = apply(fine, IMAGE, [result.chain], "labels")
+    np.testing.assert_array_equal(result.warped_labels.data, expected.data)
 
 
 @pytest.mark.parametrize("given_points", ["fixed_points", "moving_points"])

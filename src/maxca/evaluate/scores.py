@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,15 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         voxels = np.argwhere(inside)
         points = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
         scores["inverse_error_mm"] = float(metrics.inverse_consistency(chain, inverse, points).mean())
-    if fixed.labels is not None and moving.labels is not None:
+    labels = moving.label_image
+    if fixed.labels is not None and labels is not None:
         if task["tool"] in WARP and given is None:
             WARP[task["tool"]](registered, files["moving_labels"])
             warped = as_labels(read(registered.folder / LABELS))
         else:
-            warped = resample(replace(moving.image, data=moving.labels), grid, chain, "nearest", fill=0).data
-        before = resample(replace(moving.image, data=moving.labels), grid, Chain(), "nearest", fill=0).data
-        names = metrics.common_labels(fixed.labels, moving.labels)
+            warped = resample(labels, grid, chain, "nearest", fill=0).data
+        before = resample(labels, grid, Chain(), "nearest", fill=0).data
+        names = metrics.common_labels(fixed.labels, labels.data)
         dice = metrics.dice(fixed.labels, warped, names)
         distances = metrics.surface_distances(fixed.labels, warped, grid.spacing)
         hd95 = {label: metrics.percentile95(mm) for label, mm in distances.items()}
