@@ -39,6 +39,7 @@ experiments: $(VENV)/.dev
 	$(BIN)/python experiments/smoothness.py $(DATA)
 	$(BIN)/python experiments/contrast.py $(DATA)/ms/patient01
 	$(BIN)/python experiments/complexity.py
+	$(BIN)/python experiments/verdict.py $(DATA)
 
 # docs/results.md from the tables that the benchmarks and experiments left.
 results: $(VENV)/.dev

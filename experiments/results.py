@@ -18,6 +18,7 @@ from results_images import contrasts, smooth, spoiled
 from results_networks import costs, labelled, levels, steps, swapped, varied
 from results_peers import PEERS, headline, peers
 from results_summary import in_short
+from results_verdict import judged
 
 from maxca.evaluate.figures import against_folding, against_time
 from maxca.evaluate.rows import names, read_rows
@@ -41,7 +42,7 @@ such pairs is the one that is kept.
 def page() -> str:
     """The whole page."""
     networks = swapped(), labelled(), levels(), varied(), costs(), steps()
-    parts = in_short(), peers(), *networks, spoiled(), contrasts(), smooth()
+    parts = in_short(), peers(), *networks, spoiled(), contrasts(), smooth(), judged()
     return "\n".join([START, *chain.from_iterable(parts)]).rstrip() + "\n"
 
 

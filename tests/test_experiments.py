@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,9 +21,12 @@ sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "tests" / "training")]
 import contrast  # noqa: E402
 import phantoms  # noqa: E402
 import robustness  # noqa: E402
+import verdict_cases  # noqa: E402
+import verdict_truth  # noqa: E402
 from prepared_data import make  # noqa: E402
 
 from maxca.evaluate.methods import parse  # noqa: E402
+from maxca.geometry import Affine, Chain  # noqa: E402
 from maxca.zoo.find import find_model  # noqa: E402
 from maxca.zoo.models import load_model  # noqa: E402
 
@@ -159,3 +165,37 @@ def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
         "maxca-fast@2",
         "maxca-fast@4",
     ]
+
+
+@pytest.mark.slow
+def test_verdict_starts(balls: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        experiment("verdict", balls, "--half", "development", "-o", tmp_path / "out.csv")
+    found = [(row["half"], row["trial"], row["measure"]) for row in rows(tmp_path / "out.csv")]
+    assert found == [("development", "hippocampus/pair/0", "Dice"), ("development", "hippocampus/bent/0", "voxels")]
+
+
+def test_the_worth_of_a_registration_is_told_from_the_known_map() -> None:
+    where = phantoms.grid()
+    plain = verdict_cases.Scan(phantoms.image(where), None, Chain(), "ball")
+    other = verdict_cases.mirrored(verdict_cases.bent(plain, 2.0, 0), 0)
+    trial = verdict_cases.Trial("ball/bent/0", plain, other, "map")
+    known, _ = other.source.inverse()
+    for apart, truth in ((0.0, "right"), (3.0, "between"), (5.0, "wrong")):
+        shift = np.eye(4)
+        shift[1, 3] = apart * where.smallest_spacing
+        found = verdict_truth.worth(trial, known @ Chain((Affine(shift),)))
+        assert found.truth == truth, found
+        assert found.value == pytest.approx(apart, abs=0.5)
+    assert verdict_truth.worth(trial, Chain()).truth == "wrong"  # it is mirrored, and nothing says so but its voxels
+    assert verdict_truth.worth(replace(trial, truth="none"), known).truth == "wrong"
+
+
+@pytest.mark.parametrize("make", [lambda s: verdict_cases.cut(s, 2, 0.5, True), lambda s: verdict_cases.scaled(s, 3.0)])
+def test_what_is_done_to_a_scan_keeps_where_its_points_came_from(make: Callable[[Any], Any]) -> None:
+    plain = verdict_cases.Scan(phantoms.image(phantoms.grid()), None, Chain(), "ball")
+    done = make(plain)
+    points = phantoms.nodes(done.image.grid).reshape(-1, 3)[::97]
+    here = done.image.grid.to_voxel(points).round().astype(int)
+    there = plain.image.grid.to_voxel(done.source.map_points(points)).round().astype(int)
+    np.testing.assert_array_equal(done.image.data[tuple(here.T)], plain.image.data[tuple(there.T)])

@@ -19,6 +19,7 @@ import complexity  # noqa: E402
 import results  # noqa: E402
 import tables as kept  # noqa: E402
 import trials  # noqa: E402
+import verdict  # noqa: E402
 
 
 @pytest.fixture
@@ -89,7 +90,14 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
 def test_without_tables_it_says_what_to_run(tables: Path) -> None:
     page = results.page()
     trained = "block_swap.py", "block_swap_labels.py", "resolution.py", "variants.py"
-    for script in ("versus_peers.py --set brain", *trained, "complexity.py", "training_speed.py", "robustness.py"):
+    for script in (
+        "versus_peers.py --set brain",
+        *trained,
+        "complexity.py",
+        "training_speed.py",
+        "robustness.py",
+        "verdict.py",
+    ):
         assert f"{script}`.*" in page
     assert "|---" not in page
 
@@ -218,3 +226,20 @@ def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
     page = results.page()
     assert "in 2 of 2 networks (corrxca +0.0050, unet +0.0050); corrxca has hardly learnt anything." in page
     assert "is 0.6050; no training of `corrxca` gained 0.01 over that, so its rows say little of blocks." in page
+
+
+def test_the_verdict_is_counted_as_it_was_and_every_miss_is_told(tables: Path) -> None:
+    known = [("right", "aligned")] * 19 + [("right", "check"), ("wrong", "failed"), ("between", "check")]
+    common = {"measure": "voxels", "value": "0.5", "register_s": 2, "verdict_s": 1, "threads": 1, "maxca": "1"}
+    rows = [
+        {"half": "reported", "trial": f"brain/bent/{n}", "truth": truth, "verdict": state, "reasons": "inverse check"}
+        | common
+        for n, (truth, state) in enumerate(known)
+    ]
+    write(tables / "verdict.csv", verdict.COLUMNS, rows)
+    page = results.page()
+    assert "| reported | 22 | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
+    assert "| brain | bent | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
+    assert "- reported, brain/bent/19: right, 0.5 voxels; `check` (inverse check)." in page
+    assert page.count("- reported, ") == 1
+    assert '--half reported --only "brain/bent/21" -o row.csv' in page
