@@ -20,7 +20,7 @@ from maxca.inputs import Side
 from maxca.io.images import Image
 from maxca.verdict.check import Check, Verdict, graded, state_of
 from maxca.verdict.given import of_labels, of_points
-from maxca.verdict.judge import judge
+from maxca.verdict.judge import judge, together
 from maxca.verdict.scale import scaled_chain, scaled_side
 
 WHERE = phantoms.grid()
@@ -204,6 +204,14 @@ def test_the_worst_check_decides() -> None:
     assert Verdict(tuple(checks)).state == "check"
     assert Verdict((*checks, Check("d", "failed", "so"))).state == "failed"
     assert Verdict(tuple(checks)).reasons == ["b: why"]
+
+
+@pytest.mark.parametrize(("doubts", "state"), [(0, "aligned"), (1, "aligned"), (2, "failed"), (4, "failed")])
+def test_several_doubts_are_a_failure(doubts: int, state: str) -> None:
+    checks = [Check(f"check {n}", "check" if n < doubts else "aligned", "") for n in range(6)]
+    found = together(checks)
+    assert found.state == state
+    assert (doubts < 2) or f"check {doubts - 1}" in found.finding
 
 
 def test_thresholds_work_both_ways() -> None:

@@ -68,6 +68,7 @@ class Evidence:
         squeezed: where the map squeezes most.
         stretched: where it stretches most.
         motion: of its affine part.
+        contrasts: whether the images differ in contrast.
     """
 
     agreement: float
@@ -85,6 +86,7 @@ class Evidence:
     squeezed: Extreme
     stretched: Extreme
     motion: Motion
+    contrasts: bool
 
 
 def gather(case: Registered) -> Evidence:
@@ -126,6 +128,7 @@ def gather(case: Registered) -> Evidence:
         squeezed=squeezed.scaled(1 / factor),
         stretched=stretched.scaled(1 / factor),
         motion=motion_of(pair, affine).scaled(1 / factor),
+        contrasts=repeat.contrasts,
     )
 
 

@@ -7,7 +7,7 @@ development half of the trials of ``experiments/verdict.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine
 from maxca.verdict.check import Check, Verdict, graded
-from maxca.verdict.evidence import Evidence, Registered, gather
+from maxca.verdict.evidence import DOUBTFUL, Evidence, Registered, gather
 from maxca.verdict.given import of_labels, of_masks, of_points
 
 # (acceptable from here on, a failure from here on)
@@ -25,13 +25,15 @@ OVER_AFFINE = (0.95, 0.8)
 OVER_HEADER = (0.97, 0.85)
 OVER_TURNED = (1.05, 1.0)
 MIRRORED = (1.012, 1.025)
-APART = (2.75, 4.0)
+MIRRORED_BETWEEN_CONTRASTS = (1.012, 1.06)  # where mutual information is less certain
+APART = (2.75, 3.25)
 CHANGE_OF_VOLUME = (7.0, 50.0)
 STRETCH = (1.75, 4.0)
 SEEN = (0.25, 0.1)
 FOLDED = (0.1, 1.0)  # % of the volume
 INVERSE = (0.5, 2.0)  # voxels
 ONE_SIDED = 0.1  # of the bright parts
+SEVERAL = 2  # doubts
 TURN = 20.0  # degrees that are worth a word
 
 
@@ -57,7 +59,17 @@ def one_thread() -> Iterator[None]:
 
 def judged(found: Evidence) -> tuple[Check, ...]:
     """What the measurements say."""
-    return (*_alike(found), *_placed(found), *_shaped(found), *_shown(found))
+    checks = (*_alike(found), *_placed(found), *_shaped(found))
+    return (*checks, *_shown(found), together(checks))
+
+
+def together(checks: Sequence[Check]) -> Check:
+    """Measurements that have little to do with one another: one may be off by chance, several are not."""
+    doubts = [check.name for check in checks if check.state == "check"]
+    finding = f"{len(doubts)} of {len(checks)} measurements are in doubt; {SEVERAL} or more are a failure"
+    if len(doubts) >= SEVERAL:
+        finding += f": {', '.join(doubts)}. Look at each of them"
+    return Check("several doubts", "failed" if len(doubts) >= SEVERAL else "aligned", finding)
 
 
 def _alike(found: Evidence) -> Iterator[Check]:
@@ -110,7 +122,7 @@ def _placed(found: Evidence) -> Iterator[Check]:
     yield graded(
         "mirroring",
         mirror,
-        *MIRRORED,
+        *(MIRRORED_BETWEEN_CONTRASTS if found.contrasts else MIRRORED),
         f"the mirrored moving image reaches {mirror:.2f} times the mutual information",
         "The moving image seems to be mirrored, left and right swapped or another axis reversed: check the conversion "
         "of its file and its header's orientation",
@@ -162,7 +174,7 @@ def _shown(found: Evidence) -> Iterator[Check]:
     )
     share = max(found.fixed_only, found.moving_only)
     side, other = ("fixed", "moving") if found.fixed_only > found.moving_only else ("moving", "fixed")
-    pulls = share >= ONE_SIDED and found.apart_with_all[0] > APART[0]
+    pulls = share >= ONE_SIDED and found.apart_with_all[0] > APART[0] and found.apart[0] > DOUBTFUL
     told = f"{share:.0%} of the {side} image's bright parts lie outside the {other} image's content"
     cure = (
         f". The {side} image may have a skull, or another part, that the {other} one lacks, and it pulls: strip both "
