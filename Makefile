@@ -8,7 +8,10 @@ READY ?= ready
 WORKERS ?= 2
 THREADS ?= 2
 
-.PHONY: demo test test-browser lint bench experiments results docs viewer clean
+CASES ?= 5000
+SEEDS ?= 1 2 3
+
+.PHONY: demo test test-browser lint fuzz bench experiments results docs viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -19,6 +22,10 @@ test: $(VENV)/.dev
 # Reports in a real Chromium (apt-get install chromium) and axe-core (npm); `make test` skips this and says so.
 test-browser: $(VENV)/.browser viewer
 	MAXCA_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
+# Damaged files to every reader, and single flipped bits to every compressed format; a line for each that is no refusal.
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seeds $(SEEDS) --flips 600
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

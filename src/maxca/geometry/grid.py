@@ -15,6 +15,9 @@ SHEAR_TOLERANCE = 1e-4  # of a right angle's cosine
 T = TypeVar("T")
 
 
+FARTHEST = 1e38
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of an image lie.
@@ -35,8 +38,11 @@ class Grid:
         affine = np.array(self.affine, dtype=np.float64)
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"a grid has three positive sizes, received {self.shape}")
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
-            raise ValueError(f"a grid needs a finite 4x4 matrix, received {affine.tolist()}")
+        # Beyond the range of float32, products of lengths overflow.
+        if affine.shape != (4, 4) or not (np.abs(affine) < FARTHEST).all():
+            raise ValueError(
+                f"a grid needs a finite 4x4 matrix, of numbers below {FARTHEST:g}, received {affine.tolist()}"
+            )
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         if spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
             raise ValueError(f"the voxel-to-world matrix is singular: {affine[:3, :3].tolist()}")

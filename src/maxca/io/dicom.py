@@ -12,21 +12,13 @@ from pydicom import Dataset
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.dicomfile import Slice, is_dicom, read_header, slice_of
+from maxca.io.dicomfile import SHARED, Slice, is_dicom, read_header, slice_of
 from maxca.io.gdcm import decode
 from maxca.io.itk import grid_from_patient
 from maxca.io.stack import stacked
 from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
 
 SUFFIXES = (".dcm", ".ima", ".dicom")
-# What all slices of one scan have in common.
-SHARED = {
-    "StudyInstanceUID": "study",
-    "PatientID": "patient",
-    "FrameOfReferenceUID": "frame of reference",
-    "Modality": "modality",
-    "PhotometricInterpretation": "photometric interpretation",
-}
 WHOLE_TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 LISTED = 4
 

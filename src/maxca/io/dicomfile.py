@@ -5,23 +5,33 @@ from __future__ import annotations
 import struct
 import warnings
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from pydicom import Dataset, config, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from maxca.errors import MaxcaError
 from maxca.io.regular import check_regular
 
-PREAMBLE, MARK = 128, b"DICM"
+PREAMBLE, MARK, META_GROUP = 128, b"DICM", 2
 BARE = (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00")  # files without a preamble begin so
 VOXELS, UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 WIDTHS = {8: "u1", 16: "u2", 32: "u4"}
+# What all slices of one scan have in common, and what else is asked of a slice later.
+SHARED = {
+    "StudyInstanceUID": "study",
+    "PatientID": "patient",
+    "FrameOfReferenceUID": "frame of reference",
+    "Modality": "modality",
+    "PhotometricInterpretation": "photometric interpretation",
+}
+IN_USE = (*SHARED, "SeriesInstanceUID", "SeriesDescription", "NumberOfFrames", "SpacingBetweenSlices", "SliceThickness")
 READ_ERRORS = (
     *(ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, NotImplementedError),
     *(EOFError, OSError, LookupError, RecursionError, struct.error, InvalidDicomError),
@@ -128,14 +138,18 @@ def read_header(path: Path) -> Header | None:
     try:
         with warnings.catch_warnings(), config.disable_value_validation():
             warnings.simplefilter("ignore")  # on values that are not to the letter; those in use are checked here
-            with path.open("rb") as file:
-                file.seek(PREAMBLE)
-                bare = file.read(len(MARK)) != MARK
-            if not bare and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                raise MaxcaError(f"{path}: a deflated DICOM file, which is not read; convert the series with dcm2niix")
-            with path.open("rb") as file:
-                tags = dcmread(file, stop_before_pixels=True, force=bare)
-                at, whole = file.tell(), bool(file.read(1))
+            # Mapped: a file that claims gigabytes for an element is asked for what it has, and no memory is taken.
+            with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                bare = content[PREAMBLE : PREAMBLE + len(MARK)] != MARK
+                if not bare and _syntax(content) == DeflatedExplicitVRLittleEndian:
+                    raise MaxcaError(
+                        f"{path}: a deflated DICOM file, which is not read; convert the series with dcm2niix"
+                    )
+                content.seek(0)
+                tags = dcmread(cast(BinaryIO, content), stop_before_pixels=True, force=bare)
+                for name in IN_USE:  # decoded now, where remarks on them are not printed
+                    tags.get(name)
+                at, whole = content.tell(), bool(content.read(1))
             kind = UID(tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID", ""))
             if not whole:
                 if kind.name != kind and "Image" not in kind.name:
@@ -144,6 +158,15 @@ def read_header(path: Path) -> Header | None:
     except READ_ERRORS as error:
         raise _damaged(path) from error
     return Header(tags, at)
+
+
+def _syntax(content: mmap) -> object:
+    """The transfer syntax that the first group of a file names."""
+    content.seek(PREAMBLE + len(MARK))
+    about = read_dataset(
+        cast(BinaryIO, content), False, True, stop_when=lambda tag, _kind, _length: tag >> 16 != META_GROUP
+    )
+    return about.get("TransferSyntaxUID")
 
 
 def slice_of(path: Path, header: Header) -> Slice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from maxca.errors import MaxcaError
@@ -31,7 +33,7 @@ APART = 0.1  # of the smallest spacing: sform and qform that place an image near
 MGH_VERSION = b"\0\0\0\1"
 READ_ERRORS = (
     *(OSError, EOFError, ValueError, OverflowError, KeyError, TypeError, struct.error),
-    *(zlib.error, ImageFileError, HeaderDataError),
+    *(zlib.error, ImageFileError, HeaderDataError, MGHError),
 )
 
 
@@ -68,7 +70,7 @@ def open_nifti(path: Path) -> Any:
             nifti: Any = _opened(path)
             spacing = _stored_spacing(nifti)
             placed = _says_where(nifti)
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, MemoryError) as error:  # the latter for an extension that claims gigabytes
         raise MaxcaError(f"{path}: not a {_kind(path)} image, or damaged; copy or convert it again") from error
     if not placed:
         raise MaxcaError(
@@ -105,7 +107,7 @@ def _where(nifti: SpatialImage, path: Path | None) -> tuple[Grid, bool]:
     if is_nifti:
         affine[:3] *= UNIT_MM.get(_unit(header, name), 1.0)
     shape = (*nifti.shape, 1, 1)[:3]
-    if shape[2] == 1 and not affine[:3, 2].any() and affine[:3, :2].any(axis=0).all():
+    if shape[2] == 1 and not affine[:3, 2].any() and np.isfinite(affine).all() and affine[:3, :2].any(axis=0).all():
         # A 2-D file may leave out the third axis.
         i, j = (axis / np.linalg.norm(axis) for axis in affine[:3, :2].T)
         affine[:3, 2] = np.cross(i, j)
@@ -222,7 +224,9 @@ def _silent() -> Iterator[None]:
     """
     before, imageglobals.logger.disabled = imageglobals.logger.disabled, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         imageglobals.logger.disabled = before
 

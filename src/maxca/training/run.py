@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ class Run:
             return None
         check_regular(path)
         try:
-            held = torch.load(path, map_location=device, weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is wrong with the file becomes one line
+                held = torch.load(path, map_location=device, weights_only=True)
             return fitted(held, dict[str, Any], path, MEANT) | dict(fitted(held, Checkpoint, path, MEANT))
         except MaxcaError:
             raise
