@@ -175,12 +175,12 @@ def _of_brain(number: int, seed: int, fixed: Scan, moving: Scan) -> Iterator[tup
 
 
 def _around(grown: Scan, middle: np.ndarray, radius: float) -> np.ndarray:
-    """World points of the source within a lesion and near it."""
+    """World points of the source around a lesion, up to a third of its radius away; within it nothing corresponds."""
     grid = grown.image.grid
     extent = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
     directions = np.random.default_rng(0).normal(size=(400, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    ball = middle + directions * extent * radius * np.linspace(0, 1.3, 400)[:, None] ** (1 / 3)
+    ball = middle + directions * extent * radius * np.linspace(1, 1.33, 400)[:, None]
     return grown.source.map_points(ball)
 
 

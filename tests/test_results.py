@@ -239,7 +239,7 @@ def test_the_verdict_is_counted_as_it_was_and_every_miss_is_told(tables: Path) -
     write(tables / "verdict.csv", verdict.COLUMNS, rows)
     page = results.page()
     assert "| reported | 22 | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
-    assert "| brain | bent | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
+    assert "| bent | brain | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
     assert "- reported, brain/bent/19: right, 0.5 voxels; `check` (inverse check)." in page
     assert page.count("- reported, ") == 1
     assert '--half reported --only "brain/bent/21" -o row.csv' in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,10 @@ from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.inputs import Side
 from maxca.io.images import Image
 from maxca.verdict.check import Check, Verdict, graded, state_of
+from maxca.verdict.coarse import coarse_pair
+from maxca.verdict.evidence import gather
 from maxca.verdict.given import of_labels, of_points
-from maxca.verdict.judge import judge, together
+from maxca.verdict.judge import judge, judged, together
 from maxca.verdict.scale import scaled_chain, scaled_side
 
 WHERE = phantoms.grid()
@@ -204,6 +208,52 @@ def test_the_worst_check_decides() -> None:
     assert Verdict(tuple(checks)).state == "check"
     assert Verdict((*checks, Check("d", "failed", "so"))).state == "failed"
     assert Verdict(tuple(checks)).reasons == ["b: why"]
+
+
+@pytest.mark.parametrize(
+    ("volume", "swallowed", "state", "cause"),
+    [
+        (0.5, (0.2, 0.0), "failed", "fixed image alone has: strip both or neither, or mask it"),
+        (0.7, (0.2, 0.0), "check", "stretched over a skull"),
+        (2.0, (0.0, 0.2), "failed", "moving image alone has"),
+        (0.9, (0.2, 0.0), "aligned", ""),
+        (2.0, (0.2, 0.0), "aligned", ""),  # it is the moving image that would have something more
+        (0.5, (0.0, 0.0), "aligned", ""),  # a child, say
+    ],
+)
+def test_an_image_that_was_stretched_over_a_skull_failed(
+    volume: float, swallowed: tuple[float, float], state: str, cause: str
+) -> None:
+    plain = gather(good())
+    assert plain.swallowed == (0.0, 0.0)
+    found = replace(plain, swallowed=swallowed, motion=replace(plain.motion, volume=volume))
+    (check,) = [check for check in judged(found) if check.name == "size"]
+    assert check.state == state, check
+    assert cause in check.finding
+
+
+def test_two_maps_are_compared_where_both_see_the_moving_image() -> None:
+    pair = coarse_pair(Side(FIXED), Side(MOVING))
+    here, apart = Chain(), Chain((shift(),))
+    assert pair.compared(here, here) == pytest.approx(1.0)
+    assert pair.compared(here, apart) == pytest.approx(1 / pair.compared(apart, here))
+    assert pair.compared(here, apart) < 0.9
+    away = Affine(np.array([[1.0, 0, 0, 1e4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    assert pair.compared(here, Chain((away,))) == 0.0
+
+
+def test_the_page_has_every_check_with_its_thresholds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
+    found = gather(good())
+    stretched = replace(found, swallowed=(0.2, 0.0), motion=replace(found.motion, volume=0.5))
+    compared = 0
+    for check in judged(stretched):
+        (row,) = [line.split("|") for line in page.splitlines() if line.startswith(f"| {check.name} |")]
+        limits = re.search(r"at (?:least|most) ([\d.]+) is acceptable, (?:up to|from) ([\d.]+)", check.finding)
+        for cell, limit in zip(row[3:5], limits.groups() if limits else (), strict=False):
+            assert re.search(rf"(?<![\d.]){re.escape(limit)}(?![\d.])", cell), (row, limit)
+            compared += 1
+    assert compared >= 2 * 9
 
 
 @pytest.mark.parametrize(("doubts", "state"), [(0, "aligned"), (1, "aligned"), (2, "failed"), (4, "failed")])

@@ -20,6 +20,7 @@ SEEN_FIRST = 2_500  # nodes at which all orientations are compared
 SEEN = 8_000  # nodes at which the affine is found
 PROMISING = 6  # orientations of either handedness that are followed
 STEPS, MORE_STEPS = 6, 15
+UNLIKE = 0.95  # of the agreement: a mirror image that reaches less is not deformed
 OTHERWISE = 40.0  # degrees between two orientations that are not the same
 SMOOTHNESS = 3.0  # voxels of the lattice
 LEVELS = (Level(2, 20), Level(1, 10))
@@ -61,19 +62,50 @@ class Repeat:
         self.contrasts = max(bends) >= BENT
         return self._deformed(self.problem.climb(affine, rigid=self.rigid, steps=STEPS + MORE_STEPS))
 
-    def turned(self, affine: Affine, *, mirrored: bool) -> Rival:
-        """The best that is found from other orientations than that of an affine.
+    def turned(self, affine: Affine) -> Rival:
+        """The best that is found from turns by 90°, 120° and 180°.
 
         Args:
             affine: fixed world points → moving world points, of the result.
-            mirrored: from mirror images of it, or else from turns by 90°, 120° and 180°.
         """
+        return self._deformed(self._otherwise(affine, mirrored=False))
+
+    def mirrored(self, affine: Affine, here: Affine) -> float:
+        """What the best mirror image reaches, as a share of what is reached from here.
+
+        Of the affine alone and of a deformation after it, the lesser share. Both are deformed by the measure that they
+        are compared by: heads are so nearly their own mirror images that anything else decides by chance.
+
+        Args:
+            affine: fixed world points → moving world points, of the result.
+            here: the affine of ``from_here``.
+        """
+        fixed, moving = self.pair.fixed, self.pair.moving
+        other = self._otherwise(affine, mirrored=True)
+        placed = self.pair.compared(Chain((here,)), Chain((other,)))
+        if not self.deformable or placed < UNLIKE:
+            return placed
+        chains = [deformed(fixed, moving, each, "mi", self.contrasts) for each in (here, other)]
+        return min(placed, self.pair.compared(*chains))
+
+    def at_own_size(self, affine: Affine) -> Affine:
+        """Where the moving image fits best without a change of its size.
+
+        Args:
+            affine: fixed world points → moving world points, of the result.
+        """
+        left, _, right = np.linalg.svd(affine.matrix[:3, :3])
+        middle = center_of_mass(self.pair.fixed)
+        start = _around(left @ right, middle, affine.map_points(middle))
+        return self.problem.climb(start, rigid=True, steps=STEPS + MORE_STEPS)
+
+    def _otherwise(self, affine: Affine, *, mirrored: bool) -> Affine:
         first = problem(self.pair.fixed, self.pair.moving, SEEN_FIRST)
         starts = [start for start in self._starts(affine, mirrored) if _differ(start, affine)]
         promising = sorted(starts, key=first.similarity, reverse=True)[:PROMISING]
         tried = [self.problem.climb(start, rigid=self.rigid, steps=STEPS) for start in promising]
         best = max(tried, key=lambda one: (_differ(one, affine), self.problem.similarity(one)))
-        return self._deformed(self.problem.climb(best, rigid=self.rigid, steps=MORE_STEPS))
+        return self.problem.climb(best, rigid=self.rigid, steps=MORE_STEPS)
 
     def backward(self, affine: Affine, pair: CoarsePair | None = None) -> Chain:
         """Register the fixed image onto the moving one: moving world points → fixed world points.

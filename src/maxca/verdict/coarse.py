@@ -16,6 +16,7 @@ from maxca.losses.similarity import MutualInformation
 
 NODES = 20_000  # of a lattice: about 27 along each axis
 MARGIN = 0.06  # of the extent, around the content
+HALF = 0.5
 FINEST = 1 / 60  # of the extent: distances below say nothing about alignment that a lattice of this size could see
 
 
@@ -52,6 +53,27 @@ class CoarsePair:
         values, weight = self.warped(chain)
         if float(weight.mean()) <= 0:
             return 0.0
+        return self._information(values, weight)
+
+    def compared(self, one: Chain, other: Chain) -> float:
+        """The agreement under another chain as a share of that under one, where both see the moving image.
+
+        Agreement differs from one part of the images to the next, so that what only one of the two sees would count for
+        or against it. Where they have less than half of what they see in common, each counts where it sees.
+
+        Args:
+            one: fixed world points → moving world points.
+            other: likewise.
+        """
+        (values, seen), (others, also) = self.warped(one), self.warped(other)
+        both = seen * also
+        if float(both.mean()) < HALF * min(float(seen.mean()), float(also.mean())):
+            return self.agreement(other) / max(self.agreement(one), 1e-9)
+        if float(both.mean()) <= 0:
+            return 0.0
+        return self._information(others, both) / max(self._information(values, both), 1e-9)
+
+    def _information(self, values: Tensor, weight: Tensor) -> float:
         return float(MutualInformation(self.fixed.values.flatten())(values.flatten(), weight.flatten()).value)
 
 

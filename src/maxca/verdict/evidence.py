@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from maxca.data.preprocess import Volume
-from maxca.geometry import Chain
+from maxca.geometry import Affine, Chain
 from maxca.geometry.fit import fitted_affine
 from maxca.inputs import Side
 from maxca.verdict.again import Repeat, Rival
@@ -57,7 +57,7 @@ class Evidence:
         header_agreement: as the images lie in the world; 0 where that shows less than half as much of the content.
         again: what the same freedom reaches from here, coarsely.
         turned: what it reaches from the best other orientation.
-        mirrored: what it reaches from the best mirror image.
+        mirrored: what the best mirror image reaches, as a share of that from here.
         apart: distances between the result and a coarse registration backward, in units, at the 50th and 90th
             percentile of the content.
         apart_with_all: the same where what one image alone has was not left out of the registration backward.
@@ -68,7 +68,8 @@ class Evidence:
         squeezed: where the map squeezes most.
         stretched: where it stretches most.
         motion: of its affine part.
-        contrasts: whether the images differ in contrast.
+        swallowed: share of one image's bright parts that leave the other's content where the moving image keeps its
+            size, but not in the result, and only where contrasts differ: of the fixed image's, and of the moving one's.
     """
 
     agreement: float
@@ -76,7 +77,7 @@ class Evidence:
     header_agreement: float
     again: Rival
     turned: Rival
-    mirrored: Rival
+    mirrored: float
     apart: tuple[float, float]
     apart_with_all: tuple[float, float]
     unit: float
@@ -86,7 +87,7 @@ class Evidence:
     squeezed: Extreme
     stretched: Extreme
     motion: Motion
-    contrasts: bool
+    swallowed: tuple[float, float]
 
 
 def gather(case: Registered) -> Evidence:
@@ -117,8 +118,8 @@ def gather(case: Registered) -> Evidence:
         affine_agreement=pair.agreement(Chain((affine,))),
         header_agreement=pair.agreement(Chain()) if seen_share(pair, Chain()) > HALF * seen else 0.0,
         again=again,
-        turned=repeat.turned(affine, mirrored=False),
-        mirrored=repeat.turned(affine, mirrored=True),
+        turned=repeat.turned(affine),
+        mirrored=repeat.mirrored(affine, again.affine),
         apart=apart,
         apart_with_all=apart_with_all,
         unit=pair.unit / factor,
@@ -128,8 +129,16 @@ def gather(case: Registered) -> Evidence:
         squeezed=squeezed.scaled(1 / factor),
         stretched=stretched.scaled(1 / factor),
         motion=motion_of(pair, affine).scaled(1 / factor),
-        contrasts=repeat.contrasts,
+        swallowed=_swallowed(repeat, affine, (fixed_only, moving_only)),
     )
+
+
+def _swallowed(repeat: Repeat, affine: Affine, alone: tuple[float, float]) -> tuple[float, float]:
+    """What one image alone has, such as a skull, where the size of the other changed until it covered that."""
+    if not repeat.contrasts or repeat.rigid:
+        return 0.0, 0.0
+    fixed, moving = one_sided(repeat.pair, Chain((repeat.at_own_size(affine),)))
+    return max(fixed - alone[0], 0.0), max(moving - alone[1], 0.0)
 
 
 def _masked(volume: Volume, other: Volume, chain: Chain) -> Volume:

@@ -24,15 +24,16 @@ AS_GOOD_AS_AGAIN = (0.85, 0.65)
 OVER_AFFINE = (0.95, 0.8)
 OVER_HEADER = (0.97, 0.85)
 OVER_TURNED = (1.05, 1.0)
-MIRRORED = (1.012, 1.025)
-MIRRORED_BETWEEN_CONTRASTS = (1.012, 1.06)  # where mutual information is less certain
+MIRRORED = (1.002, 1.004)
 APART = (2.75, 3.25)
 CHANGE_OF_VOLUME = (7.0, 50.0)
 STRETCH = (1.75, 4.0)
+GROWN = (1.35, 1.6)  # times the volume, to cover what the other image alone has
 SEEN = (0.25, 0.1)
 FOLDED = (0.1, 1.0)  # % of the volume
 INVERSE = (0.5, 2.0)  # voxels
 ONE_SIDED = 0.1  # of the bright parts
+SWALLOWED = 0.08  # likewise
 SEVERAL = 2  # doubts
 TURN = 20.0  # degrees that are worth a word
 
@@ -115,15 +116,11 @@ def _placed(found: Evidence) -> Iterator[Check]:
         "Either the images have nothing in common (another organ, noise), or one is turned: check the header's "
         "orientation, or begin with a rough transform (--initial-transform FILE)",
     )
-    mirror = min(
-        found.mirrored.placed / max(found.again.placed, 1e-9),
-        found.mirrored.deformed / max(found.again.deformed, 1e-9),
-    )
     yield graded(
         "mirroring",
-        mirror,
-        *(MIRRORED_BETWEEN_CONTRASTS if found.contrasts else MIRRORED),
-        f"the mirrored moving image reaches {mirror:.2f} times the mutual information",
+        found.mirrored,
+        *MIRRORED,
+        f"the mirrored moving image reaches {found.mirrored:.3f} times the mutual information",
         "The moving image seems to be mirrored, left and right swapped or another axis reversed: check the conversion "
         "of its file and its header's orientation",
     )
@@ -160,6 +157,27 @@ def _shaped(found: Evidence) -> Iterator[Check]:
         f"the affine part scales by {motion.smallest:.2f} to {motion.largest:.2f}, turns by {motion.degrees:.0f}° and "
         f"moves the centre by {motion.mm:.3g} mm",
         "Check the voxel sizes in both headers",
+    )
+    yield _size(found)
+
+
+def _size(found: Evidence) -> Check:
+    """Whether one image was made larger to cover what the other alone has."""
+    smaller = found.motion.volume < 1
+    change = found.motion.volume if not smaller else 1 / max(found.motion.volume, 1e-6)
+    share = found.swallowed[0] if smaller else found.swallowed[1]
+    side, other = ("fixed", "moving") if smaller else ("moving", "fixed")
+    told = f"the affine part makes the {other} image {change:.2f} times as large by volume"
+    if share < SWALLOWED:
+        return Check("size", "aligned", f"{told}; nothing that one image alone has explains it")
+    return graded(
+        "size",
+        change,
+        *GROWN,
+        f"{told}; if it kept its size, {share:.0%} more of the {side} image's bright parts would lie outside of its "
+        "content",
+        f"It may have been stretched over a skull, or another part, that the {side} image alone has: strip both or "
+        "neither, or mask it",
     )
 
 

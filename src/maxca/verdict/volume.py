@@ -74,12 +74,14 @@ class Motion:
         smallest: least stretch along any direction, in the plane of a two-dimensional image.
         largest: largest stretch.
         mm: by how much it moves the middle of the content.
+        volume: mm³ of moving space per mm³ of fixed space.
     """
 
     degrees: float
     smallest: float
     largest: float
     mm: float
+    volume: float
 
     def scaled(self, factor: float) -> Motion:
         """The same in a world that is ``factor`` times as large."""
@@ -95,7 +97,7 @@ def motion_of(pair: CoarsePair, affine: Affine) -> Motion:
     middle = pair.content.mean(axis=0)
     moved = float(np.linalg.norm(affine.map_points(middle) - middle))
     degrees = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    return Motion(degrees, float(stretch.min()), float(stretch.max()), moved)
+    return Motion(degrees, float(stretch.min()), float(stretch.max()), moved, float(stretch.prod()))
 
 
 def seen_share(pair: CoarsePair, chain: Chain) -> float:
