@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from maxca.blocks import MAXCA, XCA, slabs
+from maxca.blocks import MAXCA, XCA
+from maxca.blocks import _slabs as slabs
 from maxca.blocks.channel import ResidualChannelAttention
 from maxca.networks.correlation import CorrelationConv
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .channel import ResidualChannelAttention
-from .layers import LayerNorm, pad_ends
+from .layers import LayerNorm, cut_ends, pad_ends, to_whole
 
 
 class GatedMLP(nn.Module):
@@ -74,8 +74,7 @@ class WindowGate(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """(N, I, J, K, C) → the same shape."""
         shape = t.shape[1:4]
-        padding = [-n % self.side for n in shape]
-        t = pad_ends(t, padding)
+        t = pad_ends(t, to_whole(shape, (self.side,) * 3))
         counts = dict(zip("abc", (n // self.side for n in t.shape[1:4]), strict=True))
         sizes = {"i": self.side, "j": self.side, "k": self.side, **counts}
         t = rearrange(t, "n (a i) (b j) (c k) x -> (n a b c) (i j k) x", **sizes)
@@ -83,4 +82,4 @@ class WindowGate(nn.Module):
         gate = torch.matmul(self.between.weight, self.gate_norm(v)) + self.between.bias[:, None]
         t = t + self.project(u * (1 + gate))
         t = rearrange(t, "(n a b c) (i j k) x -> n (a i) (b j) (c k) x", **sizes)
-        return t[:, : shape[0], : shape[1], : shape[2]]
+        return cut_ends(t, shape)

@@ -1,23 +1,65 @@
-"""The convolution and the norm that blocks and networks are made of: torch's, kept off its slow paths."""
+"""The convolution and the norm that blocks and networks are made of: torch's, kept off its slow paths on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Forward = Callable[..., Tensor]
 
 FEW = 20_480  # channels x I x J up to which torch (2.13) leaves a single example to a much slower path
+
+
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether what is tuned for a CPU's caches may be computed in place of the formula.
+
+    A compiler or an exporter is shown the formula, which it fuses in its own way. Tensors on "meta" have shapes alone:
+    of these the cost of what a CPU does is counted.
+    """
+    return x.device.type in ("cpu", "meta") and not torch.compiler.is_compiling()
+
+
+def tuned(fast: Forward) -> Callable[[Forward], Forward]:
+    """Put beside a ``forward`` what gives the same on a CPU, faster: a function of the module and its inputs."""
+
+    def beside(forward: Forward) -> Forward:
+        @wraps(forward)
+        def chosen(self: Any, *inputs: Tensor) -> Tensor:
+            return (fast if eager_on_cpu(inputs[0]) else forward)(self, *inputs)
+
+        return chosen
+
+    return beside
+
+
+def checkpointed(forward: Forward) -> Forward:
+    """A ``forward`` that keeps its input alone where the module has ``checkpointing`` and is trained."""
+
+    @wraps(forward)
+    def thrifty(self: Any, x: Tensor) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            out: Tensor = checkpoint(forward, self, x, use_reentrant=False)
+            return out
+        return forward(self, x)
+
+    return thrifty
 
 
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` that is as fast for one small volume on a CPU as for two."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.kernel_size == (3, 3, 3) and self.stride == (1, 1, 1) and self.padding == (1, 1, 1):
-            return convolve(input, weight, bias)
-        return super()._conv_forward(input, weight, bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, I, J, K) → (N, C', I', J', K')."""
+        ours = self.kernel_size == (3, 3, 3) and self.stride == (1, 1, 1) and self.padding == (1, 1, 1)
+        if ours and eager_on_cpu(input):
+            return convolve(input, self.weight, self.bias)
+        return super().forward(input)
 
 
 def convolve(volume: Tensor, weight: Tensor, bias: Tensor | None, before: bool = True, after: bool = True) -> Tensor:
@@ -48,6 +90,11 @@ def convolve(volume: Tensor, weight: Tensor, bias: Tensor | None, before: bool =
     return torch.cat([first, second[:, :, : planes - half]], dim=2)
 
 
+def to_whole(size: Sequence[int], region: Sequence[int]) -> list[int]:
+    """How many voxels each axis lacks to whole regions; so that an exporter can tell the range, not as ``-n % r``."""
+    return [(n + r - 1) // r * r - n for n, r in zip(size, region, strict=True)]
+
+
 def pad_planes(volume: Tensor, before: int, after: int) -> Tensor:
     """Zeros in front of and behind the first spatial axis of (N, C, I, J, K)."""
     return F.pad(volume, (0, 0, 0, 0, before, after)) if before or after else volume
@@ -56,7 +103,20 @@ def pad_planes(volume: Tensor, before: int, after: int) -> Tensor:
 def pad_ends(volume: Tensor, padding: Sequence[int]) -> Tensor:
     """Zeros at the end of each axis of (N, I, J, K, C)."""
     i, j, k = padding
-    return F.pad(volume, (0, 0, 0, k, 0, j, 0, i)) if i or j or k else volume
+    # To an exporter the sizes are symbols: whether there is anything to pad must not be asked.
+    if torch.compiler.is_compiling() or i or j or k:
+        return F.pad(volume, (0, 0, 0, k, 0, j, 0, i))
+    return volume
+
+
+def cut_ends(volume: Tensor, size: Sequence[int], start: Sequence[int] = (0, 0, 0)) -> Tensor:
+    """So many voxels along each axis of (N, I, J, K, C), from the first one or from ``start``."""
+    if torch.compiler.is_compiling():  # the strides of a slice would tell an exporter whether there was anything to cut
+        for axis, (first, n) in enumerate(zip(start, size, strict=True), start=1):
+            volume = volume.index_select(axis, torch.arange(first, first + n, device=volume.device))
+        return volume
+    i, j, k = (slice(first, first + n) for first, n in zip(start, size, strict=True))
+    return volume[:, i, j, k]
 
 
 class LayerNorm(nn.LayerNorm):
@@ -68,3 +128,13 @@ class LayerNorm(nn.LayerNorm):
             return super().forward(input)
         out = F.layer_norm(input.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
         return out.to(input.dtype)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(N, C, I, J, K) → (N, I, J, K, C)."""
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(N, I, J, K, C) → (N, C, I, J, K)."""
+    return x.permute(0, 4, 1, 2, 3)

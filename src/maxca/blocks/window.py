@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import LayerNorm, pad_ends
+from .layers import LayerNorm, cut_ends, pad_ends, to_whole
 from .xca import as_region
 
 MOST_TOKENS = 48**3  # of full attention: 10¹⁰ products a channel, minutes on a CPU
@@ -60,7 +61,7 @@ class WindowLayer(nn.Module):
         # A window larger than the volume would hold little but padding, and a shift within it nothing new.
         shift = [0 if n <= w else s for n, w, s in zip(shape, self.window, self.shift, strict=True)]
         before = [(w - s) % w if s else 0 for w, s in zip(self.window, shift, strict=True)]
-        after = [-(n + b) % w for n, b, w in zip(shape, before, self.window, strict=True)]
+        after = to_whole([n + b for n, b in zip(shape, before, strict=True)], self.window)
         padded = pad_ends(F.pad(self.norm(y), (0, 0, before[2], 0, before[1], 0, before[0], 0)), after)
         i, j, k = self.window
         cut = "n (a i) (b j) (c k) x -> (n a b c) (i j k) x"
@@ -68,14 +69,12 @@ class WindowLayer(nn.Module):
         out = self.attention(tokens, self._bias(tokens, shape, before, after))
         counts = {name: n // w for name, n, w in zip("abc", padded.shape[1:4], self.window, strict=True)}
         whole = rearrange(out, "(n a b c) (i j k) x -> n (a i) (b j) (c k) x", i=i, j=j, k=k, **counts)
-        inner = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-        y = y + whole[(slice(None), *inner)]
-        return self.mlp(y)
+        return self.mlp(y + cut_ends(whole, shape, before))
 
     def _bias(self, tokens: Tensor, shape: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Tensor:
         """What is added to the scores: relative position, and -inf at keys outside the volume; (1 or B, h, T, T)."""
         position = self._relative_position().to(tokens.dtype).unsqueeze(0)
-        if not any(before) and not any(after):
+        if not torch.compiler.is_compiling() and not any(before) and not any(after):
             return position
         real = tokens.new_ones(1, *shape, 1)
         real = pad_ends(F.pad(real, (0, 0, before[2], 0, before[1], 0, before[0], 0)), after)
@@ -122,9 +121,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape."""
         shape = x.shape[2:]
-        if shape.numel() > self.most_tokens:
+        voxels = prod(shape)
+        if voxels > self.most_tokens:
             raise ValueError(
-                f"full self-attention over {shape.numel()} voxels was refused: its cost grows with their square; "
+                f"full self-attention over {voxels} voxels was refused: its cost grows with their square; "
                 f"most_tokens is {self.most_tokens}"
             )
         y = x.permute(0, 2, 3, 4, 1).flatten(1, 3)

@@ -2,29 +2,26 @@
 
 One layer serves plain XCA (all voxels are the tokens of one attention), regional XCA (those within a region) and
 dilated XCA (those at the same place across all regions): they differ in which voxels are tokens of one attention.
-
-Speed: volumes are channels-last, so that norms and projections read along the channels and the convolution takes its
-fast path; they are worked through in slabs, each cut into tokens by a single copy. What else the formula asks for is
-folded into small matrices: the lengths of queries and keys scale their C x C products instead of two volumes, and the
-output projection multiplies the attention matrix instead of a third.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Conv3d, LayerNorm, convolve, pad_ends
-from .slabs import Slab, joined, slabs
+from . import _cpu
+from .layers import Conv3d, LayerNorm, channels_first, channels_last, cut_ends, pad_ends, to_whole, tuned
 
 Tokens = Literal["within", "across"]
 Region = tuple[int, int, int]
 
-LEAST_SQUARE = 1e-24  # of a channel's length along the tokens: that of F.normalize, eps = 1e-12
+# Which voxels of region (a, b, c), at the place (i, j, k) within it, are the tokens of one attention.
+GROUPS = {"within": "(n a b c) h d (i j k)", "across": "(n i j k) h d (a b c)"}
 
 
 class XCA(nn.Module):
@@ -74,117 +71,38 @@ class XCA(nn.Module):
         self.qkv = Conv3d(channels, 3 * channels, 3, padding=1)
         self.project = nn.Linear(channels, channels)
 
+    @tuned(_cpu.xca)
     def forward(self, volume: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape."""
-        s = volume.permute(0, 2, 3, 4, 1)
-        pieces = slabs(s, context=1, widest=3 * s.shape[-1], multiple=self.region[0])
-        looks = [self.look(piece) for piece in pieces]
-        answers = self.answers(looks, self.project.weight.T)
-        out = [slab.own(slab.piece) + answer for slab, answer in zip(pieces, answers, strict=True)]
-        return (joined(out) + self.project.bias.to(s.dtype)).permute(0, 4, 1, 2, 3)
+        s = channels_last(volume)
+        filling = to_whole(s.shape[1:4], self.region)
+        qkv = self.qkv(channels_first(self.norm(pad_ends(s, filling))))
+        q, k, v = (self._cut(part) for part in qkv.chunk(3, dim=1))
+        if self.mask_padding:
+            real = self._cut(channels_first(pad_ends(torch.ones_like(s), filling)))
+            q, k = q * real, k * real
+        q, k = self._scaled(q), self._scaled(k)
+        attention = torch.softmax(self.temperature * (q @ k.transpose(-2, -1)), dim=-1)
+        out = self._joined(attention.to(v.dtype) @ v, s.shape, filling)
+        return channels_first(s + self.project(out))
 
-    def look(self, slab: Slab) -> Look:
-        """What attention needs to know of a slab with a plane of context on either side."""
-        shape, channels = (slab.planes, *slab.piece.shape[2:4]), slab.piece.shape[-1]
-        i, j, k = (-n % r for n, r in zip(shape, self.region, strict=True))
-        piece = pad_ends(slab.piece, (0 if slab.after else i, j, k))
-        normed = self.norm(piece).permute(0, 4, 1, 2, 3)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        qkv = convolve(normed, weight, bias, before=not slab.before, after=not slab.after).permute(0, 2, 3, 4, 1)
-        counts = [n // r for n, r in zip(qkv.shape[1:4], self.region, strict=True)]
-        sizes = dict(zip("nabcijk", (len(qkv), *counts, *self.region), strict=True))
-        qk, v = (  # (attentions, tokens, 2C) and (…, C): each contiguous, as the products below want them
-            rearrange(part, f"n (a i) (b j) (c k) x -> {self._groups}", **sizes)
-            for part in qkv.split([2 * channels, channels], dim=-1)
-        )
-        if self.mask_padding and (i or j or k):
-            qk = qk * self._real(v, shape, sizes)
-        if qk.dtype == torch.float16:  # a sum of squares over a million tokens leaves its range
-            qk = qk.float()
-        gram = _Gram.apply(qk)
-        return Look(gram.to(torch.promote_types(gram.dtype, torch.float32)), v, shape, sizes)
+    def _cut(self, t: Tensor) -> Tensor:
+        """(N, C, I, J, K), whole regions → (attentions, heads, C / heads, tokens)."""
+        i, j, k = self.region
+        groups = f"n (h d) (a i) (b j) (c k) -> {GROUPS[self.tokens]}"
+        return rearrange(t, groups, i=i, j=j, k=k, h=self.heads)
 
-    def answers(self, looks: Sequence[Look], weight: Tensor) -> Iterator[Tensor]:
-        """Attention, projected: (N, planes, J, K, C') for one slab after the other.
+    def _scaled(self, t: Tensor) -> Tensor:
+        """Each channel over its tokens, divided by its length, or by the root of its tokens; sums are in float32."""
+        t = t.to(torch.promote_types(t.dtype, torch.float32))
+        return F.normalize(t, dim=-1) if self.normalise else t / t.shape[-1] ** 0.5
 
-        Args:
-            looks: at all slabs of a volume; attention within regions may be given one at a time.
-            weight: (C, C'), what the values are projected with.
-        """
-        if self.tokens == "across" and looks:
-            gram = sum((look.gram for look in looks[1:]), looks[0].gram)
-            matrix = self._matrix(gram, sum(look.values.shape[1] for look in looks), weight)
-        for look in looks:
-            if self.tokens == "within":
-                matrix = self._matrix(look.gram, look.values.shape[1], weight)
-            yield self._back(look, matrix)
-
-    @property
-    def _groups(self) -> str:
-        return "(n a b c) (i j k) x" if self.tokens == "within" else "(n i j k) (a b c) x"
-
-    def _matrix(self, gram: Tensor, tokens: int, weight: Tensor) -> Tensor:
-        """(B, C, C'): Σ_c W[c] A[c, j] for each j, so that attention and projection are one product with the values."""
-        channels, heads = gram.shape[1] // 2, self.heads
-        d = channels // heads
-        blocks = gram[:, :channels, channels:].unflatten(2, (heads, d)).unflatten(1, (heads, d))
-        scores = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # (B, h, d, d)
-        if self.normalise:
-            scale = gram.diagonal(dim1=1, dim2=2).clamp(min=LEAST_SQUARE).rsqrt()
-            q_scale, k_scale = scale.split(channels, dim=1)
-            scores = scores * q_scale.unflatten(1, (heads, d, 1)) * k_scale.unflatten(1, (heads, 1, d))
-        else:
-            scores = scores / tokens
-        attention = torch.softmax(self.temperature * scores, dim=-1)
-        return torch.matmul(attention.transpose(2, 3), weight.unflatten(0, (heads, d)).to(attention.dtype)).flatten(
-            1, 2
-        )
-
-    def _back(self, look: Look, matrix: Tensor) -> Tensor:
-        """The values, mixed, in their places."""
-        out = torch.bmm(look.values, matrix.to(look.values.dtype))
-        volume = rearrange(out, f"{self._groups} -> n (a i) (b j) (c k) x", **look.sizes)
-        i, j, k = look.shape
-        return volume[:, :i, :j, :k]
-
-    def _real(self, t: Tensor, shape: Sequence[int], sizes: dict[str, int]) -> Tensor:
-        """(B, T, 1): 1 for voxels of the volume, 0 for those that fill up the last regions."""
-        one = t.new_ones(1, *shape, 1)
-        whole = [sizes[a] * sizes[i] for a, i in ("ai", "bj", "ck")]
-        filled = pad_ends(one, [w - n for w, n in zip(whole, shape, strict=True)])
-        mask = rearrange(filled, f"n (a i) (b j) (c k) x -> {self._groups}", **(sizes | {"n": 1}))
-        return mask.repeat(t.shape[0] // mask.shape[0], 1, 1)
-
-
-class Look(NamedTuple):
-    """What attention needs to know of a slab.
-
-    Args:
-        gram: (B, 2C, 2C), products of queries and keys with each other, summed over tokens: squared lengths on the
-            diagonal, q kᵀ beside it; float32.
-        values: (B, T, C).
-        shape: of the slab, without what fills up the last regions.
-        sizes: of the axes by which it was cut into tokens.
-    """
-
-    gram: Tensor
-    values: Tensor
-    shape: tuple[int, ...]
-    sizes: dict[str, int]
-
-
-class _Gram(torch.autograd.Function):
-    """tᵀ t of (B, T, X): symmetric, so that one product leads back where autograd would take two and add them."""
-
-    @staticmethod
-    def forward(ctx: Any, t: Tensor) -> Tensor:
-        ctx.save_for_backward(t)
-        return torch.bmm(t.transpose(1, 2), t)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (t,) = ctx.saved_tensors
-        return torch.bmm(t, grad + grad.transpose(1, 2))
+    def _joined(self, out: Tensor, shape: Sequence[int], filling: Sequence[int]) -> Tensor:
+        """(attentions, heads, C / heads, tokens) → (N, I, J, K, C), without what filled up the last regions."""
+        counts = [(n + f) // r for n, f, r in zip(shape[1:4], filling, self.region, strict=True)]
+        sizes = dict(zip("abcijk", (*counts, *self.region), strict=True))
+        whole = rearrange(out, f"{GROUPS[self.tokens]} -> n (a i) (b j) (c k) (h d)", **sizes)
+        return cut_ends(whole, shape[1:4])
 
 
 def as_region(size: int | Sequence[int]) -> Region:

@@ -37,7 +37,7 @@ def sample(
     Returns:
         (N, C, A, B, D), differentiable in both arguments.
     """
-    unit = transform_coordinates(unit_matrix(volume.shape[2:]), coordinates)
+    unit = unit_coordinates(coordinates, volume.shape[2:])
     out = sample_unit(volume, unit, nearest=nearest)
     if padding == "zeros":
         out = out * inside(coordinates, volume.shape[2:]).unsqueeze(1)
@@ -51,7 +51,7 @@ def sample_unit(
     nearest: bool = False,
     padding: Padding = "border",
 ) -> Float[Tensor, "n c *points"]:
-    """``sample`` at coordinates that went through ``unit_matrix`` already.
+    """``sample`` at ``unit_coordinates``.
 
     By default the edge is repeated; here ``"zeros"`` fades to 0 over the voxel beyond it.
     """
@@ -62,6 +62,16 @@ def sample_unit(
         padding_mode=padding,
         align_corners=True,
     )
+
+
+def unit_coordinates(
+    coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]
+) -> Float[Tensor, "n 3 *points"]:
+    """Voxel indices of a volume of this ``shape`` as ``grid_sample`` wants them: those of ``unit_matrix``."""
+    i, j, k = coordinates.unbind(dim=1)
+    # A single voxel fills its axis: any position there is 0.
+    units = [x * (2 / (n - 1)) - 1 if n > 1 else x * 0 for x, n in zip((k, j, i), reversed(shape), strict=True)]
+    return torch.stack(units, dim=1)
 
 
 def unit_matrix(shape: torch.Size | tuple[int, ...]) -> np.ndarray:

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maxca.blocks.layers import Conv3d
-from maxca.geometry.warp import Padding, sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
+from maxca.blocks import layers as layout
+from maxca.blocks.layers import Conv3d, channels_first, cut_ends, to_whole
+from maxca.geometry.warp import Padding, sample_unit, unit_coordinates, voxel_coordinates
 
 Shape = torch.Size | tuple[int, int, int]
 Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to the next, else 1
@@ -61,8 +62,7 @@ def warp(
     """
     shape = volume.shape[2:]
     moved = voxel_coordinates(shape, flow.device) + flow.float()
-    unit = transform_coordinates(unit_matrix(shape), moved)
-    return sample_unit(volume.float(), unit, padding=padding).to(volume.dtype)
+    return sample_unit(volume.float(), unit_coordinates(moved, shape), padding=padding).to(volume.dtype)
 
 
 def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"]) -> Float[Tensor, "n 3 i j k"]:
@@ -81,24 +81,24 @@ def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 5) -> Float[Ten
     return flow
 
 
-def upsample_flow(flow: Float[Tensor, "n 3 i j k"], shape: Shape) -> Tensor:
+def upsample_flow(flow: Float[Tensor, "n 3 i j k"], factors: Factors) -> Tensor:
     """The same motion on a grid so many times as fine along each axis, in its voxels; corners stay on corners."""
-    finer = [fine // coarse for fine, coarse in zip(shape, flow.shape[2:], strict=True)]
-    fine = F.interpolate(flow, size=tuple(shape), mode="trilinear", align_corners=True)
-    return fine * fine.new_tensor(finer).view(3, 1, 1, 1)
+    shape = [n * factor for n, factor in zip(flow.shape[2:], factors, strict=True)]
+    fine = F.interpolate(flow, size=shape, mode="trilinear", align_corners=True)
+    return fine * fine.new_tensor(factors).view(3, 1, 1, 1)
 
 
 def padded(volume: Float[Tensor, "n c i j k"], multiple: int | Factors) -> Float[Tensor, "n c a b d"]:
     """The volume with zeros at the end of each axis, up to a ``multiple``, one for all axes or one each."""
     multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
-    i, j, k = (-n % m for n, m in zip(volume.shape[2:], multiples, strict=True))
-    return F.pad(volume, (0, k, 0, j, 0, i)) if i or j or k else volume
+    i, j, k = to_whole(volume.shape[2:], multiples)
+    # To an exporter the sizes are symbols: whether there is anything to pad must not be asked.
+    return F.pad(volume, (0, k, 0, j, 0, i)) if torch.compiler.is_compiling() or i or j or k else volume
 
 
 def cropped(volume: Float[Tensor, "n c a b d"], shape: Shape) -> Float[Tensor, "n c i j k"]:
     """The first ``shape`` voxels along each axis."""
-    i, j, k = shape
-    return volume[:, :, :i, :j, :k]
+    return channels_first(cut_ends(layout.channels_last(volume), shape))
 
 
 def check_pair(fixed: Tensor, moving: Tensor) -> None:

@@ -155,7 +155,7 @@ class CoarseToFine(nn.Module):
             fixed_levels, moving_levels = zip(*(level.chunk(2) for level in levels), strict=True)
             flow, linear = self._decoded(fixed_levels, moving_levels)
         for level in reversed(range(self.finest)):
-            flow = upsample_flow(flow, both[level].shape[2:])
+            flow = upsample_flow(flow, self.factors[level])
         if self.velocity:
             flow = integrate(flow)
         matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
@@ -169,7 +169,7 @@ class CoarseToFine(nn.Module):
         linear = None if self.affine is None else self.affine(features)
         for level in reversed(range(coarsest)):
             f, m = fixed[level], moving[level]
-            flow = upsample_flow(flow, f.shape[2:])
+            flow = upsample_flow(flow, self.factors[self.finest + level])
             warped = warp(m, self._whole(flow, linear))
             features = self.stages[level](f, warped, self.upsample[level](features))
             more = self.heads[level](features)

@@ -85,10 +85,15 @@ def joined(pieces: Sequence[Tensor]) -> Tensor:
 class _Overlapping(torch.autograd.Function):
     """Overlapping cuts along axis 1; their gradients are added in place, where slicing would fill a volume for each."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, cuts: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-        ctx.shape, ctx.cuts = volume.shape, cuts
+    def forward(volume: Tensor, cuts: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
         return tuple(volume[:, low:high] for low, high in cuts)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Sequence[tuple[int, int]]], output: tuple[Tensor, ...]) -> None:
+        ctx.shape, ctx.cuts = inputs[0].shape, inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
