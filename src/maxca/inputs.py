@@ -13,7 +13,7 @@ from maxca.geometry import Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import Image, ImageLike, check_contrast, read
 from maxca.io.landmarks import paired
-from maxca.io.points import Points, read_points
+from maxca.io.points import SAY_SPACE, Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
 from maxca.labels import labels_of
@@ -179,7 +179,7 @@ def _strayed(side: Side, name: str) -> list[str]:
     file = side.sources.get("points", f"the {name} points")
     return [
         f"{file}: {out} of {len(index)} landmarks lie outside of {side.image.name}; check that they are RAS mm of it "
-        "(a first line # space: LPS says otherwise)"
+        f"({SAY_SPACE})"
     ]
 
 

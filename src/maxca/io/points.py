@@ -20,6 +20,7 @@ SUFFIXES = (".csv", ".fcsv", ".mrk.json")
 SIGNS = {"RAS": np.array([1.0, 1.0, 1.0]), "LPS": np.array([-1.0, -1.0, 1.0])}
 SLICER_NUMBERS = {"0": "RAS", "1": "LPS"}
 SPACE = re.compile(r"#\s*(?:space|CoordinateSystem)\s*[:=]\s*(\w+)\s*$", re.IGNORECASE)
+SAY_SPACE = "a first line # space: LPS says otherwise"  # than RAS, of a CSV file
 LARGEST = 1e300  # JSON knows numbers that no float64 holds
 ANTS_COLUMN = "t"
 STATUS, DEFINED = "positionStatus", "2"  # of Slicer 5's .fcsv, which has two cells more than it names
