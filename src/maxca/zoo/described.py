@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from maxca.io.records import fitted
 from maxca.networks import NetworkConfig
@@ -64,7 +65,7 @@ def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
     """
     most = max([SMALL, len(state), *(size for tensor in state.values() for size in tensor.shape)])
     _check_numbers(config.arguments, most, "arguments")
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         wanted = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
     for name, shape in wanted.items():
         if name in state and state[name].shape != shape:
@@ -75,6 +76,18 @@ def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"its {name} holds NaN or infinite values")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leave out ``normal_``: on tensors without numbers it loads torch's compiler, which takes a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = {**(kwargs or {})}
+        if func is nn.init.normal_:
+            return given.get("tensor", args[0] if args else None)
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **given)
 
 
 def _check_numbers(value: Any, most: int, where: str) -> None:
