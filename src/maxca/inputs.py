@@ -66,7 +66,7 @@ def read_side(
         name: ``"fixed"`` or ``"moving"``, for messages.
         image: what ``maxca.read_image`` takes.
         mask: non-zero where the similarity counts; brought onto the grid of ``image`` if it has another.
-        labels: whole numbers; brought onto the grid of ``image`` likewise.
+        labels: whole numbers; brought onto the grid of ``image`` too.
         points: a file, or (N, 3) world points in RAS+ mm.
 
     Raises:

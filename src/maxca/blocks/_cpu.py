@@ -42,8 +42,8 @@ def xca(layer: XCA, volume: Tensor) -> Tensor:
     s = channels_last(volume)
     pieces = slabs(s, context=1, widest=3 * s.shape[-1], multiple=layer.region[0])
     tokens = [_tokens(layer, piece) for piece in pieces]
-    answers = _attended(layer, tokens, layer.project.weight.T)
-    out = [slab.own(slab.piece) + answer for slab, answer in zip(pieces, answers, strict=True)]
+    attended = _attended(layer, tokens, layer.project.weight.T)
+    out = [slab.own(slab.piece) + more for slab, more in zip(pieces, attended, strict=True)]
     return channels_first(joined(out) + layer.project.bias.to(s.dtype))
 
 
@@ -75,8 +75,8 @@ def _multi_axis(mix: MultiAxisXCA, x: Tensor) -> list[Tensor]:
                 part += next(_attended(branch.layer, [tokens.pop()], branch.project))
         parts.append(part)
     for branch, tokens in zip(branches, seen, strict=True):
-        for part, answer in zip(parts, _attended(branch.layer, tokens, branch.project), strict=False):
-            part += answer
+        for part, more in zip(parts, _attended(branch.layer, tokens, branch.project), strict=False):
+            part += more
     return parts
 
 

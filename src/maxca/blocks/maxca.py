@@ -60,7 +60,7 @@ class MAXCA(nn.Module):
 
 
 class MultiAxisXCA(nn.Module):
-    """x + merge(concat(branch(u), …)), where u, … = split(gelu(expand(norm(x)))), one share of C channels a branch."""
+    """x + merge(concat(branch(u), …)), where u, … = split(gelu(expand(norm(x)))), C channels for each branch."""
 
     def __init__(
         self, channels: int, heads: int, region: int | Sequence[int], axes: Sequence[Axis], **attention: Any
@@ -74,9 +74,9 @@ class MultiAxisXCA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape."""
         y = channels_first(F.gelu(self.expand(self.norm(channels_last(x)))))
-        shares = y.chunk(len(self.branches), dim=1)  # C channels each
-        answers = [branch(share) for branch, share in zip(self.branches.values(), shares, strict=True)]
-        return x + channels_first(self.merge(channels_last(torch.cat(answers, dim=1))))
+        inputs = y.chunk(len(self.branches), dim=1)  # C channels each
+        attended = [branch(u) for branch, u in zip(self.branches.values(), inputs, strict=True)]
+        return x + channels_first(self.merge(channels_last(torch.cat(attended, dim=1))))
 
 
 def _branch(axis: Axis, channels: int, heads: int, region: int | Sequence[int], **attention: Any) -> XCA:

@@ -77,7 +77,7 @@ def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -
     """
     path = Path(path)
     if full_suffix(path) not in suffixes:
-        raise MaxcaError(f"{path}: this output ends in one of {', '.join(suffixes)}; name it so")
+        raise MaxcaError(f"{path}: this output ends in one of {', '.join(suffixes)}; use one of these suffixes")
     try:
         if path.is_dir():
             raise MaxcaError(f"{path} is a folder; name a file for the output")

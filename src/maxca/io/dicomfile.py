@@ -66,11 +66,6 @@ class Slice:
     packed: bool
 
     @property
-    def series(self) -> str:
-        """The identifier of its series."""
-        return str(self.header.get("SeriesInstanceUID", ""))
-
-    @property
     def bits(self) -> tuple[int, int, bool]:
         """How many bits a value has, how many lie below it, and whether the first one is a sign."""
         stored = int(self.header.BitsStored)

@@ -140,7 +140,7 @@ def write(
     data = cast(data, np.dtype(dtype or data.dtype))
     suffix = full_suffix(path)
     if suffix not in WRITTEN_SUFFIXES:
-        raise MaxcaError(f"{path}: images are written as {', '.join(WRITTEN_SUFFIXES)}; name it so")
+        raise MaxcaError(f"{path}: images are written as {', '.join(WRITTEN_SUFFIXES)}; use one of these suffixes")
     form = form or FILE_OF_THREE
     if suffix in NIFTI_SUFFIXES:
         save_nifti(data[:, :, 0] if form.dimension == 2 else data, grid, path, intent or None, form)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -68,17 +68,27 @@ class Damaged(ValueError):
     """What is wrong with a header, in words that follow the name of its file."""
 
 
-def open_header(path: Path) -> BinaryIO:
-    """A regular file for reading.
+def read_header(path: Path, parse: Callable[[BinaryIO], Layout]) -> Layout:
+    """What ``parse`` makes of the header of a regular file.
+
+    Args:
+        path: the file.
+        parse: raises ``Damaged`` for what it cannot take.
 
     Raises:
-        MaxcaError: for a path that is missing, not a regular file, or cannot be read.
+        MaxcaError: naming the file, where it is missing, no regular file or cannot be read; for a header that is
+            damaged, leaves out where the image lies, or names files that are not its own.
     """
     check_regular(path)
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise MaxcaError(f"{path}: cannot be read; check its permissions") from error
+    with file:
+        try:
+            return parse(file)
+        except Damaged as error:
+            raise MaxcaError(f"{path}: {error}") from error
 
 
 def header_line(file: BinaryIO) -> str | None:

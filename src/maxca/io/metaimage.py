@@ -11,9 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from maxca.errors import MaxcaError
 from maxca.io.datafiles import beside, named_files
-from maxca.io.layout import Damaged, Fields, Layout, Piece, header_line, one_of, open_header, real_numbers, sizes
+from maxca.io.layout import Damaged, Fields, Layout, Piece, header_line, one_of, read_header, real_numbers, sizes
 from maxca.io.stored import foreign
 
 ONE_FILE = ".mha"
@@ -43,14 +42,9 @@ def read_metaimage(path: Path) -> Layout:
     """What the header of a MetaImage says, checked.
 
     Raises:
-        MaxcaError: naming the file, for a header that is damaged, leaves out where the image lies, or names files that
-            are not its own.
+        MaxcaError: see ``read_header``.
     """
-    with open_header(path) as file:
-        try:
-            return _layout(path, _fields(file), file)
-        except Damaged as error:
-            raise MaxcaError(f"{path}: {error}") from error
+    return read_header(path, lambda file: _layout(path, _fields(file), file))
 
 
 def _fields(file: BinaryIO) -> Fields:

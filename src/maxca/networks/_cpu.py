@@ -60,7 +60,7 @@ class _Matched(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        _, a, b = output  # in another order, as the way back wants them too
+        _, a, b = output  # in the order of axes that the backward pass uses too
         ctx.order = _order(inputs[0])
         ctx.save_for_backward(a, b)
         ctx.mark_non_differentiable(a, b)

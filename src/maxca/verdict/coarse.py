@@ -63,7 +63,7 @@ class CoarsePair:
 
         Args:
             one: fixed world points → moving world points.
-            other: likewise.
+            other: another such map, to compare it with.
         """
         (values, seen), (others, also) = self.warped(one), self.warped(other)
         both = seen * also

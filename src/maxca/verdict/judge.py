@@ -33,7 +33,7 @@ SEEN = (0.25, 0.1)
 FOLDED = (0.1, 1.0)  # % of the volume
 INVERSE = (0.5, 2.0)  # voxels
 ONE_SIDED = 0.1  # of the bright parts
-SWALLOWED = 0.08  # likewise
+SWALLOWED = 0.08  # of the bright parts, too
 SEVERAL = 2  # doubts
 TURN = 20.0  # degrees that are worth a word
 

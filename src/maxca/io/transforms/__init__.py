@@ -129,7 +129,9 @@ def check_format(chain: Chain, path: Path) -> None:
             if isinstance(step, DenseField):
                 refuse_shear(step.grid, path)
     if suffix not in TRANSFORM_SUFFIXES:
-        raise MaxcaError(f"{path}: a transform ends in one of {', '.join(TRANSFORM_SUFFIXES)}; name it so")
+        raise MaxcaError(
+            f"{path}: a transform ends in one of {', '.join(TRANSFORM_SUFFIXES)}; use one of these suffixes"
+        )
 
 
 def _named(path: Path, read: Callable[[], T]) -> T:
