@@ -29,14 +29,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from parity.reference import Reference
 
-from maxca.align import align
 from maxca.blocks import MAXCA
-from maxca.data.preprocess import Volume, normalise
-from maxca.deformation import deform
+from maxca.engine.affine import align
+from maxca.engine.settings import EffortName, settings_for
+from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Chain, Grid
 from maxca.losses.similarity import LocalNCC, MutualInformation, local_window
 from maxca.networks import build_network
-from maxca.presets import EffortName, settings_for
+from maxca.registration.deformation import deform
 
 EFFORTS: tuple[EffortName, ...] = ("balanced", "fast")
 PAIRS = (("1107", "1101"), ("1125", "1119"), ("1003", "1004"), ("1018", "1107"))

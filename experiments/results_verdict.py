@@ -11,7 +11,7 @@ from verdict_trials import HALVES
 from verdict_truth import DICE_RIGHT, DICE_WRONG, RIGHT, TYPICAL, WRONG
 from wording import again, not_yet
 
-from maxca.verdict.check import ORDER
+from maxca.report.verdict.check import ORDER
 
 Rows = Sequence[dict[str, str]]
 SETS = ("hippocampus", "heart", "brain", "head", "organ")

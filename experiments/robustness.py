@@ -27,9 +27,9 @@ import tables
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from maxca.presets import EFFORT
-from maxca.zoo.find import find_model
-from maxca.zoo.models import load_model
+from maxca.engine.settings import EFFORT
+from maxca.models.load import load_model
+from maxca.models.zoo import find_model
 
 METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with the model
 # The list, how many of its pairs, and the model that comes along for them.

@@ -101,7 +101,7 @@ def unmoved(trial: Trial, data: Path) -> dict[str, Any]:
     import torch
     from lightning_fabric import Fabric
 
-    from maxca.data.prepared import read_prepared
+    from maxca.datasets.prepared import read_prepared
     from maxca.networks.parts import Prediction
     from maxca.training.validation import validated
 
@@ -120,7 +120,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
     from lightning_fabric import Fabric
 
     from maxca.blocks import cost
-    from maxca.data.prepared import read_prepared
+    from maxca.datasets.prepared import read_prepared
     from maxca.training.loop import train
     from maxca.training.run import read_log, start_run
 

@@ -3,8 +3,8 @@
     python experiments/verdict.py ../shared/data             # half an hour on one core; goes on where it was
     python experiments/verdict.py ../shared/data --only brain/mirrored -o row.csv
 
-Thresholds of ``maxca.verdict`` are chosen on the development half, the other half has other people. The verdict sees
-images and transforms, no labels.
+Thresholds of ``maxca.report.verdict`` are chosen on the development half; the other half has other people. The verdict
+sees images and transforms, no labels.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import torch
 
 import maxca
 from maxca.geometry import Chain
-from maxca.inputs import Side
 from maxca.io.images import Image
-from maxca.verdict.judge import judge
+from maxca.registration.inputs import Side
+from maxca.report.verdict.judge import judge
 
 sys.path.append(str(Path(__file__).parent))
 import tables
@@ -37,7 +37,7 @@ COLUMNS = (*KEY, "truth", "measure", "value", "verdict", "reasons", "register_s"
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What is judged: see ``maxca.verdict.evidence.Registered``."""
+    """What is judged: see ``maxca.report.verdict.evidence.Registered``."""
 
     fixed: Side
     moving: Side

@@ -9,10 +9,10 @@ from scipy.spatial import cKDTree
 from verdict_cases import Scan, Trial
 
 from maxca import metrics
-from maxca.data.preprocess import foreground
+from maxca.engine.volume import foreground
 from maxca.geometry import Chain
 from maxca.io.images import Image
-from maxca.resampling import resample
+from maxca.registration.resampling import resample
 
 POINTS, COVERING = 4_000, 60_000
 RIGHT, WRONG = 2.0, 4.0  # voxels of mean error: at most, at least

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from maxca import Chain, MaxcaError, read_image
-from maxca.demo import Case, DemoOutcome, make_case, run_demo, true_error
+from maxca.demo.case import Case, make_case, true_error
+from maxca.demo.run import DemoOutcome, run_demo
 from maxca.io.transforms import read_transform
 from maxca.metrics import folding
 

@@ -27,8 +27,8 @@ from prepared_data import make  # noqa: E402
 
 from maxca.evaluate.methods import parse  # noqa: E402
 from maxca.geometry import Affine, Chain  # noqa: E402
-from maxca.zoo.find import find_model  # noqa: E402
-from maxca.zoo.models import load_model  # noqa: E402
+from maxca.models.load import load_model  # noqa: E402
+from maxca.models.zoo import find_model  # noqa: E402
 
 
 def rows(path: Path) -> list[dict[str, str]]:

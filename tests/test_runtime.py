@@ -21,7 +21,7 @@ import maxca
 from maxca import Affine, Chain, MaxcaError
 from maxca.cli.main import main
 from maxca.evaluate.figures import against_time
-from maxca.lengths import length
+from maxca.report.lengths import length
 from maxca.runtime import environment, seeded, thread_limit
 
 COARSE = phantoms.grid((6.0, 6.0, 6.0))

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from maxca.geometry import Affine, Chain, DenseField, Grid
     from maxca.io.images import Image
     from maxca.io.images import read as read_image
+    from maxca.models.load import load_model
     from maxca.networks import build_network
-    from maxca.registration import register
-    from maxca.resampling import apply
-    from maxca.result import Result
-    from maxca.zoo.models import load_model
+    from maxca.registration.register import register
+    from maxca.registration.resampling import apply
+    from maxca.registration.result import Result
 
 __all__ = [
     "Affine",
@@ -42,12 +42,12 @@ _HOME = {
     "Grid": ("maxca.geometry", "Grid"),
     "Image": ("maxca.io.images", "Image"),
     "MaxcaError": ("maxca.errors", "MaxcaError"),
-    "Result": ("maxca.result", "Result"),
-    "apply": ("maxca.resampling", "apply"),
+    "Result": ("maxca.registration.result", "Result"),
+    "apply": ("maxca.registration.resampling", "apply"),
     "build_network": ("maxca.networks", "build_network"),
-    "load_model": ("maxca.zoo.models", "load_model"),
+    "load_model": ("maxca.models.load", "load_model"),
     "read_image": ("maxca.io.images", "read"),
-    "register": ("maxca.registration", "register"),
+    "register": ("maxca.registration.register", "register"),
 }
 
 

@@ -15,17 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from maxca.data.brain import read_bids
-from maxca.data.hippocampus import read_split
-from maxca.data.prepared import read_prepared
+from maxca.datasets.brain import read_bids
+from maxca.datasets.hippocampus import read_split
+from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
 from maxca.io.pairs import Pair, read_pairs, write_pairs
+from maxca.models.load import Domain, Model, load_model, read_domain
 from maxca.networks import NetworkConfig
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
 from maxca.training.start import train_in
-from maxca.zoo.models import Domain, Model, load_model, read_domain
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 import prepared_data
@@ -78,7 +78,7 @@ def described(model: Path, path: Path, about: Any) -> Path:
 
 
 def about(model: Path) -> dict[str, Any]:
-    from maxca.io.checkpoint import read_description
+    from maxca.models.checkpoint import read_description
 
     return read_description(model)
 

@@ -11,7 +11,7 @@ import maxca
 from maxca.geometry import Affine, Chain
 from maxca.io.images import Image, read, write
 from maxca.io.transforms import read_transform, write_transform
-from maxca.resampling import apply, compose
+from maxca.registration.resampling import apply, compose
 
 RANDOM = np.random.default_rng(5)
 

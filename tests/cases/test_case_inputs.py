@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 import maxca
 from maxca.errors import MaxcaError
-from maxca.interpolation import choose
 from maxca.io.images import read
+from maxca.registration.interpolation import choose
 
 RANDOM = np.random.default_rng(11)
 SHAPE = (24, 26, 22)

@@ -15,12 +15,12 @@ from scipy.ndimage import gaussian_filter
 import maxca
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
-from maxca.inputs import Side, read_side
 from maxca.io.images import Image
-from maxca.placement import placed
-from maxca.resampling import apply
-from maxca.verdict.check import Check
-from maxca.verdict.judge import judge
+from maxca.registration.inputs import Side, read_side
+from maxca.registration.placement import placed
+from maxca.registration.resampling import apply
+from maxca.report.verdict.check import Check
+from maxca.report.verdict.judge import judge
 
 SHAPE = (18, 22, 14)
 SPACING = np.array([1.5, 1.0, 2.0])

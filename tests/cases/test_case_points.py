@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
 from maxca.io.points import Points, read_points, write_points
-from maxca.resampling import apply_points
+from maxca.registration.resampling import apply_points
 
 HEAD = (
     "# Markups fiducial file version = 5.2\n# CoordinateSystem = LPS\n"

@@ -17,7 +17,7 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import Image, check_grid, read
 from maxca.io.transforms import read_transform, write_transform
-from maxca.resampling import apply, compose
+from maxca.registration.resampling import apply, compose
 
 WHERE = phantoms.grid((4.0, 4.0, 4.0))
 QUICK = {"effort": "fast", "threads": 1, "model": "none"}

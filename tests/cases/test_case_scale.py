@@ -23,7 +23,7 @@ from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.form import Form
 from maxca.io.images import Image
 from maxca.report.case import read_case
-from maxca.verdict.judge import judge
+from maxca.report.verdict.judge import judge
 
 SHAPE = (26, 24, 22)
 FACTORS = (1e-4, 2.0**-7, 0.3, 7.0, 1e3)

@@ -19,13 +19,13 @@ import maxca
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
-from maxca.inputs import read_side
 from maxca.io.form import Form
 from maxca.io.images import Image, read
 from maxca.io.points import read_points
 from maxca.io.transforms import read_transform, write_transform
+from maxca.registration.inputs import read_side
+from maxca.registration.resampling import apply
 from maxca.report.case import read_case
-from maxca.resampling import apply
 
 WHERE = phantoms.grid((6.0, 6.0, 6.0))
 SCAN = phantoms.image(WHERE)

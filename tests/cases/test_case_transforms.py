@@ -18,7 +18,7 @@ from maxca.geometry import Grid
 from maxca.io.images import Image
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import affine_of
-from maxca.resampling import apply
+from maxca.registration.resampling import apply
 
 SHAPE = (6, 7, 8)
 AFFINE = np.array([[-2.0, 0, 0, 5], [0, 1.5, 0, -4], [0, 0, 3, 6], [0, 0, 0, 1]])

@@ -12,8 +12,8 @@ from maxca.geometry import Chain, Grid
 from maxca.io.images import Image, read, write
 from maxca.io.voxels import plain
 from maxca.metrics import common_labels, dice, hd95
+from maxca.registration.resampling import apply
 from maxca.report.planes import SIDES, Plane, sampled
-from maxca.resampling import apply
 
 ALLEN = [0, 312782546, 312782550, 312782554, 312782558]
 PATTERN = np.arange(6 * 7 * 8).reshape(6, 7, 8) // 70

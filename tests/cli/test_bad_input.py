@@ -21,8 +21,8 @@ import pytest
 from commands import QUICK, contents, run, start
 
 import maxca.cli.register
-import maxca.registration
-import maxca.result
+import maxca.registration.register
+import maxca.registration.result
 
 # Where a NIfTI-1 header keeps its fields
 DIM, PIXDIM, QFORM, SFORM, SROW = 40, 76, 252, 254, 280
@@ -270,7 +270,7 @@ def test_what_nobody_foresaw(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(maxca.registration, "align", fails)
+    monkeypatch.setattr(maxca.registration.register, "align", fails)
     assert words in refused()
 
 
@@ -346,25 +346,25 @@ def check_interrupted(scans: Path) -> None:
 
 @pytest.mark.parametrize("function", ["write", "write_transform"])
 def test_ctrl_c_while_a_file_is_written(scans: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
-    original = getattr(maxca.result, function)
+    original = getattr(maxca.registration.result, function)
 
     def interrupted(*words: Any, **named: Any) -> None:
         original(*words, **named)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(maxca.result, function, interrupted)
+    monkeypatch.setattr(maxca.registration.result, function, interrupted)
     check_interrupted(scans)
 
 
 def test_ctrl_c_that_a_library_swallowed(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = maxca.registration.align
+    original = maxca.registration.register.align
 
     def deaf(*words: Any, **named: Any) -> Any:
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         return original(*words, **named)
 
-    monkeypatch.setattr(maxca.registration, "align", deaf)
+    monkeypatch.setattr(maxca.registration.register, "align", deaf)
     check_interrupted(scans)
 
 

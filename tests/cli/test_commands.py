@@ -334,20 +334,21 @@ def test_help_comes_within_a_second_and_loads_nothing_heavy() -> None:
 def test_the_choices_are_those_of_the_library() -> None:
     from typing import get_args, get_type_hints
 
-    from maxca import presets, registration
     from maxca.cli.apply import apply
     from maxca.cli.prepare import prepare
     from maxca.cli.register import register
     from maxca.cli.train import train
+    from maxca.datasets.prepare import DATASETS
+    from maxca.engine.settings import EFFORTS
     from maxca.geometry import INTERPOLATIONS
-    from maxca.interpolation import CHOICES
     from maxca.losses.similarity import SIMILARITIES
-    from maxca.prepare import DATASETS
+    from maxca.registration.interpolation import CHOICES
+    from maxca.registration.register import TRANSFORMS
     from maxca.training.recipes import RECIPES
 
     hints = get_type_hints(register)
-    assert get_args(hints["effort"]) == presets.EFFORTS
-    assert get_args(hints["transform"]) == registration.TRANSFORMS
+    assert get_args(hints["effort"]) == EFFORTS
+    assert get_args(hints["transform"]) == TRANSFORMS
     assert set(get_args(hints["similarity"])) == set(SIMILARITIES)
     assert get_args(get_type_hints(apply)["interpolation"]) == CHOICES == ("auto", *INTERPOLATIONS)
     assert set(get_args(get_type_hints(prepare)["dataset"])) == set(DATASETS)
@@ -370,7 +371,7 @@ def test_version() -> None:
 def test_demo_shows_the_true_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from maxca import demo
+    from maxca.demo import run as demo
 
     seen = {}
 

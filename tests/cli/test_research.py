@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from commands import run
 
+from maxca.models import zoo
+from maxca.models.load import Domain, Model, load_model
 from maxca.networks import NetworkConfig
-from maxca.zoo import find
-from maxca.zoo.models import Domain, Model, load_model
 
 CONFIG = NetworkConfig("corrxca_tiny", {})
 
@@ -24,12 +24,12 @@ def model(tmp_path: Path) -> Path:
 def test_every_model_that_comes_along_has_a_card() -> None:
     listed = run("models", "list")
     assert listed.code == 0
-    for name in find.shipped():
+    for name in zoo.shipped():
         assert name in listed.out
         shown = run("models", "show", name)
         assert shown.code == 0
-        assert find.card(name).strip() in shown.out  # what a card must hold: tests/zoo/test_find.py
-    assert sorted(path.stem for path in find.CARDS.glob("*.md")) == find.shipped()
+        assert zoo.card(name).strip() in shown.out  # what a card must hold: tests/models/test_zoo.py
+    assert sorted(path.stem for path in zoo.CARDS.glob("*.md")) == zoo.shipped()
 
 
 def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from maxca.evaluate.peers import LABELS, Pair, kind_of, update_variance
 from maxca.evaluate.processes import run
 from maxca.evaluate.scores import maps, score
 from maxca.io.images import read
-from maxca.resampling import resample
+from maxca.registration.resampling import resample
 
 MODULES = {"greedy": "picsl_greedy", "syn": "ants", "elastix": "itk"}
 

@@ -16,20 +16,20 @@ import SimpleITK as sitk
 import torch
 
 import maxca
-from maxca.data.brain import read_bids
-from maxca.data.hippocampus import read_split
-from maxca.data.prepared import read_prepared
+from maxca.datasets.brain import read_bids
+from maxca.datasets.hippocampus import read_split
+from maxca.datasets.prepared import read_prepared
 from maxca.evaluate.rows import COLUMNS, append, read_rows
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import read, write
 from maxca.io.pairs import Pair, read_pairs, write_pairs
 from maxca.io.points import Points, read_points, write_points
 from maxca.io.transforms import read_transform, write_transform
+from maxca.models.load import Domain, Model, load_model, read_domain
 from maxca.networks import NetworkConfig
 from maxca.report.case import read_case
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
-from maxca.zoo.models import Domain, Model, load_model, read_domain
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parent / "training"), str(HERE.parent / "cases")]

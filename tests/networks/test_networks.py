@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import maxca
 from maxca.blocks import BLOCKS, MAXCA, Block, GatedMLP, Window
+from maxca.models.load import Model, load_model
 from maxca.networks import NETWORKS, NetworkConfig
-from maxca.zoo.models import Model, load_model
 
 SHAPE = (17, 23, 14)
 TINY = [name for name in NETWORKS if name.endswith("_tiny")]

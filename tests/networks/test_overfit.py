@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import maxca
-from maxca.data.preprocess import normalise
+from maxca.engine.volume import normalise
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import read
 from maxca.io.pairs import read_pairs

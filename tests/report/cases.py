@@ -10,14 +10,14 @@ import phantoms
 import torch
 
 import maxca
-from maxca.assessment import overlap, regularity
-from maxca.data.preprocess import Volume, normalise
+from maxca.engine.deformable import similarity_of
+from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Affine, Chain, DenseField
-from maxca.inputs import Side
 from maxca.io.images import Image
-from maxca.optimise import similarity_of
-from maxca.resampling import resample
-from maxca.result import Result
+from maxca.registration.assessment import overlap, regularity
+from maxca.registration.inputs import Side
+from maxca.registration.resampling import resample
+from maxca.registration.result import Result
 
 
 def write_pair(folder: Path, fixed_name: str = "fixed.nii.gz") -> dict[str, str]:

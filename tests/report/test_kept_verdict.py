@@ -12,7 +12,7 @@ import pytest
 from maxca.errors import MaxcaError
 from maxca.report import kept
 from maxca.report.case import read_case
-from maxca.verdict.check import Check, Verdict
+from maxca.report.verdict.check import Check, Verdict
 
 SAID = Verdict((Check("a", "aligned", ""), Check("b", "check", "why")))
 

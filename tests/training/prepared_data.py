@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from maxca.data.prepared import FORMAT, MANIFEST, SCANS
+from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
 
 
 def make(folder: Path, count: int = 5, shape: tuple[int, int, int] = (12, 14, 10), *, labels: bool = True) -> Path:

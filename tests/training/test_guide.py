@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from prepared_data import make
 from torch import Tensor
 
-from maxca.data.loader import Pairs, batches
-from maxca.data.prepared import read_prepared
+from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.losses.overlap import soft_dice
 from maxca.networks import build_network
 from maxca.training.config import Losses
 from maxca.training.guide import GuidedPrediction, guided, label_names, segmentation
+from maxca.training.loader import Pairs, batches
 from maxca.training.objective import objective
 
 SHAPE = (5, 6, 7)  # odd: the network pads to 8

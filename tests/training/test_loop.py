@@ -16,13 +16,13 @@ import torch
 from prepared_data import make
 from safetensors.torch import load_file
 
-from maxca.data.augment import Augmentation
 from maxca.errors import MaxcaError
+from maxca.models.load import load_model
 from maxca.networks import NetworkConfig
 from maxca.training import recipes
+from maxca.training.augmentation import Augmentation
 from maxca.training.config import Losses, Optimiser, TrainingConfig, config_from_plain
 from maxca.training.start import train_in
-from maxca.zoo.models import load_model
 
 SMALL = TrainingConfig(
     recipe="small",

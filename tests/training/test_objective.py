@@ -9,9 +9,9 @@ import pytest
 import torch
 from prepared_data import make
 
-from maxca.data.loader import Pairs, batches
-from maxca.data.prepared import read_prepared
+from maxca.datasets.prepared import read_prepared
 from maxca.networks import Prediction
+from maxca.training.loader import Pairs, batches
 from maxca.training.objective import objective
 from maxca.training.recipes import RECIPES
 

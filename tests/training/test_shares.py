@@ -13,7 +13,7 @@ import torch
 from prepared_data import make
 from safetensors.torch import load_file
 
-from maxca.data.loader import stacked
+from maxca.training.loader import stacked
 
 SHAPE = (16, 20, 16)
 

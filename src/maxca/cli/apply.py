@@ -37,10 +37,10 @@ def apply(
     transform.h5 brings images of the moving space onto the fixed one; inverse_transform.h5 brings images of the fixed
     space onto the moving one.
     """
-    from maxca.interpolation import choose
     from maxca.io.atomic import check_new_file
     from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write
-    from maxca.resampling import apply as run
+    from maxca.registration.interpolation import choose
+    from maxca.registration.resampling import apply as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     target = read(reference)

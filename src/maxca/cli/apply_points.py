@@ -30,7 +30,7 @@ def apply_points(
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.points import SUFFIXES, write_points
-    from maxca.resampling import apply_points as run
+    from maxca.registration.resampling import apply_points as run
 
     check_new_file(out, SUFFIXES, overwrite)
     moved = run(points, transforms, matrix_convention)

@@ -24,7 +24,7 @@ def demo(
 
     Needs no data of your own, and the demo extra: pip install 'maxca\[demo]'.
     """
-    from maxca.demo import run_demo
+    from maxca.demo.run import run_demo
 
     with progress_bar(quiet=quiet) as progress:
         found = run_demo(out, overwrite=overwrite, threads=threads, seed=seed, progress=progress)

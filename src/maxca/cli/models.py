@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Trained networks: which come along
 
 def list_models() -> None:
     """Name the models that come along, with the first line of their cards."""
-    from maxca.zoo.find import card, shipped
+    from maxca.models.zoo import card, shipped
 
     names = shipped()
     for name in names:
@@ -27,7 +27,7 @@ def list_models() -> None:
 
 def show(name: Annotated[str, typer.Argument(help="As in the list.", show_default=False)]) -> None:
     """Print a model's card: what for, how it was trained, licence, figures, and what it fails on."""
-    from maxca.zoo.find import card
+    from maxca.models.zoo import card
 
     report(card(name))
 
@@ -65,8 +65,8 @@ def pack(
     from dataclasses import replace
 
     from maxca.io.atomic import check_new_file
-    from maxca.zoo.find import SUFFIX
-    from maxca.zoo.models import load_model
+    from maxca.models.load import load_model
+    from maxca.models.zoo import SUFFIX
 
     check_new_file(out, (SUFFIX,), overwrite)
     if not set(mirror) <= set("xyz"):

@@ -37,8 +37,8 @@ def prepare(
     The folder then holds manifest.json (what was done to which file) and a file for each scan, for maxca train. A scan
     that cannot be read is named and left out.
     """
-    from maxca.data.prepared import read_prepared
-    from maxca.prepare import prepare as run
+    from maxca.datasets.prepare import prepare as run
+    from maxca.datasets.prepared import read_prepared
 
     with progress_bar(quiet=quiet) as progress:
         noticed = run(dataset, source, out, jobs=jobs, progress=progress)

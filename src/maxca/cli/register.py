@@ -18,7 +18,7 @@ IMAGES, METHOD, REGIONS, OUTPUT = "Images", "Method", "Masks, labels and points"
 
 def _model(name: str) -> str:
     from maxca.errors import MaxcaError
-    from maxca.zoo.find import find_model
+    from maxca.models.zoo import find_model
 
     if name in MODELS or name.startswith("hf://"):
         return name
@@ -162,9 +162,9 @@ def register(
     fixed in antsApplyTransforms, SimpleITK and Slicer), inverse_transform.h5 (the way back) and result.json (what was
     done, and how well); with labels also warped_labels.nii.gz, and warped_NAME for each --apply.
     """
-    from maxca.further import parse_further
     from maxca.io.atomic import output_folder
-    from maxca.registration import register as run
+    from maxca.registration.additional import parse_further
+    from maxca.registration.register import register as run
 
     with output_folder(out, overwrite) as place, progress_bar(quiet=quiet, verbose=verbose) as progress:
         result = run(
@@ -212,8 +212,8 @@ def register(
 
 def _again(context: typer.Context, threads: int) -> str:
     """The command that makes the same files again, from any folder."""
-    from maxca.further import parse_further
-    from maxca.zoo.find import shipped
+    from maxca.models.zoo import shipped
+    from maxca.registration.additional import parse_further
 
     def model(name: str) -> str:
         return name if name in (*MODELS, *shipped()) or name.startswith("hf://") else absolute(name)

@@ -46,7 +46,7 @@ def compose(
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
-    from maxca.resampling import compose as run
+    from maxca.registration.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
     write_transform(run(transforms, reference, matrix_convention), out)
@@ -66,7 +66,7 @@ def invert(
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, check_format, write_transform
-    from maxca.resampling import join
+    from maxca.registration.resampling import join
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
     chain = join([source], matrix_convention)
@@ -91,7 +91,7 @@ def convert(
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
-    from maxca.resampling import compose as run
+    from maxca.registration.resampling import compose as run
 
     check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
     write_transform(run([source], reference, matrix_convention), out)
@@ -114,7 +114,7 @@ def jacobian(
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write
-    from maxca.resampling import jacobian as run
+    from maxca.registration.resampling import jacobian as run
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     target = read(reference)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maxca.errors import MaxcaError
 from maxca.io.digest import sha256
-from maxca.zoo.find import find_model
+from maxca.models.zoo import find_model
 
 EFFORTS = ("fast", "balanced", "accurate")
 OURS = tuple(f"maxca-{effort}" for effort in EFFORTS)

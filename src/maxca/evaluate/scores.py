@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 
 from maxca import metrics
-from maxca.data.preprocess import foreground
+from maxca.engine.volume import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
-from maxca.inputs import Side, noticed, paired_points, read_side
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
 from maxca.io.transforms.matrix import MatrixConvention
-from maxca.labels import as_labels
-from maxca.resampling import resample
+from maxca.registration.inputs import Side, noticed, paired_points, read_side
+from maxca.registration.labels import as_labels
+from maxca.registration.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared
 

@@ -9,7 +9,7 @@ from typing import Any
 from maxca.errors import printable
 from maxca.evaluate.rows import MARKDOWN_START, SCORES, Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
-from maxca.lengths import decimals
+from maxca.report.lengths import decimals
 
 COLUMNS = {  # of the table to read
     "dice": ("Dice", "{:.4f}"),

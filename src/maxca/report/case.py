@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from maxca.data.preprocess import foreground
+from maxca.engine.volume import foreground
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain
-from maxca.inputs import Side, paired_points, read_side
 from maxca.io.digest import sha256
 from maxca.io.images import read
 from maxca.io.regular import check_regular
 from maxca.io.transforms import read_transform
+from maxca.registration.inputs import Side, paired_points, read_side
 from maxca.report.record import read_record
 
 ROLES = ("", "_mask", "_labels", "_points")

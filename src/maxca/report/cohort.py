@@ -19,7 +19,7 @@ from maxca.report.html import REPORT, own, sources, templates, write_report
 from maxca.report.kept import verdict_of
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
-from maxca.verdict.check import ORDER, State, Verdict
+from maxca.report.verdict.check import ORDER, State, Verdict
 
 PAGE = "cohort.html"
 WIDTH = 168  # pixels of a thumbnail, shown at half of it

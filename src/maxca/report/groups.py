@@ -12,9 +12,9 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.lengths import length
 from maxca.report import charts, pictures
 from maxca.report.case import Case
+from maxca.report.lengths import length
 from maxca.report.planes import Plane, sampled
 
 LINE_COUNT = 16  # lines of a bent grid along its longest side, at most

@@ -15,13 +15,13 @@ from maxca import __version__
 from maxca.errors import printable
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
-from maxca.lengths import length
 from maxca.report.case import Case
 from maxca.report.groups import Shown, drawings, grouped
 from maxca.report.kept import verdict_of
+from maxca.report.lengths import length
 from maxca.report.planes import planes
+from maxca.report.verdict.check import Verdict
 from maxca.report.volumes import as_volumes
-from maxca.verdict.check import Verdict
 
 HERE = Path(__file__).parent / "viewer"
 VIEWER = HERE / "built" / "space.js"  # made by `make viewer`

@@ -13,8 +13,8 @@ from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.io.digest import sha256
 from maxca.io.records import fitted
 from maxca.report.case import Case
-from maxca.verdict.check import Check, State, Verdict
-from maxca.verdict.judge import judge
+from maxca.report.verdict.check import Check, State, Verdict
+from maxca.report.verdict.judge import judge
 
 KEY = "verdict"
 METHOD = 1  # raised whenever a registration may get another verdict than before

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maxca.data.preprocess import foreground
+from maxca.engine.volume import foreground
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.grid import triple
 from maxca.report.case import Case

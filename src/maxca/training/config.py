@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from maxca.data.augment import Augmentation
-from maxca.data.synth import Synth
 from maxca.losses.similarity import SimilarityName
 from maxca.networks import NetworkConfig
+from maxca.training.augmentation import Augmentation
+from maxca.training.synthesis import Synth
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Shape = tuple[int | None, int | None, int | None]

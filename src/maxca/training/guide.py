@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maxca.blocks.layers import Conv3d
-from maxca.data.prepared import Prepared
+from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.geometry.grid import triple
 from maxca.losses.overlap import channels, soft_dice

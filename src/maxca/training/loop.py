@@ -17,12 +17,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from maxca.data.loader import MadeUp, Pairs, batches
-from maxca.data.prepared import Prepared
+from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError, one_line
 from maxca.runtime import seeded
 from maxca.training.config import TrainingConfig
 from maxca.training.guide import guided, label_names
+from maxca.training.loader import MadeUp, Pairs, batches
 from maxca.training.objective import objective
 from maxca.training.run import CHECKPOINT, Run
 from maxca.training.validation import domain, likeness, validated

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maxca.data.augment import Augmentation
-from maxca.data.synth import Synth
 from maxca.networks import NetworkConfig
+from maxca.training.augmentation import Augmentation
 from maxca.training.config import Losses, Optimiser, TrainingConfig
+from maxca.training.synthesis import Synth
 
 # The flow is found at half resolution, where a step takes a third of the time, and is a diffeomorphism by construction.
 HALF = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4, "finest": 1, "velocity": True}

@@ -17,14 +17,14 @@ from msgspec import Meta
 from torch import nn
 
 from maxca import __version__
-from maxca.data.prepared import Prepared
+from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.io.records import fitted, read_json, read_text
 from maxca.io.regular import check_regular
+from maxca.models.distribution import Likeness
+from maxca.models.load import Domain, Model
 from maxca.training.config import TrainingConfig, config_from_plain
-from maxca.zoo.likeness import Likeness
-from maxca.zoo.models import Domain, Model
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maxca.data.prepared import NOTHING, Prepared, read_prepared
+from maxca.datasets.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
+from maxca.models.load import load_model
+from maxca.models.zoo import find_model
 from maxca.runtime import torch_thread_limit
 from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
 from maxca.training.run import Run, make_folder, read_about, start_run
-from maxca.zoo.find import find_model
-from maxca.zoo.models import load_model
 
 SAME = 1e-3  # of a spacing: prepared data that differ less are on the grid of the recipe
 

@@ -10,19 +10,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from maxca.data.loader import Pairs
-from maxca.data.prepared import Prepared
-from maxca.data.preprocess import Volume
+from maxca.datasets.prepared import Prepared
+from maxca.engine.deformable import similarity_of
+from maxca.engine.volume import Volume
 from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import interpolator, voxel_coordinates
 from maxca.metrics import common_labels, dice, hd95
-from maxca.optimise import similarity_of
+from maxca.models.distribution import Likeness, describe, learn_likeness
+from maxca.models.load import COMPARED_MM, Domain, gain
 from maxca.training.config import TrainingConfig
+from maxca.training.loader import Pairs
 from maxca.training.objective import alikeness
-from maxca.zoo.likeness import Likeness, describe, learn_likeness
-from maxca.zoo.models import COMPARED_MM, Domain, gain
 
 SPLIT = "val"
 SPARE = 1 / 6

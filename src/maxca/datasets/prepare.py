@@ -1,0 +1,275 @@
+"""From a data set as people download it to scans ready for training, with a record of what was done.
+
+Intensities become 0 to 1 as in ``register``, voxels get the spacing of the network, and axes run right, anterior,
+superior. Between scans of different subjects an affine is found, through a template: the mean of some training scans.
+Where the plan has a shape, they are resampled onto its grid, as papers do; else they stay as they are, as ``register``
+will see them, and the affine is noted. Scans of one subject stay where they are, cut around the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from maxca import __version__
+from maxca.datasets.brain import LAYOUTS, read_bids, reader
+from maxca.datasets.cardiac import read_acdc
+from maxca.datasets.hippocampus import read_msd
+from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
+from maxca.engine.affine import align
+from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
+from maxca.errors import MaxcaError
+from maxca.geometry import Affine, Chain, Grid
+from maxca.io.atomic import atomic_path
+from maxca.io.digest import sha256
+from maxca.io.images import Image, read, write
+from maxca.io.pairs import Kind, Scan, split_by_subject
+from maxca.registration.labels import as_labels
+from maxca.registration.placement import placed
+
+TEMPLATE = "template.nii.gz"
+AVERAGED = 20  # training scans in the template
+ROUNDS = 2  # of averaging
+VALIDATION_SHARE = 0.2
+STILL = Affine.identity()
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a data set is prepared.
+
+    Args:
+        read: finds its scans in a folder.
+        kind: whether pairs are of two subjects, who then need a template, or of one.
+        spacing: mm along i, j, k; None keeps that of the scan.
+        shape: cut or widened to, around the middle; None keeps an axis. Scans of different subjects come onto the grid
+            of the template where it is given, and keep their own without.
+    """
+
+    read: Callable[[Path], list[Scan]]
+    kind: Kind
+    spacing: tuple[float | None, float | None, float | None]
+    shape: tuple[int | None, int | None, int | None] = (None, None, None)
+
+
+DATASETS: dict[str, Plan] = {
+    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0)),
+    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None)),
+    "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32)),
+    "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0)),
+    **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},
+}
+
+
+def prepare(
+    dataset: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    plan: Plan | None = None,
+    progress: Progress = lambda _stage, _share: None,
+) -> list[str]:
+    """Prepare a data set; what an earlier call has done with the same files and settings is kept.
+
+    Args:
+        dataset: a key of ``DATASETS``.
+        source: where it lies.
+        out: the folder to fill, for ``data.prepared.read_prepared``.
+        jobs: processes.
+        plan: in place of that of the data set.
+        progress: called with what is done and the share of the work.
+
+    Returns:
+        A line for each scan that could not be prepared; the others are. And a line for what was mended in one.
+
+    Raises:
+        MaxcaError: when nothing can be prepared.
+    """
+    if dataset not in DATASETS:
+        raise MaxcaError(f"no data set is called {dataset!r}; choose one of {', '.join(DATASETS)}")
+    plan = plan or DATASETS[dataset]
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise MaxcaError(f"{source}: no such folder")
+    scans = _with_split(plan.read(source))
+    (out / SCANS).mkdir(parents=True, exist_ok=True)
+    settings = {"maxca": __version__, "dataset": dataset, **asdict(replace(plan, read=None))}  # type: ignore[arg-type]
+    template = None
+    if plan.kind == "inter":
+        progress("making a template", 0.0)
+        template = _template(scans, plan, out, settings)
+        settings["template"] = hashlib.sha256(template.data.tobytes()).hexdigest()
+    work = partial(_prepared_row, plan=plan, template=template, folder=out / SCANS, settings=settings)
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number, (scan, row) in enumerate(_each(work, scans, jobs), start=1):
+        progress(f"prepared {scan.name}", number / len(scans))
+        if isinstance(row, str):
+            failed.append(f"{scan.name}: {row}")
+        else:
+            rows.append(row)
+    if not rows:
+        raise MaxcaError(f"{source}: no scan could be prepared; the first: {failed[0]}")
+    rows.sort(key=lambda row: row["name"])
+    about = {
+        "format": FORMAT,
+        "maxca": __version__,
+        "dataset": dataset,
+        "kind": plan.kind,
+        "spacing": plan.spacing,
+        "settings": settings,
+        "scans": rows,
+        "failed": sorted(failed),
+    }
+    with atomic_path(out / MANIFEST) as unfinished:
+        unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return sorted(failed) + [warning for row in rows for warning in row["warnings"]]
+
+
+def _each(work: Callable[[Scan], Any], scans: Sequence[Scan], jobs: int) -> Any:
+    """(scan, row or reason), as they come."""
+    if jobs == 1:
+        yield from ((scan, work(scan)) for scan in scans)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        futures = {pool.submit(work, scan): scan for scan in scans}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _with_split(scans: Sequence[Scan]) -> list[Scan]:
+    """Every scan in a split: that of the data set, or one drawn by subject."""
+    if all(scan.split for scan in scans):
+        return list(scans)
+    if len({scan.subject for scan in scans}) < 2:
+        return [replace(scan, split="train") for scan in scans]
+    _, held_out = split_by_subject(scans, VALIDATION_SHARE)
+    return [replace(scan, split="val" if scan in held_out else "train") for scan in scans]
+
+
+def _prepared_row(
+    scan: Scan, *, plan: Plan, template: Image | None, folder: Path, settings: dict[str, Any]
+) -> dict[str, Any] | str:
+    """The manifest's entry of a scan whose file is written, or why there is none."""
+    try:
+        inputs = {path.name: sha256(path) for path in map(Path, filter(None, (scan.image, scan.labels)))}
+        path = folder / f"{scan.name}.safetensors"
+        done = json.dumps({"inputs": inputs, "settings": settings}, sort_keys=True)
+        held = _held(path)
+        if held is None or held.get("done") != done:
+            tensors, grid, affine, warnings = _voxels(scan, plan, template)
+            to_voxel = grid.world_to_voxel @ affine.matrix
+            spacing = np.array([float(f"{mm:.7g}") for mm in grid.spacing])
+            plain = {"to_voxel": to_voxel.tolist(), "spacing": spacing.tolist(), "warnings": warnings}
+            about = {"done": done, **{name: json.dumps(value) for name, value in plain.items()}}
+            with atomic_path(path) as unfinished:
+                save_file(tensors, unfinished, metadata=about)
+        else:
+            about = held
+        return {
+            "name": scan.name,
+            "subject": scan.subject,
+            "split": scan.split,
+            "group": scan.group,
+            "inputs": inputs,
+            "spacing": json.loads(about["spacing"]),
+            "to_voxel": json.loads(about["to_voxel"]),
+            "warnings": json.loads(about["warnings"]),
+        }
+    except (MaxcaError, OSError, ValueError) as error:
+        return " ".join(str(error).split())
+
+
+def _held(path: Path) -> dict[str, str] | None:
+    if not path.is_file():  # a pipe would be waited for
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata()
+    except (OSError, SafetensorError):
+        return None
+
+
+def _voxels(
+    scan: Scan, plan: Plan, template: Image | None
+) -> tuple[dict[str, torch.Tensor], Grid, Affine, tuple[str, ...]]:
+    """Image and labels, their grid, the affine from the common world to the world of that grid, and warnings."""
+    image = read(scan.image)
+    volume, warnings = _volume(image), image.warnings
+    if template is None:
+        grid, through, noted = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape), STILL, STILL
+    else:
+        affine = align(Volume(torch.as_tensor(template.data), template.grid), volume).affine
+        if any(plan.shape):
+            grid, through, noted = template.grid, affine, STILL
+        else:
+            content = volume.grid.box(*content_box(volume, margin_of(volume.grid)))
+            grid, through, noted = content.canonical.at_spacing(plan.spacing), STILL, affine
+    chain = Chain((through,))
+    tensors = {"image": (resampled(volume, grid, chain).clamp(0, 1) * 255).round().to(torch.uint8)}
+    if scan.labels is not None:
+        labels = placed("labels", read(scan.labels), image)
+        warnings += labels.warnings
+        names = torch.as_tensor(np.ascontiguousarray(_small_labels(labels)))
+        tensors["labels"] = chain.resample(names[None], labels.grid, grid, "labels")[0]
+    return {name: t.contiguous() for name, t in tensors.items()}, grid, noted, warnings
+
+
+def _small_labels(labels: Image) -> np.ndarray:
+    """Labels as int16, as a prepared data set holds them.
+
+    Raises:
+        MaxcaError: for labels that are not whole numbers, or too large.
+    """
+    values = as_labels(labels)
+    limits = np.iinfo(np.int16)
+    if int(values.min()) < limits.min or int(values.max()) > limits.max:
+        raise MaxcaError(
+            f"{labels.name}: labels from {values.min()} to {values.max()}, of which a prepared data set holds those up "
+            f"to {limits.max}; renumber them first (numpy.unique with return_inverse)"
+        )
+    return values.astype(np.int16)
+
+
+def _volume(image: Image) -> Volume:
+    return Volume(normalise(torch.as_tensor(image.data.astype(np.float32))), image.grid)
+
+
+def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, Any]) -> Image:
+    """The mean of some training scans, each brought onto the last mean by an affine; made once."""
+    path = out / TEMPLATE
+    note = out / "template.json"
+    chosen = [scan for scan in scans if scan.split == "train"]
+    chosen = [chosen[n] for n in np.unique(np.linspace(0, len(chosen) - 1, AVERAGED).round().astype(int))]
+    wanted = json.dumps({"settings": settings, "scans": [scan.name for scan in chosen]}, sort_keys=True)
+    if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == wanted:
+        return read(path)
+    volumes = [_volume(read(scan.image)) for scan in chosen]
+    grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
+    mean = resampled(volumes[0], grid, Chain())
+    for _ in range(ROUNDS):
+        affines = [align(Volume(mean, grid), volume, thorough=False).affine for volume in volumes]
+        mean = torch.stack([resampled(v, grid, Chain((a,))) for v, a in zip(volumes, affines, strict=True)]).mean(0)
+    image = Image(mean.numpy(), grid)
+    write(image.data, grid, path)
+    with atomic_path(note) as unfinished:
+        unfinished.write_text(wanted, encoding="utf-8")
+    return image

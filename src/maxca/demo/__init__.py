@@ -1,0 +1,1 @@
+"""The demo: a pair with a known deformation, registered and measured."""

@@ -1,0 +1,1 @@
+"""What aligns two prepared volumes: an affine search and an instance optimisation."""

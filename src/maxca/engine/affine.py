@@ -1,0 +1,338 @@
+"""Rigid and affine registration.
+
+Written here rather than called from SimpleITK because its multi-threaded metrics add in the order in which threads
+finish: two runs differ from the fifth digit on, and an identical command must give identical files. It is also several
+times faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from maxca.engine.volume import Volume, at_scale
+from maxca.geometry import Affine, Grid
+from maxca.geometry.warp import inside, sample, transform_coordinates, voxel_coordinates
+from maxca.losses.similarity import LocalNCC, MutualInformation, Score, SimilarityName, local_window
+
+Kind = Literal["rigid", "affine"]
+Start = Literal["auto", "header", "center"]
+Metric = Callable[[Tensor, Tensor], Score]
+
+SCALES = (8_000, 64_000, 400_000)  # samples of the fixed image at each level: 8, 4 and 2 mm apart in a head
+LOCAL = 64_000  # samples at which local NCC is taken
+WINDOW = 125  # voxels in each of its windows
+SAMPLES = 100_000  # at most, per level: more do not move the optimum of a head by a tenth of a millimetre
+ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
+BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
+BENT = (
+    0.08  # see ``AffineProblem.bend``: at most 0.06 between scans of one kind, at least 0.10 between T1 and T2 or FLAIR
+)
+MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
+DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on where in memory its factors lie
+POOLS = ThreadpoolController()
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """An affine and why it was chosen.
+
+    Args:
+        affine: fixed world points to moving world points.
+        chosen: ``"affine"``, ``"rigid"`` or ``"header"``.
+        reason: one sentence for the log.
+        similarity: that of each candidate: mutual information in nats, or local NCC.
+        same_contrast: whether a straight line tells the intensities of one image from those of the other about as well
+            as any curve; not so for T1 and T2, or T1 and FLAIR.
+    """
+
+    affine: Affine
+    chosen: str
+    reason: str
+    similarity: dict[str, float]
+    same_contrast: bool
+
+
+def align(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    kind: Kind = "affine",
+    similarity: SimilarityName = "lncc",
+    initial: Affine | None = None,
+    start: Start = "auto",
+    thorough: bool = True,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Alignment:
+    """Find the affine that brings two images closest.
+
+    Mutual information, rigid first, from several starts, then affine, each from coarse to fine. Where the
+    deformation will climb local NCC, and the contrast of the images is the same, the affine ends with that too. If
+    the images as they lie in the world (or under ``initial``) are the more similar, that is returned: it never hurts.
+
+    Args:
+        fixed: the image whose space is kept.
+        moving: the image that moves.
+        kind: ``"rigid"`` stops at six parameters.
+        similarity: what the registration as a whole climbs.
+        initial: where to start, fixed to moving world points; replaces the search for a start.
+        start: ``"header"`` trusts the positions in the files, ``"center"`` puts the centres of mass on each other,
+            ``"auto"`` tries both.
+        thorough: search from turns of up to 50° rather than 25°, and end at a finer scale.
+        seed: decides which samples are looked at where there are too many.
+        progress: called with a line at each stage.
+
+    Returns:
+        The affine, fixed world points → moving world points, and the reason for it.
+    """
+    header = initial or _header(fixed, moving)
+    scales, angles = (SCALES, ANGLES) if thorough else (SCALES[:-1], ANGLES[:1])
+    problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), seed) for count in scales]
+    progress("searching a start")
+    found = _search(problems[0], _starts(fixed, moving, initial, start, angles))
+    for stage in ("rigid", "affine"):
+        for problem in problems[1:]:
+            progress(f"{stage} at {problem.mm:.2g} mm")
+            found = problem.climb(found, rigid=stage == "rigid")
+        if stage == kind:
+            break
+    judge: AffineProblem = problems[-1]
+    name = "mutual information"
+    same_contrast = problems[1].bend(found) < BENT
+    if similarity == "lncc" and same_contrast:
+        progress("refining the affine")
+        judge, name = _LocalProblem(fixed, moving, _apart(fixed.grid, LOCAL)), "local correlation"
+        found = judge.climb(found, rigid=kind == "rigid")
+    scores = {"header": judge.similarity(header), kind: judge.similarity(found)}
+    if scores[kind] > scores["header"]:
+        return Alignment(found, kind, f"the {kind} transform has the higher {name}", scores, same_contrast)
+    return Alignment(header, "header", f"the {kind} search did not raise the {name}", scores, same_contrast)
+
+
+class AffineProblem:
+    """Mutual information of samples about ``mm`` apart, as a function of an affine."""
+
+    def __init__(self, fixed: Volume, moving: Volume, mm: float, seed: int) -> None:
+        self.mm = mm
+        lattice = at_scale(fixed, mm)
+        self.moving = at_scale(moving, mm)
+        device = lattice.values.device
+        wanted = torch.ones_like(lattice.values) if lattice.mask is None else lattice.mask
+        index = torch.nonzero(wanted > 0.5)
+        if len(index) > SAMPLES:
+            chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
+            index = index[chosen.sort().values.to(device)]
+        self.unit = fixed.grid.smallest_spacing
+        self.stretch = moving.grid.smallest_spacing / self.unit
+        # From the first voxel, not from the origin of the world, which may be far away.
+        points = index.cpu().numpy() @ lattice.grid.affine[:3, :3].T
+        self.middle = _rounded(points.mean(0), self.unit)
+        self.center = lattice.grid.origin + self.middle
+        offsets = (points - self.middle) / self.unit
+        self.radius = float(np.sqrt((offsets**2).sum(1).mean()))
+        self.offsets = torch.as_tensor(offsets.T, dtype=torch.float32, device=device)
+        self.values = lattice.values[index.unbind(1)]
+        self.metric: Metric = MutualInformation(self.values)
+        self.plane = _plane(fixed.grid)
+
+    def similarity(self, affine: Affine) -> float:
+        """Mutual information under ``affine``, in nats; 0 where the images hardly overlap."""
+        with torch.no_grad():
+            warped, weight = self._warp(affine, self.offsets)
+            return float(self.metric(warped, weight).value) if float(weight.mean()) >= MIN_OVERLAP else 0.0
+
+    def bend(self, affine: Affine) -> float:
+        """What the best curve explains of the moving intensities beyond the best line, as a share of their variance.
+
+        The correlation ratio (Roche et al., MICCAI 1998) minus the squared correlation.
+        """
+        with torch.no_grad():
+            warped, weight = self._warp(affine, self.offsets)
+            seen = weight > 0.5
+            fixed, moving = self.values[seen].double(), warped[seen].double()
+            if len(fixed) < 2 or fixed.std() == 0 or moving.std() == 0:
+                return 0.0
+            line = float(torch.corrcoef(torch.stack([fixed, moving]))[0, 1]) ** 2
+            bins = (fixed * (BINS - 1)).round().long()
+            count = torch.bincount(bins, minlength=BINS).clamp(min=1)
+            curve = (torch.bincount(bins, weights=moving, minlength=BINS) / count)[bins]
+            return 1 - float(((moving - curve) ** 2).mean() / moving.var(correction=0)) - line
+
+    def climb(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
+        """The local maximum near ``start``, by L-BFGS."""
+        sizes = {(False, True): 6, (False, False): 12, (True, True): 3, (True, False): 6}
+        planar = self.plane is not None
+
+        def linear_and_shift(numbers: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+            parameters = torch.tensor(numbers, dtype=torch.float32, device=self.offsets.device, requires_grad=True)
+            return parameters, *_step(parameters, self.radius, rigid, self.plane)
+
+        def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+            with torch.enable_grad():
+                parameters, linear, shift = linear_and_shift(numbers)
+                warped, weight = self._warp(start, linear @ self.offsets + shift)
+                score = self.metric(warped.detach(), weight)
+                # Asked for the gradient of a vector, torch imports an algebra system first.
+                share = (warped * (-score.gradient / warped.numel())).sum()
+                (gradient,) = torch.autograd.grad(share, parameters)
+            return -float(score.value), gradient.double().cpu().numpy()
+
+        # Not torch's own L-BFGS: at its first use it imports a compiler, which takes longer than the search. SciPy's
+        # wakes threads that would then compete with torch's.
+        with POOLS.limit(limits=1, user_api="blas"):
+            best = minimize(
+                loss,
+                np.zeros(sizes[planar, rigid]),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
+            )
+        _, *parts = linear_and_shift(best.x)
+        linear, shift = (part.detach().double().cpu().numpy() for part in parts)
+        found = self._rounded(start, linear, shift[:, 0] * self.unit)
+        return found if self.similarity(found) > self.similarity(start) else start
+
+    def _rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
+        """``start`` after a linear map about the centre and a shift, without the noise of the last bits."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = start.matrix[:3, :3] @ linear
+        matrix[:3, :3] = _rounded(matrix[:3, :3], self.stretch)
+        # What is rounded is the motion of the centre: the map is the same wherever the origin of the world is.
+        motion = _rounded(start.map_points(self.center + shift) - self.center, self.unit)
+        a, b, c = (matrix[:3, axis] * self.center[axis] for axis in range(3))
+        matrix[:3, 3] = motion + self.center - (a + b + c)
+        return Affine(matrix)
+
+    def _warp(self, affine: Affine, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Moving values at fixed points (3, N), in units from the centre, and the weight of each."""
+        to_voxel = self.moving.grid.world_to_voxel[:3, :3]
+        to_index = np.eye(4)
+        to_index[:3, :3] = to_voxel @ affine.matrix[:3, :3] * self.unit
+        to_index[:3, 3] = _rounded(to_voxel @ (affine.map_points(self.center) - self.moving.grid.origin), 1.0)
+        index = transform_coordinates(to_index, offsets.reshape(1, 3, -1, 1, 1))
+        warped = sample(self.moving.values[None, None], index, padding="border").flatten()
+        weight = inside(index.detach(), self.moving.values.shape).flatten().float()
+        if self.moving.mask is not None:
+            weight = weight * sample(self.moving.mask[None, None], index.detach()).flatten()
+        return warped, weight
+
+
+class _LocalProblem(AffineProblem):
+    """Local NCC of a whole lattice, as a function of an affine."""
+
+    def __init__(self, fixed: Volume, moving: Volume, mm: float) -> None:
+        super().__init__(fixed, moving, mm, seed=0)
+        lattice = at_scale(fixed, mm)
+        nodes = voxel_coordinates(lattice.grid.shape, lattice.values.device)
+        to_offset = lattice.grid.affine.copy()
+        to_offset[:3, 3] = -self.middle
+        to_offset[:3] /= self.unit
+        self.offsets = transform_coordinates(to_offset, nodes)[0].flatten(1)
+        window = local_window(lattice.grid, WINDOW).to(lattice.values.device)
+        measure = LocalNCC(lattice.values, window, lattice.mask)
+
+        def metric(warped: Tensor, weight: Tensor) -> Score:
+            score = measure((warped * weight).view(lattice.values.shape))
+            return Score(score.value, score.gradient.flatten() * weight)
+
+        self.metric = metric
+
+
+def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A linear map (3, 3) and a shift (3, 1) in units: the exponential keeps rotations rigid and the rest invertible.
+
+    One unit of any parameter moves a point at ``radius`` units by about one, so that one step size serves all. In 2-D
+    all happens within ``plane``, (3, 2) unit vectors.
+    """
+    size = 3 if plane is None else 2
+    shift, rest = parameters[:size, None], parameters[size:] / radius
+    if rigid:
+        rows, columns = torch.triu_indices(size, size, offset=1, device=parameters.device)
+        skew = torch.zeros(size, size, device=parameters.device).index_put((rows, columns), rest)
+        generator = skew - skew.T
+    else:
+        generator = rest.view(size, size)
+    if plane is None:
+        return torch.linalg.matrix_exp(generator), shift
+    return torch.linalg.matrix_exp(plane @ generator @ plane.T), plane @ shift
+
+
+def _rounded(values: np.ndarray, unit: float) -> np.ndarray:
+    """Values with ``DIGITS`` decimals in multiples of a unit: of lengths, the same whatever they are measured in."""
+    return np.asarray(np.round(values / unit, DIGITS) * unit)
+
+
+def _apart(grid: Grid, count: int) -> float:
+    """Distance in mm at which a lattice over ``grid`` has about ``count`` nodes."""
+    extent = [n * s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1]
+    return float((np.prod(extent) / count) ** (1 / len(extent)))
+
+
+def _plane(grid: Grid) -> Tensor | None:
+    """Unit vectors (3, 2) of the plane of a 2-D image, None in 3-D."""
+    if not grid.thin_axes:
+        return None
+    inside_plane = [axis for axis in range(3) if axis not in grid.thin_axes]
+    return torch.tensor(grid.direction[:, inside_plane], dtype=torch.float32)
+
+
+def _header(fixed: Volume, moving: Volume) -> Affine:
+    """The images as they lie in the world; a 2-D one is brought into the plane of the other."""
+    matrix = np.eye(4)
+    for axis in fixed.grid.thin_axes:
+        normal = fixed.grid.direction[:, axis]
+        matrix[:3, 3] += normal * (normal @ (moving.grid.origin - fixed.grid.origin))
+    return Affine(matrix)
+
+
+def _starts(
+    fixed: Volume, moving: Volume, initial: Affine | None, start: Start, angles: Sequence[float]
+) -> list[Affine]:
+    """Where the search begins: translations, each also turned by each of ``angles`` around every axis."""
+    if initial is not None:
+        return [initial]
+    center = _center_of_mass(fixed)
+    header = _header(fixed, moving).matrix[:3, 3]
+    shifts = []
+    if start != "center":
+        shifts.append(header)
+    if start != "header":
+        shifts.append(_center_of_mass(moving) - center)
+    axes = np.eye(3) if not fixed.grid.thin_axes else fixed.grid.direction[:, list(fixed.grid.thin_axes)].T
+    turns = [np.zeros(3), *(angle * axis for axis in axes for size in angles for angle in (size, -size))]
+    starts = []
+    for shift in shifts:
+        for turn in turns:
+            matrix = np.eye(4)
+            matrix[:3, :3] = Rotation.from_rotvec(turn, degrees=True).as_matrix()
+            matrix[:3, 3] = center + shift - matrix[:3, :3] @ center
+            starts.append(Affine(matrix))
+    return starts
+
+
+def _search(problem: AffineProblem, starts: list[Affine]) -> Affine:
+    """The best of the climbs from the most promising starts."""
+    tried = [problem.climb(start, rigid=True, steps=4) for start in starts]
+    promising = sorted(tried, key=problem.similarity, reverse=True)[:3]
+    return max((problem.climb(start, rigid=True) for start in promising), key=problem.similarity)
+
+
+def _center_of_mass(volume: Volume) -> np.ndarray:
+    """(3,) in world mm, of the values inside the mask."""
+    mass = volume.values if volume.mask is None else volume.values * volume.mask
+    mass = mass.double()
+    total = mass.sum().clamp(min=1e-9)
+    index = []
+    for axis, n in enumerate(mass.shape):
+        along = mass.sum(dim=[other for other in range(3) if other != axis])
+        index.append(float((along * torch.arange(n, device=mass.device)).sum() / total))
+    return volume.grid.to_world(np.array(index))

@@ -1,0 +1,91 @@
+"""Settings of the optimisation by effort, for an image of any size and spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from maxca.engine.deformable import Level, Settings, level_steps
+from maxca.geometry import Grid
+from maxca.losses.similarity import SimilarityName
+
+EffortName = Literal["fast", "balanced", "accurate"]
+EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+
+COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
+
+
+SMOOTHER = 3.0  # between contrasts; see CONTRIBUTING.md
+STEPS = 50  # most at each level; coarse ones cost next to nothing
+AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work to do.
+
+    Args:
+        voxels: the finest level has at most this many, and never more than the image.
+        fine: fewest steps at full resolution, where one takes as long as eight at half of it; a small image gets more.
+    """
+
+    voxels: int
+    fine: int
+
+
+EFFORT: dict[EffortName, Effort] = {
+    "fast": Effort(voxels=1_000_000, fine=8),
+    "balanced": Effort(voxels=8_000_000, fine=12),
+    "accurate": Effort(voxels=30_000_000, fine=30),
+}
+
+
+def settings_for(
+    grid: Grid,
+    effort: EffortName,
+    similarity: SimilarityName = "lncc",
+    smoothness: float | None = None,
+) -> Settings:
+    """Levels and regularisation for a fixed image.
+
+    Args:
+        grid: its grid, cropped to content.
+        effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
+        similarity: what the optimisation climbs.
+        smoothness: see ``Settings``; by default from the smallest spacing.
+    """
+    work = EFFORT[effort]
+    finest = 1
+    while np.prod(grid.every(level_steps(grid, finest)).shape) > work.voxels:
+        finest *= 2
+    coarsest = finest
+    while max(grid.every(level_steps(grid, coarsest)).shape) > COARSEST:
+        coarsest *= 2
+    factors = [coarsest // 2**n for n in range(int(np.log2(coarsest / finest)) + 1)]
+    cheap = AFFORDABLE // int(np.prod(grid.shape))
+    levels = tuple(Level(f, STEPS if f > 1 else min(max(work.fine, cheap), STEPS)) for f in factors)
+    return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)
+
+
+def between_contrasts(settings: Settings) -> Settings:
+    """The same for two images of different contrast: smoother, since similarity says less about where a point belongs.
+
+    Args:
+        settings: for two images of one contrast.
+    """
+    return replace(settings, smoothness=SMOOTHER * settings.smoothness)
+
+
+def refining(settings: Settings, steps: int | None = None) -> Settings:
+    """What is left to do for a field that a network has found.
+
+    Args:
+        settings: for a pair without one.
+        steps: at most so many, at the finest level alone; None for the two finest levels as they are.
+    """
+    if steps is None:
+        return replace(settings, levels=settings.levels[-2:])
+    finest = settings.levels[-1]
+    return replace(settings, levels=(replace(finest, steps=min(steps, finest.steps)),) if steps else ())

@@ -1,0 +1,213 @@
+"""A trained network and the grid it was trained on, from and to one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maxca.errors import MaxcaError
+from maxca.losses.similarity import SIMILARITIES, SimilarityName
+from maxca.models.checkpoint import read_checkpoint, read_description, save_checkpoint
+from maxca.models.description import check_description, check_weights
+from maxca.models.distribution import Likeness
+from maxca.networks import NetworkConfig
+
+FORMAT = 1
+COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
+LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
+Spacing = tuple[float | None, float | None, float | None]
+Shape = tuple[int | None, int | None, int | None]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a model was made for, as far as a pair of images can tell.
+
+    Args:
+        extent_mm: least and most that the content of an image reaches to the right, anterior and superior.
+        similarity: that it learnt from.
+        gain: the share of the similarity missing to 1 after an affine that it should add at least.
+    """
+
+    extent_mm: tuple[tuple[float, float], ...]
+    similarity: SimilarityName
+    gain: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that can register.
+
+    Args:
+        network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
+            ``data.preprocess.normalise``).
+        config: what builds it.
+        spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
+        name: what to call it.
+        refine: steps of the optimisation that follow at full resolution; None for what the effort asks. A network that
+            learnt from labels knows more than the similarity of two images, and loses some of it in each step.
+        domain: what it is for; None for a model that is only taken when asked for.
+        mirror: axes of its grid along which the pair is shown mirrored too; the answer is the mean of all.
+        likeness: what its training images look like.
+        shape: voxels of its grid that it sees at once; of a larger image, it is shown the part where the two of a pair
+            differ most. None along an axis that it sees whole.
+        source: the ``"path"`` of its file and the ``"sha256"`` of what was read from it; None for one made in Python.
+    """
+
+    network: nn.Module
+    config: NetworkConfig
+    spacing: Spacing | None = None
+    name: str = "model"
+    refine: int | None = None
+    domain: Domain | None = None
+    mirror: tuple[int, ...] = ()
+    likeness: Likeness | None = None
+    shape: Shape = (None, None, None)
+    source: Mapping[str, str] | None = None
+
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write one safetensors file.
+
+        Args:
+            path: ends in ``.safetensors``.
+            half: store float16, which takes half the place; it is read back as float32.
+
+        Raises:
+            MaxcaError: when the file cannot be written.
+            ValueError: for a block that has no name to save it by.
+        """
+        about = {
+            "format": FORMAT,
+            "network": self.config.as_plain(),
+            "spacing": self.spacing,
+            "refine": self.refine,
+            "domain": None if self.domain is None else asdict(self.domain),
+            "mirror": self.mirror,
+            "shape": self.shape,
+            "likeness": None if self.likeness is None else self.likeness.limit,
+        }
+        state = self.network.state_dict()
+        if self.likeness is not None:
+            state |= {f"{LIKENESS}.descriptors": self.likeness.descriptors, f"{LIKENESS}.scale": self.likeness.scale}
+        if half:
+            state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        save_checkpoint(path, state, about)
+
+
+def gain(similarity: Mapping[str, float]) -> float:
+    """The share of the similarity missing to 1 that a network adds to an affine's.
+
+    Args:
+        similarity: under ``"affine"`` and under ``"network"``.
+    """
+    before, after = similarity["affine"], similarity["network"]
+    return (after - before) / max(1 - before, 1e-6)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model; the weights must fit the network exactly.
+
+    Args:
+        path: a file that ``Model.save`` wrote.
+        device: where to put it.
+
+    Raises:
+        MaxcaError: for anything else, in one line.
+    """
+    path = Path(path)
+    state, about, digest = read_checkpoint(path)
+    with _named(path):
+        check_description(path, about)
+        config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
+        mirror, likeness, shape = _mirror(about), _likeness(about, state), _shape(about)
+        check_weights(config, state)
+        network = config.build()
+        network.load_state_dict(state, strict=True)
+    source = {"path": str(path.resolve()), "sha256": digest}
+    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape, source)
+
+
+def read_domain(path: str | Path) -> Domain | None:
+    """What a model is for, without loading it; raises as ``load_model`` does."""
+    with _named(Path(path)):
+        about = read_description(path)
+        check_description(Path(path), about)
+        return _domain(about)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
+    except MaxcaError:
+        raise
+    except Exception as error:  # constructors of networks refuse their arguments in many ways
+        raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
+
+
+def _config(about: Mapping[str, Any]) -> NetworkConfig:
+    if about.get("format") != FORMAT:
+        raise ValueError(f"it is of format {about.get('format')!r}, this version reads {FORMAT}")
+    network = about["network"]
+    return NetworkConfig(str(network["name"]), dict(network["arguments"]))
+
+
+def _spacing(about: Mapping[str, Any]) -> Spacing | None:
+    if about.get("spacing") is None:
+        return None
+    i, j, k = (None if mm is None else float(mm) for mm in about["spacing"])
+    if not all(mm is None or 0 < mm < float("inf") for mm in (i, j, k)):
+        raise ValueError(f"its spacing is {about['spacing']}")
+    return i, j, k
+
+
+def _refine(about: Mapping[str, Any]) -> int | None:
+    steps = about.get("refine")
+    if steps is not None and not (isinstance(steps, int) and steps >= 0):
+        raise ValueError(f"it asks for {steps!r} steps of refinement")
+    return steps
+
+
+def _domain(about: Mapping[str, Any]) -> Domain | None:
+    held = about.get("domain")
+    if held is None:
+        return None
+    extents = tuple((float(least), float(most)) for least, most in held["extent_mm"])
+    if len(extents) != 3 or held["similarity"] not in SIMILARITIES:
+        raise ValueError(f"it says that it is for {held}")
+    return Domain(extents, held["similarity"], float(held["gain"]))
+
+
+def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
+    axes = tuple(about.get("mirror", ()))
+    if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
+        raise ValueError(f"it asks for mirror images along {axes}")
+    return axes
+
+
+def _shape(about: Mapping[str, Any]) -> Shape:
+    i, j, k = about.get("shape") or (None, None, None)
+    if not all(n is None or (isinstance(n, int) and n > 0) for n in (i, j, k)):
+        raise ValueError(f"it sees {about['shape']} voxels at once")
+    return i, j, k
+
+
+def _likeness(about: Mapping[str, Any], state: dict[str, Tensor]) -> Likeness | None:
+    """Taken out of ``state``, which then holds the network alone."""
+    if about.get("likeness") is None:
+        return None
+    descriptors, scale = (state.pop(f"{LIKENESS}.{name}").float() for name in ("descriptors", "scale"))
+    if descriptors.ndim != 2 or scale.shape != descriptors.shape[1:]:
+        raise ValueError(f"its training images are described by {tuple(descriptors.shape)}, {tuple(scale.shape)}")
+    return Likeness(descriptors, scale, float(about["likeness"]))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,1 @@
+"""Registration of one pair, from its files to a ``Result``."""

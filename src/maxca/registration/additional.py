@@ -1,0 +1,94 @@
+"""Further images of the moving space, warped beside the moving one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maxca.geometry import Chain
+from maxca.io.atomic import full_suffix
+from maxca.io.images import Image, ImageLike, read
+from maxca.registration.interpolation import CHOICES, Choice, InterpolationChoice, choose
+from maxca.registration.resampling import check_fill, fill_of, resample
+
+SUFFIX = ".nii.gz"
+LABELS = f"labels{SUFFIX}"  # the name of the warped labels
+
+
+@dataclass(frozen=True, eq=False)
+class Further:
+    """An image to warp, and how.
+
+    Args:
+        image: in moving space.
+        choice: its interpolation, and why.
+        fill: the value outside its field of view.
+        warnings: what was mended on reading, and what its file is called if not like it.
+    """
+
+    image: Image
+    choice: Choice
+    fill: float
+    warnings: tuple[str, ...] = ()
+
+    def warped(self, fixed: Image, chain: Chain) -> Image:
+        """On the grid of the fixed image, in the form of its file."""
+        return resample(self.image, fixed.grid, chain, self.choice.interpolation, self.fill, fixed.form)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Numbers and text only."""
+        return {**self.choice._asdict(), "fill": self.fill}
+
+
+def read_further(apply: Sequence[ImageLike], fill: float | None) -> dict[str, Further]:
+    """Read further images, by the name of the file they become.
+
+    Args:
+        apply: images, or pairs of an image and its interpolation.
+        fill: the value outside their fields of view; by default the background of each. Labels are 0 there.
+
+    Returns:
+        By name; of two files of one name, or one called as the warped labels are, the later gets a number.
+
+    Raises:
+        MaxcaError: for files that cannot be read, or a value that their type cannot hold.
+    """
+    named: dict[str, Further] = {}
+    for number, each in enumerate(apply):
+        source, wanted = each if isinstance(each, tuple) else (each, "auto")
+        image = read(source)
+        choice = choose(image, wanted)
+        wished = _name(image, number)
+        name = _free(wished, {*named, LABELS})
+        renamed = (f"{image.name}: warped_{wished} is another image, so it became warped_{name}",)
+        labels = choice.interpolation == "labels"
+        outside = fill_of(image, choice.interpolation) if fill is None or labels else fill
+        check_fill(outside, image)
+        named[name] = Further(image, choice, outside, image.warnings + (renamed if name != wished else ()))
+    return named
+
+
+def parse_further(text: str) -> tuple[str, InterpolationChoice]:
+    """``IMG:labels`` into the path and the interpolation; a path alone is ``"auto"``."""
+    path, colon, last = text.rpartition(":")
+    for choice in CHOICES:
+        if colon and last == choice:
+            return path, choice
+    return text, "auto"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or the first ``STEM_2``, ``STEM_3``, … that is not taken."""
+    stem = name.removesuffix(SUFFIX)
+    numbered = (f"{stem}_{number}{SUFFIX}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+
+
+def _name(image: Image, number: int) -> str:
+    """File name of a further warped image: that of its source, as NIfTI."""
+    if image.path is None:
+        return f"{number}{SUFFIX}"
+    stem = image.path.name[: len(image.path.name) - len(full_suffix(image.path))]
+    return f"{stem}{SUFFIX}"

@@ -1,0 +1,253 @@
+"""The two sides of a registration: images with what belongs to them, read and checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain, Grid
+from maxca.io.digest import sha256
+from maxca.io.images import Image, ImageLike, check_contrast, read
+from maxca.io.landmarks import paired
+from maxca.io.points import SAY_SPACE, Points, read_points
+from maxca.io.transforms import read_transform
+from maxca.io.transforms.matrix import MatrixConvention
+from maxca.registration.labels import labels_of
+from maxca.registration.masks import mask_of
+from maxca.registration.placement import placed
+
+ACROSS = 45.0  # degrees between two planes: beyond, a slice is nearer to another orientation
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One image of a pair and what lies in its space.
+
+    Args:
+        image: the scan.
+        mask: (I, J, K) bool on its grid: where the similarity counts.
+        labels: (I, J, K) whole numbers on its grid.
+        points: landmarks in its world space.
+        sources: the files all this came from, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
+        warnings: what was mended or looks wrong, one line each.
+        labels_given: the labels on the grid that they came on, if that is another: what is warped is interpolated once.
+    """
+
+    image: Image
+    mask: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    points: Points | None = None
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    labels_given: Image | None = None
+
+    @property
+    def label_image(self) -> Image | None:
+        """The labels as an image to warp."""
+        if self.labels_given is not None or self.labels is None:
+            return self.labels_given
+        return replace(self.image, data=self.labels)
+
+
+def read_side(
+    name: str,
+    image: ImageLike,
+    mask: ImageLike | None = None,
+    labels: ImageLike | None = None,
+    points: str | Path | np.ndarray | Points | None = None,
+) -> Side:
+    """Read one side of a pair.
+
+    Args:
+        name: ``"fixed"`` or ``"moving"``, for messages.
+        image: what ``maxca.read_image`` takes.
+        mask: non-zero where the similarity counts; brought onto the grid of ``image`` if it has another.
+        labels: whole numbers; brought onto the grid of ``image`` too.
+        points: a file, or (N, 3) world points in RAS+ mm.
+
+    Raises:
+        MaxcaError: naming the file and what is wrong with it.
+    """
+    scan = read(image)
+    check_contrast(scan)
+    warnings = list(scan.warnings)
+    inside = names = given = None
+    if mask is not None:
+        on_scan = placed(f"{name} mask", read(mask), scan)
+        inside, doubts = mask_of(on_scan, name, scan)
+        warnings += [*on_scan.warnings, *doubts]
+    if labels is not None:
+        found = read(labels)
+        on_scan = placed(f"{name} labels", found, scan)
+        names = labels_of(on_scan)
+        given = replace(found, data=labels_of(found))
+        warnings += on_scan.warnings
+    return Side(
+        image=scan,
+        mask=inside,
+        labels=names,
+        points=_points(points, name),
+        sources={
+            role: Path(p)
+            for role, p in (("image", image), ("mask", mask), ("labels", labels), ("points", points))
+            if isinstance(p, str | Path)
+        },
+        warnings=tuple(warnings),
+        labels_given=given,
+    )
+
+
+def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
+    """The two sides with their landmarks in one order: row n of one is row n of the other.
+
+    Raises:
+        MaxcaError: for landmarks that do not pair up, see ``maxca.io.landmarks.paired``.
+    """
+    if fixed.points is None or moving.points is None:
+        return fixed, moving
+    files = fixed.sources.get("points", "the fixed points"), moving.sources.get("points", "the moving points")
+    found = paired(fixed.points, moving.points, files)
+    return (
+        replace(fixed, points=found.fixed, warnings=(*fixed.warnings, *found.warnings)),
+        replace(moving, points=found.moving),
+    )
+
+
+def check_pair(fixed: Side, moving: Side) -> None:
+    """Refuse a pair that cannot be registered.
+
+    Raises:
+        MaxcaError: for a line of voxels, a slice with a volume, or two slices across each other.
+    """
+    for image in (fixed.image, moving.image):
+        if len(image.grid.thin_axes) > 1:
+            size = "x".join(map(str, image.grid.shape))
+            raise MaxcaError(f"{image.name}: {size} voxels, a single line, where an image or a slice is meant")
+    slices = [side.image for side in (fixed, moving) if side.image.grid.thin_axes]
+    if len(slices) == 1:
+        raise MaxcaError(
+            f"{slices[0].name} is a single slice and the other image a volume, and the two are not registered; "
+            "extract the matching slice first (in nibabel: image.slicer[:, :, k : k + 1])"
+        )
+    if slices:
+        first, second = (image.grid.direction[:, image.grid.thin_axes[0]] for image in slices)
+        degrees = float(np.degrees(np.arccos(min(1.0, abs(float(first @ second))))))
+        if degrees > ACROSS:
+            raise MaxcaError(
+                f"{slices[0].name} and {slices[1].name} are slices whose planes are turned by {degrees:.0f} degrees "
+                "against each other, and a slice moves in its plane only; extract slices of one orientation"
+            )
+
+
+def noticed(fixed: Side, moving: Side) -> list[str]:
+    """What a user should know of the two sides: what was mended or looks wrong, and what cannot be measured."""
+    warnings = [*fixed.warnings, *moving.warnings]
+    if fixed.image.grid.is_sheared:
+        warnings.append(
+            f"{fixed.image.name}: its axes are not at right angles; a deformation lies on an upright grid around it"
+        )
+    warnings += [*_strayed(fixed, "fixed"), *_strayed(moving, "moving")]
+    for what, one, other in (
+        ("landmarks", fixed.points, moving.points),
+        ("labels", fixed.labels, moving.labels),
+    ):
+        here, there = ("fixed", "moving") if other is None else ("moving", "fixed")
+        if (one is None) == (other is None) or (what == "labels" and here == "moving"):
+            continue  # moving labels are warped, with or without partners
+        role = "points" if what == "landmarks" else what
+        file = (fixed if here == "fixed" else moving).sources.get(role, f"the {here} {role}")
+        warnings.append(
+            f"{file}: {what} of the {here} image alone measure nothing; give their partners too: --{there}-{role}"
+        )
+    return warnings
+
+
+def _strayed(side: Side, name: str) -> list[str]:
+    """A warning about landmarks outside of their image, where most often their coordinates are not RAS."""
+    if side.points is None:
+        return []
+    grid = side.image.grid
+    index = grid.to_voxel(side.points.coordinates)
+    index[:, list(grid.thin_axes)] = 0
+    out = int(((index < -1) | (index > np.array(grid.shape))).any(axis=1).sum())
+    if not out:
+        return []
+    file = side.sources.get("points", f"the {name} points")
+    return [
+        f"{file}: {out} of {len(index)} landmarks lie outside of {side.image.name}; check that they are RAS mm of it "
+        f"({SAY_SPACE})"
+    ]
+
+
+def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tuple[str, list[str]]:
+    """How to search around the start, and a warning where the headers put the images apart.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        initial: where the registration starts, fixed world points → moving world points.
+        start: ``"auto"``, ``"header"``, ``"center"`` or ``"given"``, see ``read_initial``.
+
+    Raises:
+        MaxcaError: for images apart in world space where the user decided for a start.
+    """
+    if start == "center" or _overlap(fixed.image.grid, moving.image, initial):
+        return start, []
+    apart = f"{fixed.image.name} and {moving.image.name} do not overlap in world space"
+    if start == "auto":
+        return "center", [f"{apart}, so their centres of mass were put on each other first; look at the result"]
+    raise MaxcaError(
+        f"{apart} from that start; check their headers and the transform, or leave --initial-transform out"
+    )
+
+
+def read_initial(
+    initial: str | Path | Chain | None,
+    matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
+) -> tuple[Chain, str]:
+    """The chain to start from, and how to search around it: ``"auto"``, ``"header"`` or ``"center"``.
+
+    Args:
+        initial: a file, a chain, one of these words, or nothing.
+        matrix_convention: what a file with a bare 4x4 matrix means, see ``maxca.io.transforms.read_transform``.
+        images: the grids of the fixed and the moving image.
+    """
+    if initial is None:
+        return Chain(), "auto"
+    if isinstance(initial, Chain):
+        return initial.simplified(), "given"
+    if str(initial) in ("header", "center"):
+        return Chain(), str(initial)
+    return read_transform(initial, matrix_convention, images).simplified(), "given"
+
+
+def identified(path: Path) -> dict[str, str]:
+    """Where a file or folder is, and its SHA-256."""
+    return {"path": str(path.resolve()), "sha256": sha256(path)}
+
+
+def _points(points: str | Path | np.ndarray | Points | None, name: str) -> Points | None:
+    if points is None:
+        return None
+    if isinstance(points, str | Path):
+        found = read_points(points)
+    else:
+        found = points if isinstance(points, Points) else Points(np.asarray(points))
+    if not len(found.coordinates):
+        source = points if isinstance(points, str | Path) else f"the {name} points"
+        raise MaxcaError(f"{source}: holds no points; add landmarks, or leave it out")
+    return found
+
+
+def _overlap(fixed: Grid, moving: Image, start: Chain) -> bool:
+    axes = [np.unique(np.linspace(0, n - 1, 24)) for n in fixed.shape]
+    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = moving.grid.to_voxel(start.map_points(fixed.to_world(nodes)))
+    index[:, list(moving.grid.thin_axes)] = 0
+    shape = np.array(moving.grid.shape)
+    return bool(((index >= -0.5) & (index <= shape - 0.5)).all(axis=1).any())

@@ -1,0 +1,196 @@
+"""Bringing images and points through transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain, Grid, Interpolation
+from maxca.geometry.jacobian import jacobian_determinant
+from maxca.io.form import Form
+from maxca.io.images import Image, ImageLike, read
+from maxca.io.points import Points, read_points
+from maxca.io.transforms import read_transform
+from maxca.io.transforms.matrix import MatrixConvention
+from maxca.io.voxels import cast
+from maxca.registration.interpolation import InterpolationChoice, background, choose
+from maxca.registration.labels import as_labels
+
+
+def apply(
+    image: ImageLike,
+    reference: ImageLike,
+    transforms: Sequence[str | Path | Chain],
+    interpolation: InterpolationChoice = "auto",
+    matrix_convention: MatrixConvention | None = None,
+    fill: float | None = None,
+) -> Image:
+    """Resample an image onto a reference grid through one or several transforms, interpolating it once.
+
+    Args:
+        image: what to resample, in moving space; see ``maxca.read_image``.
+        reference: an image whose grid the result has, in fixed space.
+        transforms: files or chains, each fixed world points → moving world points, in the order of
+            ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference meets the first one first.
+        interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
+            largest wins), ``"bspline"`` (cubic), or ``"auto"``: ``"labels"`` for what is recognised as a label map,
+            else ``"linear"``; see ``maxca.registration.interpolation.choose``.
+        matrix_convention: what a text file with a bare 4x4 matrix means: ``"ras"`` (fixed to moving, RAS mm) or
+            ``"fsl"`` (of FLIRT, for this image and this reference; then the only transform). It is never guessed.
+        fill: the value outside the image's field of view; by default the background of the image (0 for labels, −1024
+            in a CT image).
+
+    Returns:
+        The image on the reference grid, in its own data type, its header in the form of the reference's.
+
+    Raises:
+        MaxcaError: for files that cannot be read.
+    """
+    source, target = read(image), read(reference)
+    chain = join(transforms, matrix_convention, (target.grid, source.grid))
+    return resample(source, target.grid, chain, choose(source, interpolation).interpolation, fill, target.form)
+
+
+def apply_points(
+    points: str | Path | np.ndarray | Points,
+    transforms: Sequence[str | Path | Chain],
+    matrix_convention: MatrixConvention | None = None,
+) -> Points:
+    """Move points of fixed space to moving space.
+
+    To carry points of the moving image into fixed space, pass the inverse transform.
+
+    Args:
+        points: a file, or (N, 3) world points in RAS+ mm.
+        transforms: as for ``apply``: a point meets the first one first.
+        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
+
+    Raises:
+        MaxcaError: for files that cannot be read.
+    """
+    if not isinstance(points, Points):
+        points = Points(points) if isinstance(points, np.ndarray) else read_points(points)
+    return points.moved_to(join(transforms, matrix_convention).map_points(points.coordinates))
+
+
+def compose(
+    transforms: Sequence[str | Path | Chain],
+    reference: ImageLike | None = None,
+    matrix_convention: MatrixConvention | None = None,
+) -> Chain:
+    """One chain from several files or chains, in the order of ``apply``.
+
+    Args:
+        transforms: each fixed world points → moving world points.
+        reference: an image in fixed space; the chain becomes one displacement field on its grid, or on an upright one
+            around it if it is sheared.
+        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
+    """
+    chain = join(transforms, matrix_convention)
+    return chain if reference is None else Chain((chain.field_on(read(reference).grid.upright),), chain.dimension)
+
+
+class JacobianSummary(NamedTuple):
+    """Determinants of the Jacobian over a grid: mm³ of moving space per mm³ of fixed space."""
+
+    min: float
+    mean: float
+    max: float
+    nonpositive_percent: float
+
+
+def jacobian(
+    transforms: Sequence[str | Path | Chain],
+    reference: ImageLike,
+    matrix_convention: MatrixConvention | None = None,
+) -> tuple[Image, JacobianSummary]:
+    """The determinant of the Jacobian of the fixed → moving map at each voxel of a reference image in fixed space."""
+    image = read(reference)
+    values = jacobian_determinant(join(transforms, matrix_convention), image.grid).numpy()
+    summary = (values.min(), values.mean(dtype=np.float64), values.max(), 100 * (values <= 0).mean())
+    return Image(values, image.grid, form=image.form), JacobianSummary(*map(float, summary))
+
+
+def join(
+    transforms: Sequence[str | Path | Chain],
+    matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
+) -> Chain:
+    """One chain from several files or chains; the first of the list meets the fixed point first.
+
+    Args:
+        transforms: each fixed world points → moving world points.
+        matrix_convention: what a bare 4x4 matrix means, see ``read_transform``.
+        images: the grids of the fixed and the moving image; of several transforms none need lie between these two, so
+            that a matrix of FLIRT is read only where it is alone.
+    """
+    images = images if len(transforms) == 1 else None
+    chain = Chain()
+    for transform in transforms:
+        each = transform if isinstance(transform, Chain) else read_transform(transform, matrix_convention, images)
+        chain = each @ chain
+    return chain.simplified()
+
+
+def resample(
+    image: Image,
+    reference: Grid,
+    chain: Chain,
+    interpolation: Interpolation = "linear",
+    fill: float | None = None,
+    form: Form | None = None,
+) -> Image:
+    """Resample an image onto a grid through a chain, fixed world points → moving world points.
+
+    Args:
+        image: in moving space.
+        reference: the grid of the result, in fixed space.
+        chain: fixed world points → moving world points.
+        interpolation: see ``apply``.
+        fill: see ``apply``.
+        form: of the file that ``reference`` is the grid of, for the header of the result.
+
+    Returns:
+        The image on the reference grid, in its own type; a warning where nothing of it came to lie there.
+    """
+    data = as_labels(image) if interpolation == "labels" else image.data
+    counted = interpolation in ("labels", "nearest")
+    volume = torch.from_numpy(np.ascontiguousarray(_for_torch(data, counted)))
+    outside = fill_of(image, interpolation) if fill is None else fill
+    check_fill(outside, image)
+    warped = chain.resample(volume[None], image.grid, reference, interpolation, outside)[0].numpy()
+    # uint64 went through as the int64 of the same bits: such values are compared and copied, never added.
+    values = warped.view(np.uint64) if counted and data.dtype == np.uint64 else cast(warped, image.dtype)
+    nothing = bool((values == cast(np.array(outside), values.dtype)).all())
+    missed = f"{image.name}: nothing of it lies on the reference; check the transform, its direction and the headers"
+    warnings = (missed,) if nothing and image.data.min() < image.data.max() else ()
+    return Image(values, reference, form=form or Form(), intent=image.intent, warnings=warnings)
+
+
+def fill_of(image: Image, interpolation: Interpolation) -> float:
+    """The value outside the field of view of an image: 0 for labels, else its background."""
+    counted = interpolation == "labels" or (interpolation == "nearest" and choose(image).interpolation == "labels")
+    return 0.0 if counted else background(image)
+
+
+def check_fill(fill: float, image: Image) -> None:
+    """Refuse a value that the voxels of an image cannot hold.
+
+    Raises:
+        MaxcaError: for a value outside the range of its type.
+    """
+    if image.dtype.kind in "iu" and not np.iinfo(image.dtype).min <= fill <= np.iinfo(image.dtype).max:
+        raise MaxcaError(f"fill {fill:g}: {image.name} has voxels of type {image.dtype}, which cannot hold it")
+
+
+def _for_torch(data: np.ndarray, counted: bool) -> np.ndarray:
+    """Torch lacks most unsigned types."""
+    if data.dtype == np.uint64:
+        return data.view(np.int64) if counted else data.astype(np.float64)
+    wider = {"uint16": np.int32, "uint32": np.int64}
+    return data.astype(wider[data.dtype.name]) if data.dtype.name in wider else data

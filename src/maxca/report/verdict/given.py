@@ -1,0 +1,97 @@
+"""What masks, labels and landmarks say of a registration, where a user gave some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maxca.geometry import Grid
+from maxca.registration.masks import doubt_of
+from maxca.report.verdict.check import Check, State, graded
+
+if TYPE_CHECKING:
+    from maxca.report.verdict.evidence import Registered
+
+MISSED = 0.01  # Dice: a label that is not there at all
+NOTABLE, LARGE = 2.0, 4.0  # voxels along each side: a label that small may be missed, one that large may not
+GAIN = (0.0, -0.02)  # of the mean Dice
+
+
+def of_labels(case: Registered) -> Iterator[Check]:
+    """Whether overlap improved, and whether a label was missed altogether."""
+    metrics = case.record["metrics"]
+    after = metrics.get("dice_after", {})
+    if after.get("mean") is None:
+        return
+    before, mean = metrics["dice_before"]["mean"] or 0.0, after["mean"]
+    told = f"mean Dice went from {before:.3f} to {mean:.3f}"
+    if mean <= MISSED:
+        yield Check("labels", "failed", f"{told}: the labels do not meet; check that both files name the same regions")
+    else:
+        yield graded("labels", mean - before, *GAIN, told, "The result made the labels overlap less")
+    sizes = _sides(case)
+    known = {int(label): dice for label, dice in after["by_label"].items() if dice is not None}
+    if not known:
+        return
+    worst = min(known, key=lambda label: (known[label], -sizes.get(label, 0.0)))
+    missed = [label for label, dice in known.items() if dice <= MISSED]
+    largest = max((sizes.get(label, 0.0) for label in missed), default=0.0)
+    state: State = "failed" if largest >= LARGE else "check" if largest >= NOTABLE else "aligned"
+    names = ", ".join(str(label) for label in missed[:5])
+    told = f"label {worst} has the lowest Dice, {known[worst]:.3f}"
+    if state != "aligned":
+        told += (
+            f"; missed altogether: {names}{', …' if len(missed) > 5 else ''}. Look there: left and right swapped, or a "
+        )
+        told += "structure out of reach"
+    yield Check("worst label", state, told)
+
+
+def of_masks(case: Registered) -> Iterator[Check]:
+    """Whether the masks cover what they are hardly meant to."""
+    masks = [(name, side) for name, side in (("fixed", case.fixed), ("moving", case.moving)) if side.mask is not None]
+    found = [(name, doubt_of(np.asarray(side.mask, dtype=bool), side.image)) for name, side in masks]
+    doubts = [f"the {name} mask {doubt.text}" for name, doubt in found if doubt is not None]
+    if doubts:
+        yield Check("masks", "check", "; ".join(doubts))
+    elif masks:
+        yield Check("masks", "aligned", "they cover much of what the images show")
+
+
+def _sides(case: Registered) -> dict[int, float]:
+    """Side of a cube as large as each label, in voxels: the smaller of both images."""
+    sides: dict[int, float] = {}
+    for side in (case.fixed, case.moving):
+        if side.labels is None:
+            return {}
+        labels, counts = np.unique(side.labels, return_counts=True)
+        found = {int(a): float(n) ** (1 / _axes(side.image.grid)) for a, n in zip(labels, counts, strict=True)}
+        sides = {a: min(n, sides[a]) for a, n in found.items() if a in sides} if sides else found
+    return sides
+
+
+def _axes(grid: Grid) -> int:
+    return max(1, 3 - len(grid.thin_axes))
+
+
+def of_points(case: Registered) -> Iterator[Check]:
+    """Whether landmarks came nearer to their partners."""
+    metrics = case.record["metrics"]
+    if "tre_mm_after" not in metrics:
+        return
+    before, after = metrics["tre_mm_before"]["mean"], metrics["tre_mm_after"]["mean"]
+    worst = max(metrics["tre_mm_after"].get("by_point", [after]), default=after)
+    # Within a voxel of their partners they are where they can be placed by hand, nearer than before or not.
+    voxel = max(side.image.grid.largest_spacing for side in (case.fixed, case.moving))
+    farther = max(0.0, after - max(before, voxel)) / voxel
+    yield graded(
+        "landmarks",
+        farther,
+        0.0,
+        1.0,
+        f"the mean error went from {before:.3g} to {after:.3g} mm, with a largest of {worst:.3g} mm "
+        f"and voxels of {voxel:.3g} mm",
+        "The result took them farther apart: check that both files name the same points in one coordinate system",
+    )
