@@ -1,4 +1,4 @@
-"""Sections of the page of results about images: spoiled ones, other contrasts, and folding."""
+"""Results: corrupted images, registration between contrasts, and accuracy at equal folding."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import contrast
 import robustness
 import smoothness
 import tables
-from wording import again, bounded, not_yet, opposite, partly, picture, said
+from wording import again, bounded, not_yet, partly, picture, reversed_sign, said
 
 from maxca.evaluate.rows import Row, names, numbers, read_rows
-from maxca.evaluate.statistics import compare
+from maxca.evaluate.statistics import Comparison, Interval, compare
 from maxca.evaluate.summary import comparisons
 
-FOLDING = (0.001, 0.01, 0.1)  # percent of the volume, at which smoothnesses are compared
+FOLDING = (0.001, 0.01, 0.1)  # NDV in percent, at which methods are compared
 
 
-def spoiled() -> list[str]:
-    """Images that are worse than one would wish."""
-    lines = ["## Bad images", ""]
+def corrupted() -> list[str]:
+    """Dice by corruption of the moving image and severity."""
+    lines = ["## Corrupted images", ""]
     rows = read_rows(tables.RESULTS / "robustness.csv")
     if not rows:
         return [*lines, not_yet("experiments/robustness.py"), ""]
     lines += [
-        "The moving image is spoiled, in three severities; its labels are not. Mean Dice over the same pairs. `+auto`",
-        "takes a model only for images that look like those it was trained on, so not for some that are spoiled; asked",
-        "for by its name it is taken wherever the images become more alike; `-refined` optimises on from there.",
+        "Mean Dice over the same pairs with the moving image corrupted at three severities; its labels are not.",
+        "`+auto` uses a model only within its training distribution, which excludes some of the corrupted images; a",
+        "model named explicitly is used wherever it increases the similarity; `-refined` continues with optimisation",
+        "steps.",
         "",
     ]
     for name in dict.fromkeys(row["set"].split()[0] for row in rows):
@@ -55,9 +56,10 @@ def spoiled() -> list[str]:
         for method in methods:
             failed = [row["set"].partition(" ")[2] for row in mine if row["method"] == method and row["error"]]
             counted = ", ".join(f"{failed.count(image)} at {image}" for image in dict.fromkeys(failed))
-            lines += [f"- `{method}` failed on pairs, which are left out: {counted}."] if failed else []
+            lines += [f"- `{method}` failed on pairs that are excluded: {counted}."] if failed else []
         for other, where in harmed(mine).items():
-            lines += [f"- `{methods[0]}` has less Dice than `{other}`: {', '.join(where) or 'nowhere'}."]
+            told = "; ".join(f"{image} ({bounded(difference)})" for image, difference in where.items())
+            lines += [f"- `{methods[0]}` has lower Dice than `{other}`: {told or 'in no condition'}."]
         lines += ["", picture(f"robustness-{name}", f"Dice by severity, {name}"), ""]
         corruption, severity = mine[-1]["set"].split()[1:]
         one = f'--set {name} --only "{corruption} {severity}"'
@@ -65,37 +67,36 @@ def spoiled() -> list[str]:
     return lines
 
 
-def harmed(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Where the first method has less Dice than another: its name → images, and the difference."""
+def harmed(rows: Sequence[Row]) -> dict[str, dict[str, Interval]]:
+    """Conditions in which the first method has lower Dice than another: other → condition → difference."""
     first, *others = names(rows, "method")
     dice = {(row["set"], row["pair"], row["method"]): float(row["dice"]) for row in rows if not row["error"]}
-    found: dict[str, list[str]] = {other: [] for other in others}
+    found: dict[str, dict[str, Interval]] = {other: {} for other in others}
     for image, other in product(names(rows, "set"), others):
         pairs = [n for n in names(rows, "pair") if (image, n, first) in dice and (image, n, other) in dice]
         if pairs:
             ours, theirs = ([dice[image, n, method] for n in pairs] for method in (first, other))
             difference = compare(ours, theirs).difference
             if difference.high < 0:
-                found[other] += [f"{image.partition(' ')[2]} ({bounded(difference)})"]
+                found[other][image.partition(" ")[2]] = difference
     return found
 
 
 def contrasts() -> list[str]:
-    """From one contrast to another, against a known answer."""
-    lines = ["## Between contrasts", ""]
-    rows = sorted(
-        tables.read(tables.RESULTS / "contrast.csv"), key=lambda row: [row[name] for name in contrast.KEY[:4]]
-    )
+    """Registration between contrasts with a known deformation."""
+    lines = ["## Registration between contrasts", ""]
+    rows = contrast_rows()
     if not rows:
         return [*lines, not_yet("experiments/contrast.py"), ""]
     cases = len({tuple(row[name] for name in contrast.KEY[:4]) for row in rows})
     planned = math.prod(map(len, (contrast.VISITS, contrast.CONTRASTS, contrast.BENDS, contrast.SEEDS)))
     lines += [partly(cases, planned)] if cases < planned else []
     lines += [
-        "T1w onto T2w or FLAIR of the same person, one of them bent by a known map: the distance of points of the head",
-        f"from where they belong, mean over both visits and {len(contrast.SEEDS)} maps. One person only.",
+        "T2w or FLAIR registered to T1w of the same subject after a known synthetic deformation: target",
+        "registration error (TRE) at points of the head, mean over two visits and",
+        f"{len(contrast.SEEDS)} deformations. One subject only. RMS: root mean square of the displacement.",
         "",
-        "| moving | bent by | model, similarity | cases | mm before | mm after | mm, worst twentieth | NDV % | s |",
+        "| moving | RMS | model, similarity | cases | TRE before, mm | TRE, mm | 95th percentile, mm | NDV % | s |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for kind, bent, way in product(contrast.CONTRASTS, map(str, contrast.BENDS), contrast.WAYS):
@@ -111,19 +112,37 @@ def contrasts() -> list[str]:
             lines += [f"| {kind} | {bent} mm | {', '.join(way)} | {len(mine)} | {cells} |"]
     told = []
     for kind in contrast.CONTRASTS:
-        apart = _apart([row for row in rows if row["contrast"] == kind], ("none", "mi"), ("none", "lncc"))
-        told += [f"- {kind}, all bends, `mi` against `lncc`, no model: {apart}."] if apart else []
+        apart = difference_between([row for row in rows if row["contrast"] == kind], ("none", "mi"), ("none", "lncc"))
+        told += [f"- {kind}, all deformations, `mi` against `lncc`, no model: {apart}."] if apart else []
     for similarity in ("lncc", "mi"):
-        apart = _apart(rows, ("synth", similarity), ("none", similarity))
+        apart = difference_between(rows, ("synth", similarity), ("none", similarity))
         taken = sum(row["taken"] == "True" for row in rows if row["similarity"] == similarity)
         if apart:
-            told += [f"- All cases, `synth` against no model, `{similarity}`: {apart}; taken {taken} times."]
+            told += [f"- All cases, `synth` against no model, `{similarity}`: {apart}; accepted in {taken} cases."]
     row = " ".join(rows[0][name] for name in contrast.KEY[:4])
     return [*lines, "", *told, "", again(f'python experiments/contrast.py PATIENT --only "{row}" -o row.csv'), ""]
 
 
-def _apart(rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[str, str]) -> str:
-    """By how much two ways between contrasts differ on the cases that have both, on average and at most."""
+def contrast_rows() -> list[dict[str, str]]:
+    """The rows between contrasts, sorted by case."""
+    found = tables.read(tables.RESULTS / "contrast.csv")
+    return sorted(found, key=lambda row: [row[name] for name in contrast.KEY[:4]])
+
+
+def difference_between(rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[str, str]) -> str:
+    """Difference in error between two settings (model, similarity) on their common cases: mean, interval and range."""
+    if (found := errors(rows, one, other)) is None:
+        return ""
+    first, second = found
+    ends = [a - b for a, b in zip(first, second, strict=True)]
+    told = said(compare(first, second).difference, "TRE", " mm")
+    return f"{told} in {len(first)} cases; range {min(ends):+.2f} to {max(ends):+.2f} mm"
+
+
+def errors(
+    rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[str, str]
+) -> tuple[list[float], list[float]] | None:
+    """Mean errors in mm of two settings (model, similarity) on the cases that have both; None if there are none."""
     missed = {
         way: {
             tuple(row[name] for name in contrast.KEY[:4]): float(row["mean_mm"])
@@ -133,22 +152,18 @@ def _apart(rows: Sequence[dict[str, str]], one: tuple[str, str], other: tuple[st
         for way in (one, other)
     }
     both = [case for case in missed[one] if case in missed[other]]
-    if not both:
-        return ""
-    first, second = ([missed[way][case] for case in both] for way in (one, other))
-    ends = [a - b for a, b in zip(first, second, strict=True)]
-    told = said(compare(first, second).difference, "mm")
-    return f"{told} in {len(both)} cases; {min(ends):+.2f} to {max(ends):+.2f} mm in a single one"
+    return ([missed[one][case] for case in both], [missed[other][case] for case in both]) if both else None
 
 
 def smooth() -> list[str]:
     """Dice at equal folding."""
     lines = [
-        "## At equal folding",
+        "## Accuracy at equal folding",
         "",
-        "Each method at several smoothnesses: the most Dice it reaches while no more than a share of the volume folds.",
-        "Millimetres are each method's own: of ours `--smoothness`, of greedy and SyN the sigma of the update, of",
-        "elastix the distance of control points. In the grey column of a figure nothing folds, or less than 0.00001 %.",
+        "Highest Dice of each method over several smoothness settings, subject to a limit on the",
+        "non-diffeomorphic volume (NDV). Smoothness in mm is `--smoothness` of maxca, the Gaussian σ of the update in",
+        "greedy and SyN, and the control-point spacing in elastix. The grey column of a figure holds settings with an",
+        "NDV below 0.00001 %.",
         "",
     ]
     for name in smoothness.SETS:
@@ -176,9 +191,11 @@ def smooth() -> list[str]:
         compared = [f"- NDV ≤ {', '.join(those)}: {told}." for told, those in limits.items() if told]
         steady = [f"`{tool}`" for tool in tools if ignores_smoothness(rows, tool)]
         if steady:
-            compared += [f"- {', '.join(steady)}: the same at each smoothness; the model's field is not refined."]
+            compared += [
+                f"- {', '.join(steady)}: identical at every smoothness, because the model's field is not refined."
+            ]
         failed = [row["method"] for row in every if row["error"]]
-        compared += [f"- `{m}` failed on pairs, which are left out: {failed.count(m)}." for m in dict.fromkeys(failed)]
+        compared += [f"- `{m}` failed on pairs that are excluded: {failed.count(m)}." for m in dict.fromkeys(failed)]
         lines += ["", *compared] if compared else []
         lines += ["", picture(f"smoothness-{name}", f"Dice by folding, {name}"), ""]
         tool, _, mm = rows[0]["method"].partition("@")
@@ -188,44 +205,49 @@ def smooth() -> list[str]:
 
 
 def at_smoothnesses(name: str) -> list[Row]:
-    """The rows of a set at several smoothnesses."""
+    """The rows of a data set at several smoothness settings."""
     return read_rows(tables.RESULTS / f"smoothness-{name}.csv")
 
 
 def unfailed(rows: Sequence[Row]) -> list[Row]:
-    """Those of registrations that came to an end."""
+    """The rows of successful registrations."""
     return [row for row in rows if not row["error"]]
 
 
 def tools_of(rows: Sequence[Row]) -> list[str]:
-    """Methods, whatever their smoothness."""
+    """Names of the methods without their smoothness."""
     return list(dict.fromkeys(method.partition("@")[0] for method in names(rows, "method")))
 
 
 def best_within(rows: Sequence[Row], tool: str, limit: float) -> str | None:
-    """The setting of a tool with the most Dice whose folding stays below a limit."""
+    """The setting of a tool with the highest Dice among those with a mean NDV of at most ``limit`` percent."""
     settings = [m for m in names(rows, "method") if m.partition("@")[0] == tool and of(rows, m, "dice")]
     allowed = [m for m in settings if fmean(of(rows, m, "ndv_percent")) <= limit]
     return max(allowed, key=lambda m: fmean(of(rows, m, "dice")), default=None)
 
 
 def ignores_smoothness(rows: Sequence[Row], tool: str) -> bool:
-    """Whether a tool with a model scores every pair the same at all of several smoothnesses."""
+    """Whether a tool with a model has the same Dice at every smoothness, pair by pair."""
     mine = [row for row in rows if row["method"].partition("@")[0] == tool]
     per_pair = {pair: {row["dice"] for row in mine if row["pair"] == pair} for pair in names(mine, "pair")}
     return "+" in tool and len(names(mine, "method")) > 1 and all(len(scores) == 1 for scores in per_pair.values())
 
 
 def at_equal(rows: Sequence[Row], settings: Sequence[str | None]) -> str:
-    """The first of some settings, which all fold less than a limit, against each of the others."""
+    """The first of several settings, all below a limit of folding, compared with each of the others."""
+    told = [f"`{other}`: {said(c.difference)}" for other, c in equal_folding(rows, settings).items()]
+    return f"`{settings[0]}` against {'; '.join(told)}" if told else ""
+
+
+def equal_folding(rows: Sequence[Row], settings: Sequence[str | None]) -> dict[str, Comparison]:
+    """Comparisons in Dice, the first setting minus each of the others that exist."""
     first, *others = settings
     if first is None:
-        return ""
+        return {}
     found = comparisons(rows, first)
-    told = [f"`{other}`: {said(opposite(found[other].difference), 'Dice')}" for other in others if other in found]
-    return f"`{first}` against {'; '.join(told)}" if told else ""
+    return {other: reversed_sign(found[other]) for other in others if other in found}
 
 
 def of(rows: Sequence[Row], method: str, column: str) -> list[float]:
-    """The numbers of a method."""
+    """The values of a method in a column."""
     return numbers([row for row in rows if row["method"] == method], column)

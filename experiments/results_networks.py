@@ -1,4 +1,4 @@
-"""Sections of the page of results about networks: blocks against each other, and what they cost."""
+"""Results: comparison of blocks in registration networks, and their computational cost."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from maxca.evaluate.rows import Row, names
 from maxca.evaluate.statistics import Comparison, compare, holm
 
 EQUAL = "conv=multiply-adds"
-HARDLY = 0.01  # Dice: a network that has gained less has not begun to learn
+LEARNT = 0.01  # Dice: a network that gained less over the initial alignment has not learnt the task
 
 
 def swapped() -> list[str]:
-    """Blocks against each other."""
+    """Blocks compared without labels."""
     return trained(
-        "The block, all else the same",
-        "Five networks, each with eight blocks; same channels, losses, order of the data and steps; no labels.\n"
-        "`conv=parameters` and `conv=multiply-adds` are convolutions with as many of either as MAXCA. Networks are as\n"
-        "small and trainings as short as three seeds on a CPU ask for: so blocks differ early and small, and a full\n"
-        "training need not agree. Intervals take trainings as independent, though those of a network are alike.",
+        "Blocks, trained without labels",
+        "Five networks, each with eight blocks; channels, losses, order of the data and number of steps are the same.\n"
+        "`conv=parameters` and `conv=multiply-adds` are convolutions with as many of either as MAXCA. Networks are\n"
+        " small and trainings short, so that three seeds are feasible on a CPU; the ranking after a full training\n"
+        " may differ. Intervals treat trainings as independent, although those of one network are correlated.",
         "maxca",
         block_swap,
     )
 
 
 def labelled() -> list[str]:
-    """The same, where networks have learnt more."""
+    """Blocks compared with labels."""
     return trained(
-        "The same, trained with labels",
-        "The same networks and blocks with the overlap of labels among the losses, from which they learn faster, and\n"
-        "a higher rate; VoxelMorph and TransMorph, which learn more slowly and cost less, get more steps. This was\n"
-        "added after the rows above were seen: without labels some networks were hardly better than no motion.",
+        "Blocks, trained with labels",
+        "The same networks and blocks with Dice of the labels added to the losses, which speeds up learning, and a\n"
+        "higher learning rate; VoxelMorph and TransMorph, which learn more slowly and cost less, train longer. This\n"
+        "experiment was added after the results without labels were known, because some networks had barely\n"
+        "improved on the initial alignment.",
         "maxca",
         block_swap_labels,
     )
@@ -53,35 +54,36 @@ def labelled() -> list[str]:
 def levels() -> list[str]:
     """MAXCA at some resolutions."""
     return trained(
-        "Where in a network",
-        "MAXCA at some levels of CorrXCA, convolutions of the same cost at the others: full, half, quarter\n"
-        "resolution. Trained with labels. Three of the six seeds were added after the first three were seen.",
+        "Resolution levels",
+        "CorrXCA with MAXCA at some levels and convolutions of the same cost at the others: full, half and quarter\n"
+        "resolution. Trained with labels. Three of the six seeds were added after the results of the first three were\n"
+        "known.",
         "everywhere",
         resolution,
     )
 
 
 def varied() -> list[str]:
-    """What was tried to make MAXCA win."""
+    """Variants of the block and of the network."""
     return trained(
-        "What was tried to make it better",
+        "Variants of network and block",
         "CorrXCA with MAXCA (two heads, regions of 4 voxels, three levels), one setting changed at a time; where the\n"
-        "network is another one, the convolution of the same cost in it too. `wide` has twice the channels;\n"
-        "`temperature` is where the learnt one begins, instead of at 1; with `covariances`, queries and keys are not\n"
-        "normalised by their lengths. All are trained with labels.",
+        "network changes, also with the convolution of the same cost. `wide` has twice the channels; `temperature` is\n"
+        "the initial value of the learnt temperature instead of 1; with `covariances`, queries and keys are not\n"
+        "normalised. All are trained with labels.",
         "maxca",
         variants,
     )
 
 
 def trained(title: str, about: str, base: str, script: ModuleType) -> list[str]:
-    """The section of an experiment that trains networks."""
+    """The appendix section of an experiment that trains networks."""
     rows = tables.read(tables.RESULTS / f"{script.__name__}.csv")
     return [f"## {title}", "", about, "", *compared(rows, base, script.__name__, len(script.listed(every())))]
 
 
 def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[str]:
-    """A table of trainings, and one block against each other over networks and seeds."""
+    """A table of trainings, and paired comparisons of one block with the others over networks and seeds."""
     if not rows:
         return [not_yet(f"experiments/{script}.py"), ""]
     lines = [partly(len(rows), planned)] if len(rows) < planned else []
@@ -90,8 +92,8 @@ def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[
         lines += [f"### {name[0].upper()}{name[1:]}", "", *means(mine), "", *differences(mine, base)]
         if (start := before(name)) is not None:
             little = ", ".join(f"`{network}`" for network in unlearnt(mine))
-            poor = f"; no training of {little} gained {HARDLY} over that, so its rows say little of blocks"
-            lines += ["", f"Before any motion the Dice of these pairs is {start:.4f}{poor if little else ''}."]
+            poor = f"; no training of {little} improved on it by {LEARNT}, so its rows do not compare blocks"
+            lines += ["", f"The initial Dice of these pairs is {start:.4f}{poor if little else ''}."]
         row = " ".join(mine[0][column] for column in trials.KEY[1:])
         lines += ["", picture(f"{script}-{name}", f"Dice of each training, {name}")]
         lines += ["", again(f'python experiments/{script}.py ready --only "{row}" -o row.csv'), ""]
@@ -99,7 +101,7 @@ def compared(rows: Sequence[Row], base: str, script: str, planned: int) -> list[
 
 
 def means(rows: Sequence[Row]) -> list[str]:
-    """A line for each network and block, over its seeds; rows of one set."""
+    """A line for each network and block, mean over seeds; rows of one data set."""
     lines = [
         "| network | block | steps | Dice, mean ± SD | seeds | NDV % | parameters | multiply-adds per voxel |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -116,18 +118,20 @@ def means(rows: Sequence[Row]) -> list[str]:
 
 
 def differences(rows: Sequence[Row], base: str) -> list[str]:
-    """One block minus each other, over all networks and in each; rows of one set."""
-    lines = [f"`{base}` minus each other, over networks and seeds that have both:", ""]
+    """Paired differences of one block from the others, over all networks and in each; rows of one data set."""
+    lines = [f"`{base}` compared with the others, paired over networks and seeds:", ""]
     for block, found in against(rows, base).items():
-        p = "" if math.isnan(found.p_holm) else f", p {found.p_holm:.2g} after Holm"
-        lines += [f"- row `{block}` ({found.pairs}): {said(found.difference, 'Dice')}{p}."]
+        p = "" if math.isnan(found.p_holm) else f", p = {found.p_holm:.2g} (Holm)"
+        lines += [f"- `{block}` (n = {found.pairs}): {said(found.difference)}{p}."]
     both = [(block, f"{block}, {EQUAL}") for block in names(rows, "block")]
     twins = {a: against(rows, a).get(b) for a, b in both if b in names(rows, "block")}
-    told = [f"- row `{block}` ({c.pairs}): {said(c.difference, 'Dice')}." for block, c in twins.items() if c]
-    lines += ["", f"Each other network against itself with `{EQUAL}` in place of MAXCA:", "", *told] if told else []
+    told = [f"- `{block}` (n = {c.pairs}): {said(c.difference)}." for block, c in twins.items() if c]
+    lines += (
+        ["", f"Each network variant compared with itself with `{EQUAL}` in place of MAXCA:", "", *told] if told else []
+    )
     if ahead := by_network(rows, base):
         others = list(next(iter(ahead.values())))
-        lines += ["", f"The same in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
+        lines += ["", f"Difference in each network, mean over seeds: Dice with `{base}` minus Dice with the other.", ""]
         lines += ["| network | " + " | ".join(others) + " |", "|---|" + "---:|" * len(others)]
         for network, dice in ahead.items():
             cells = ("–" if math.isnan(value) else f"{value:+.4f}" for value in dice.values())
@@ -136,7 +140,7 @@ def differences(rows: Sequence[Row], base: str) -> list[str]:
 
 
 def against(rows: Sequence[Row], base: str) -> dict[str, Comparison]:
-    """One block minus each other, over the networks and seeds that have both; p corrected for how many there are."""
+    """Paired comparisons of one block with the others over networks and seeds; p values are Holm-corrected."""
     dice = {(row["network"], row["seed"], row["block"]): float(row["dice"]) for row in rows}
     found = {}
     for block in names(rows, "block"):
@@ -148,22 +152,22 @@ def against(rows: Sequence[Row], base: str) -> dict[str, Comparison]:
 
 
 def before(name: str) -> float | None:
-    """Dice of the validation pairs of a set before any motion."""
+    """Dice of the validation pairs of a data set before registration."""
     known = {row["set"]: float(row["dice"]) for row in tables.read(tables.RESULTS / trials.UNMOVED)}
     return known.get(name)
 
 
 def unlearnt(rows: Sequence[Row]) -> list[str]:
-    """Networks no training of which is much better than no motion, where that is known; rows of one set."""
+    """Networks of which no training improved on the initial alignment by ``LEARNT``; rows of one data set."""
     start = before(rows[0]["set"])
     best: dict[str, float] = {}
     for row in rows:
         best[row["network"]] = max(best.get(row["network"], 0.0), float(row["dice"]))
-    return [network for network, dice in best.items() if start is not None and dice < start + HARDLY]
+    return [network for network, dice in best.items() if start is not None and dice < start + LEARNT]
 
 
 def by_network(rows: Sequence[Row], base: str) -> dict[str, dict[str, float]]:
-    """The same differences in each network, mean over seeds, where there are several networks.
+    """The same differences in each network, mean over seeds, if there are several networks.
 
     Returns:
         network → block → Dice with ``base`` minus Dice with the block, NaN where no seed has both.
@@ -180,7 +184,7 @@ def by_network(rows: Sequence[Row], base: str) -> dict[str, dict[str, float]]:
 
 def costs() -> list[str]:
     """Time and memory by resolution."""
-    lines = ["## What it costs", ""]
+    lines = ["## Computational cost", ""]
     rows = tables.read(tables.RESULTS / "complexity.csv")
     if not rows:
         return [*lines, not_yet("experiments/complexity.py"), ""]
@@ -189,8 +193,9 @@ def costs() -> list[str]:
     sides = sorted({int(row["side"]) for row in rows})
     heads = " | ".join(f"s at {side}³" for side in sides)
     lines += [
-        "One pass of whole networks, the median of three, on two cores; the exponent is that of seconds in voxels,",
-        "fitted to all sizes. How blocks alone grow, self-attention too, is in [How MAXCA works](concepts/maxca.md).",
+        "Forward pass of whole networks, median of three, on two CPU cores; time grows with the number of voxels to",
+        "the power of the exponent, fitted to all sizes. The scaling of single blocks, including self-attention, is in",
+        "[How MAXCA works](concepts/maxca.md).",
         "",
         f"| network | block | {heads} | exponent | GB at {sides[-1]}³ | parameters |",
         "|---|---|" + "---:|" * (len(sides) + 3),
@@ -210,14 +215,15 @@ def costs() -> list[str]:
 
 
 def _spent(rows: Sequence[Row], side: int) -> list[str]:
-    """What MAXCA takes of the seconds and memory of each other block in the same network, at one size."""
+    """Ratio of the time and memory of MAXCA to those of the other blocks in the same network, at one size."""
     at = {(row["network"], row["block"]): row for row in rows if int(row["side"]) == side}
     return [
-        f"- row `{network}`, `{block}`, {side}³: `maxca` takes "
+        f"- `{network}` at {side}³: `maxca` takes "
         + " and ".join(
-            f"{float(at[network, 'maxca'][column]) / float(row[column]):.2f} × its {unit}"
-            for column, unit in (("seconds", "seconds"), ("extra_gb", "memory"))
+            f"{float(at[network, 'maxca'][column]) / float(row[column]):.2f} × the {unit}"
+            for column, unit in (("seconds", "time"), ("extra_gb", "memory"))
         )
+        + f" of `{block}`"
         + "."
         for (network, block), row in at.items()
         if block != "maxca" and (network, "maxca") in at
@@ -226,15 +232,16 @@ def _spent(rows: Sequence[Row], side: int) -> list[str]:
 
 def steps() -> list[str]:
     """Time and memory of a step of training."""
-    lines = ["## A step of training", ""]
+    lines = ["## Training step", ""]
     rows = tables.read(tables.BENCHMARKS / "training_speed.csv")
     if not rows:
         return [*lines, not_yet("benchmarks/training_speed.py"), ""]
     lines += [
-        "The network of `paper_brain` in bfloat16: forward, loss, backward and optimiser, of one pair. `reference` is",
-        "the same network computed as its formulas read; `checkpointing` computes again what it does not keep.",
+        "One step of the network of `paper_brain` in bfloat16 on one pair: forward, loss, backward and optimiser.",
+        "`reference` is a literal implementation of the formulas; `checkpointing` recomputes activations in the",
+        "backward pass instead of storing them.",
         "",
-        "| voxels | way | s a step | GB | threads |",
+        "| voxels | implementation | seconds per step | GB | threads |",
         "|---|---|---:|---:|---:|",
     ]
     for row in rows:
@@ -246,5 +253,5 @@ def steps() -> list[str]:
 
 
 def every() -> argparse.Namespace:
-    """The options with which an experiment is done in full."""
+    """The options with which an experiment is complete."""
     return argparse.Namespace(seeds=None, set=None)

@@ -1,4 +1,4 @@
-"""The section of the page of results about other tools."""
+"""Results: comparison with other registration tools and with the bundled models."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from statistics import fmean
 
 import tables
 from results_images import of
-from wording import again, not_yet, opposite, picture, said
+from wording import again, not_yet, picture, reversed_sign, said
 
 from maxca.evaluate.rows import Row, names, read_rows
+from maxca.evaluate.statistics import Comparison
 from maxca.evaluate.summary import comparisons, markdown
 
 PEERS = {
-    "brain": ("Brains of different people", "oasis/pairs_val.csv"),
-    "brain-models": ("Brains of different people, a network asked by name", "oasis/pairs_val.csv"),
-    "rescan": ("The same brain twice", "oasis/pairs_val.csv"),
-    "cardiac": ("Hearts, end of diastole and end of systole", "acdc/pairs_val.csv"),
-    "cardiac-models": ("Hearts, a network asked by name", "acdc/pairs_val.csv"),
-    "hippocampus": ("Hippocampi of different people", "hippocampus/pairs_val.csv"),
-    "hippocampus-models": ("Hippocampi, a network asked by name", "hippocampus/pairs_val.csv"),
+    "brain": ("Inter-subject brains", "oasis/pairs_val.csv"),
+    "brain-models": ("Inter-subject brains, model named explicitly", "oasis/pairs_val.csv"),
+    "rescan": ("Test–retest brains", "oasis/pairs_val.csv"),
+    "cardiac": ("Hearts, end-diastole and end-systole", "acdc/pairs_val.csv"),
+    "cardiac-models": ("Hearts, model named explicitly", "acdc/pairs_val.csv"),
+    "hippocampus": ("Inter-subject hippocampi", "hippocampus/pairs_val.csv"),
+    "hippocampus-models": ("Hippocampi, model named explicitly", "hippocampus/pairs_val.csv"),
 }
 
-# The table of the README: two columns for each set that has rows, a line for each method.
+# The table of the README: two columns for each data set with rows, a line for each method.
 SHORT = {
-    "brain": "brains of different people",
-    "cardiac": "hearts, end of diastole and systole",
-    "hippocampus": "hippocampi",
+    "brain": "brains, inter-subject",
+    "cardiac": "hearts, end-diastole to end-systole",
+    "hippocampus": "hippocampi, inter-subject",
 }
 NAMED = {
     "maxca-fast": "**maxca** `--effort fast`",
     "maxca-balanced": "**maxca** (balanced)",
-    "maxca-balanced+auto": "**maxca** (balanced), with its model",
+    "maxca-balanced+auto": "**maxca** (balanced), with the bundled model",
     "maxca-accurate": "**maxca** `--effort accurate`",
     "greedy": "greedy",
     "syn": "ANTs SyN (default)",
     "elastix": "elastix (default)",
 }
-ALONE, ASKING = "maxca-balanced", "maxca-balanced+auto"
+ALONE, WITH_MODEL = "maxca-balanced", "maxca-balanced+auto"
 
 
 def headline() -> str:
-    """Mean Dice and seconds of each method on the three sets, the highest Dice of a set in bold."""
+    """Mean Dice and seconds of each method on the three data sets, the highest Dice of a set in bold."""
     there = {name: rows for name in SHORT if (rows := read_rows(tables.BENCHMARKS / f"{name}.csv"))}
     titles = [f"{SHORT[name]} ({len(names(rows, 'pair'))}) | |" for name, rows in there.items()]
     lines = ["| | " + " ".join(titles), "|---|" + "---:|" * 2 * len(there), "| |" + " Dice | seconds |" * len(there)]
     before = [fmean(of(rows, names(rows, "method")[0], "dice_before")) for rows in there.values()]
-    lines += ["| as they lie |" + "".join(f" {dice:.3f} | |" for dice in before)]
+    lines += ["| before registration |" + "".join(f" {dice:.3f} | |" for dice in before)]
     for method, title in NAMED.items():
         cells = [_cells(rows, method) for rows in there.values()]
         lines += [f"| {title} | {' | '.join(cells)} |"]
@@ -54,17 +55,17 @@ def headline() -> str:
 
 
 def _cells(rows: Sequence[Row], method: str) -> str:
-    """Dice and seconds of a method on a set; empty where it has no row, or there is no model to ask."""
+    """Dice and seconds of a method on a set; empty where it has no row or no model is available."""
     dice = {name: fmean(found) for name in names(rows, "method") if (found := of(rows, name, "dice"))}
-    if method not in dice or (method == ASKING and of(rows, ASKING, "dice") == of(rows, ALONE, "dice")):
+    if method not in dice or (method == WITH_MODEL and of(rows, WITH_MODEL, "dice") == of(rows, ALONE, "dice")):
         return " | "
     bold = "**" if dice[method] == max(dice.values()) else ""
     return f"{bold}{dice[method]:.3f}{bold} | {fmean(of(rows, method, 'seconds')):.1f}"
 
 
 def peers() -> list[str]:
-    """Ours beside other tools."""
-    lines = ["## Beside other tools", ""]
+    """The tables of maxca and of other tools."""
+    lines = ["## Other registration tools", ""]
     for name, (title, pairs) in PEERS.items():
         rows = read_rows(tables.BENCHMARKS / f"{name}.csv")
         lines += [f"### {title}", ""]
@@ -84,16 +85,25 @@ def peers() -> list[str]:
 
 
 def beside(rows: Sequence[Row]) -> dict[str, str]:
-    """The first method against other tools, and with a model against itself: name of the other → what came out."""
-    told = {}
-    ours = rows[0]["method"]
-    for other, found in comparisons(rows, ours).items():
+    """The first method against other tools, and against itself with other models: name of the other → outcome."""
+    ours, told = rows[0]["method"], {}
+    for other, (c, share) in compared(rows).items():
+        who = f"`{other}` against `{ours}`" if other.startswith(f"{ours}+") else f"`{ours}` against `{other}`"
+        told[other] = f"{who}: {said(c.difference)}, in {share:.2f} × the time"
+    return told
+
+
+def compared(rows: Sequence[Row]) -> dict[str, tuple[Comparison, float]]:
+    """Comparisons in Dice with other tools (the first method minus the tool) and with models (the model minus none).
+
+    Returns:
+        name of the other → comparison, and the ratio of the mean times, in the same direction.
+    """
+    ours, found = rows[0]["method"], {}
+    for other, comparison in comparisons(rows, ours).items():
         share = fmean(of(rows, ours, "seconds")) / fmean(of(rows, other, "seconds"))
         if other.startswith(f"{ours}+"):
-            who, share, difference = f"`{other}` against `{ours}`", 1 / share, found.difference
+            found[other] = comparison, 1 / share
         elif not other.startswith("maxca"):
-            who, difference = f"`{ours}` against `{other}`", opposite(found.difference)
-        else:
-            continue
-        told[other] = f"{who}: {said(difference, 'Dice')}, in {share:.2f} × the time"
-    return told
+            found[other] = reversed_sign(comparison), share
+    return found

@@ -1,4 +1,4 @@
-"""The section of the page of results about the verdict: how often it is right."""
+"""Results: agreement of the verdict with registrations of known quality."""
 
 from __future__ import annotations
 
@@ -17,35 +17,39 @@ Rows = Sequence[dict[str, str]]
 SETS = ("hippocampus", "heart", "brain", "head", "organ")
 STRANGERS = "different organs"
 WANTED = {"right": "aligned", "wrong": "failed"}
+TRUTH = {"right": "correct", "wrong": "wrong"}  # the table → the page
+HALF = {"development": "development", "reported": "test"}
 
 
 def judged() -> list[str]:
-    """Registrations whose worth is known, and what the verdict says of them."""
-    lines = ["## The verdict", ""]
+    """The verdict on registrations of known quality."""
+    lines = ["## Verdict", ""]
     rows = tables.read(tables.RESULTS / "verdict.csv")
     if not rows:
         return [*lines, not_yet("experiments/verdict.py"), ""]
     typical = ", ".join(f"{name} {dice:g}" for name, dice in TYPICAL.items())
     lines += [
-        "What the verdict of a report says of registrations whose worth is known (`maxca register --effort fast",
-        "--model none`; the verdict sees no labels). Brains and hearts have voxels of about 3 mm, heads of 2 mm.",
-        f"Two images of one person that differ by a known map: right up to a mean error of {RIGHT:g} voxels, wrong",
-        f"from {WRONG:g}, in the tissue around a lesion too. Images of different people: right from",
+        "Agreement of the report's verdict with registrations of known quality (`maxca register --effort fast --model",
+        "none`; the verdict does not see labels). Voxels are about 3 mm for brains and hearts and 2 mm for heads. Two",
+        f"images of one subject related by a known deformation: correct up to a mean error of {RIGHT:g} voxels, wrong",
+        f"from {WRONG:g}, also in the tissue around a lesion. Images of different subjects: correct from",
         f"{DICE_RIGHT:g} times the Dice of good results ({typical}), wrong up to",
-        f"{DICE_WRONG:g} times it. Different organs, noise: wrong. What lies between is counted as neither. So a trial",
-        "is right or wrong by what came out, not by what was done: an image turned by 60° that was turned back is",
-        "right. Thresholds were chosen on the development half; the reported half has other people, except for the",
-        "heads, which are two visits of one.",
+        f"{DICE_WRONG:g} times it. Different organs and noise: wrong. Results between these limits are listed as",
+        "borderline. A trial is classified by its outcome and not by how its images were manipulated: an image rotated",
+        "by 60° and rotated back is correct. Thresholds were chosen on the development half; the test half (`--half",
+        "reported`) has other subjects, except for the heads, which are two visits of one subject.",
         "",
-        "| half | trials | right: aligned | check | failed | wrong: failed | check | aligned | between |",
+        "| half | trials | correct: aligned | check | failed | wrong: failed | check | aligned | borderline |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for half in (*HALVES, "both"):
         mine = [row for row in rows if half in (row["half"], "both")]
         if mine:
-            lines += [f"| {half} | {len(mine)} | {_cells(mine)} |"]
-    lines += ["", "By kind of trial, both halves together:", ""]
-    lines += ["| trial | sets | right: aligned | check | failed | wrong: failed | check | aligned | between |"]
+            lines += [f"| {HALF.get(half, half)} | {len(mine)} | {_cells(mine)} |"]
+    lines += ["", "By kind of trial, both halves:", ""]
+    lines += [
+        "| trial | data sets | correct: aligned | check | failed | wrong: failed | check | aligned | borderline |"
+    ]
     lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     kinds: dict[str, list[dict[str, str]]] = {}
     for row in rows:
@@ -58,8 +62,8 @@ def judged() -> list[str]:
     seconds = [median(float(row[column]) for row in rows) for column in ("register_s", "verdict_s")]
     threads = ", ".join(sorted({row["threads"] for row in rows}))
     lines += [
-        f"A registration took {seconds[0]:.1f} s, its verdict {seconds[1]:.1f} s (medians; threads: {threads}; the",
-        "machine had other work besides).",
+        f"Median time of a registration {seconds[0]:.1f} s, of its verdict {seconds[1]:.1f} s (threads: {threads};",
+        "other processes were running on the machine).",
         "",
     ]
     last = rows[-1]
@@ -68,7 +72,7 @@ def judged() -> list[str]:
 
 
 def _cells(rows: Rows) -> str:
-    """Counts, the first of three with its share."""
+    """Counts, the expected verdict with its percentage."""
     counted = Counter((row["truth"], row["verdict"]) for row in rows)
     cells = []
     for truth, states in (("right", ORDER), ("wrong", ORDER[::-1])):
@@ -81,19 +85,19 @@ def _cells(rows: Rows) -> str:
 
 
 def _wrong(rows: Rows) -> list[str]:
-    """Every trial that was judged otherwise than it should be."""
+    """Every trial with a verdict other than expected."""
     missed = [row for row in rows if row["truth"] in WANTED and row["verdict"] != WANTED[row["truth"]]]
     if not missed:
-        return ["Every right result is `aligned`, every wrong one `failed`."]
-    told = ["Judged otherwise than they should be:", ""]
+        return ["Every correct result is `aligned`, every wrong one `failed`."]
+    told = ["Misclassified trials:", ""]
     for row in missed:
         value = f", {row['value']} {row['measure']}" if row["value"] else f", {row['measure']}"
         why = f" ({row['reasons']})" if row["reasons"] else ""
-        told.append(f"- {row['half']}, {row['trial']}: {row['truth']}{value}; `{row['verdict']}`{why}.")
+        told.append(f"- {HALF[row['half']]}, {row['trial']}: {TRUTH[row['truth']]}{value}; `{row['verdict']}`{why}.")
     return told
 
 
 def _kind(row: dict[str, str]) -> str:
-    """What was done, whatever it was done to."""
+    """The kind of a trial, whatever its data set."""
     group, kind = row["trial"].split("/")[:2]
     return STRANGERS if group == "strangers" else kind

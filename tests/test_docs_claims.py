@@ -15,10 +15,10 @@ from PIL import Image as Picture
 from maxca.cli.app import app
 from maxca.cli.main import main
 
-PAGES = [*sorted(page for page in DOCS.rglob("*.md") if page.stem != "results"), ROOT / "README.md"]
+PAGES = [*sorted(page for page in DOCS.rglob("*.md") if not page.stem.startswith("results")), ROOT / "README.md"]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-# Of other programs that the pages mention: sbatch, tensorboard.
-FOREIGN = {"--array", "--cpus-per-task", "--mem", "--time", "--logdir"}
+# Of other programs that the pages mention: sbatch, tensorboard, pip.
+FOREIGN = {"--index-url", "--array", "--cpus-per-task", "--mem", "--time", "--logdir"}
 USED = {"register", "apply", "apply-points", "report", "transform convert", "transform compose", "transform jacobian"}
 # Left to --help and the page made from it.
 PLAIN = {"--help", "--input", "--output", "--reference", "--seed", "--verbose"}

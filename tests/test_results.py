@@ -1,4 +1,4 @@
-"""The page of results says what the tables say, and no more than they allow."""
+"""The pages of results are computed from the tables and claim no more than the intervals allow."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def trained(block: str, dice: list[float]) -> list[dict[str, Any]]:
 
 def test_the_page_that_is_kept_is_what_the_tables_give() -> None:
     assert results.PAGE.read_text(encoding="utf-8") == results.page(), "make results"
+    assert results.APPENDIX.read_text(encoding="utf-8") == results.appendix(), "make results"
     text = results.README.read_text(encoding="utf-8")
     assert results.BEGIN in text and text == results.readme(text), "make results"
 
@@ -64,9 +65,9 @@ def test_the_table_of_the_readme_leaves_out_what_there_is_not(tables: Path) -> N
     lines = results.headline().splitlines()
     (tables / "hippocampus.csv").unlink()
     assert "hippocampi" not in results.headline()
-    assert "| | brains of different people (2) | | hearts" in lines[0]
-    assert "| as they lie | 0.200 | | 0.200 | | 0.200 | |" in lines
-    assert "| **maxca** (balanced), with its model |  |  | **0.900** | 2.0 | **0.900** | 2.0 |" in lines
+    assert "| | brains, inter-subject (2) | | hearts" in lines[0]
+    assert "| before registration | 0.200 | | 0.200 | | 0.200 | |" in lines
+    assert "| **maxca** (balanced), with the bundled model |  |  | **0.900** | 2.0 | **0.900** | 2.0 |" in lines
     assert "| **maxca** (balanced) | **0.700** | 2.0 | 0.700 | 2.0 | 0.700 | 2.0 |" in lines
     assert "| greedy |  |  | 0.650 | 2.0 |  |  |" in lines
 
@@ -82,13 +83,13 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     for name in ("block_swap", "block_swap_labels", "resolution", "variants"):
         write(tables / f"{name}.csv", trials.COLUMNS, trained("maxca", [0.60, 0.61]) + trained("xca", [0.6, 0.62]))
     results.main(["-o", str(tables / "page.md")])
-    shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "page.md").read_text(encoding="utf-8")))
+    shown = set(re.findall(r"\]\((\S+\.png)\)", (tables / "results-appendix.md").read_text(encoding="utf-8")))
     assert shown == {str(path.relative_to(tables)) for path in tables.rglob("*.png")}
     assert len(shown) == 8
 
 
 def test_without_tables_it_says_what_to_run(tables: Path) -> None:
-    page = results.page()
+    page = results.appendix()
     trained = "block_swap.py", "block_swap_labels.py", "resolution.py", "variants.py"
     for script in (
         "versus_peers.py --set brain",
@@ -109,22 +110,22 @@ def test_another_tool_is_better_only_where_its_interval_says_so(tables: Path) ->
     rows += scored("brain", "syn", [d - 0.05 + 0.001 * n for n, d in enumerate(base)], seconds=8)
     rows += scored("brain", "elastix", [d + 0.01 * (-1) ** n for n, d in enumerate(base)])
     write(tables / "brain.csv", COLUMNS, rows)
-    page = results.page()
-    assert "against `greedy`: less Dice, -0.0225 [" in page
+    page = results.appendix()
+    assert "against `greedy`: lower Dice (-0.0225, 95 % CI " in page
     assert "in 2.00 × the time" in page
-    assert "against `syn`: more Dice, +0.0475 [" in page
-    assert "against `elastix`: not told apart in Dice, " in page
+    assert "against `syn`: higher Dice (+0.0475, 95 % CI " in page
+    assert "against `elastix`: no significant difference in Dice (" in page
 
 
 def test_blocks_are_compared_over_networks_and_seeds(tables: Path) -> None:
     rows = trained("maxca", [0.60, 0.61, 0.62]) + trained("gmlp", [0.58, 0.60, 0.59]) + trained("xca", [0.6, 0.62])
     rows += [row | {"network": "unet"} for row in trained("maxca", [0.5]) + trained("gmlp", [0.52])]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
-    page = results.page()
+    page = results.appendix()
     assert "*10 of 147 rows so far.*" in page
     assert "| corrxca | maxca | 300 | 0.6100 ± 0.0100 | 3 | 0.0100 | 1,234 | 5,678 |" in page
-    assert "row `gmlp` (4): not told apart in Dice, +0.0100 [" in page
-    assert "row `xca` (2): not told apart in Dice, " in page
+    assert "- `gmlp` (n = 4): no significant difference in Dice (+0.0100, 95 % CI " in page
+    assert "- `xca` (n = 2): no significant difference in Dice (" in page
     assert "| corrxca | +0.0200 | -0.0050 |" in page
     assert "| unet | -0.0200 | – |" in page
     assert '--only "hippocampus corrxca maxca 300 0"' in page
@@ -137,7 +138,7 @@ def test_costs_have_the_exponent_of_their_growth(tables: Path) -> None:
         for side in (32, 64, 128)
     ]
     write(tables / "complexity.csv", complexity.COLUMNS, rows)
-    (row,) = (line for line in results.page().splitlines() if line.startswith("| corrxca"))
+    (row,) = (line for line in results.appendix().splitlines() if line.startswith("| corrxca"))
     assert row == "| corrxca | maxca | 0.0927 | 0.913 | 8.99 | 1.10 | 2.10 | 99 |"
 
 
@@ -147,9 +148,9 @@ def test_what_harms_a_model_is_named(tables: Path) -> None:
         rows += scored(f"hippocampus {what}", "maxca+auto", [model, model + 0.01], ndv_percent=0.2)
         rows += scored(f"hippocampus {what}", "maxca", [0.7, 0.71])
     write(tables / "robustness.csv", COLUMNS, rows)
-    page = results.page()
+    page = results.appendix()
     assert "| noise | maxca+auto | 0.805 | 0.795 | – | 0.505 | 0.2000 |" in page
-    assert "less Dice than `maxca`: noise 3 (-0.2000 [" in page
+    assert "lower Dice than `maxca`: noise 3 (-0.2000, 95 % CI " in page
 
 
 def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
@@ -164,15 +165,19 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
     failed = {"set": "brain", "pair": 2, "method": "syn@2", "error": "it fell over"}
     for name in ("brain", "hippocampus"):
         write(tables / f"smoothness-{name}.csv", COLUMNS, [row for row in [*rows, failed] if row["set"] == name])
-    page = results.page()
+    page = results.appendix()
     assert "*13 of 136 rows so far.*" in page
-    assert "- `syn@2` failed on pairs, which are left out: 1." in page
+    assert "- `syn@2` failed on pairs that are excluded: 1." in page
     assert "| greedy | 0.6000 at 4 mm | 0.7000 at 2 mm | 0.8000 at 1 mm |" in page
-    assert "- NDV ≤ 0.01 %: `greedy@2` against `syn@2`: not told apart in Dice, -0.0250 [-0.0885, +0.0385]." in page
+    told = "no significant difference in Dice (-0.0250, 95 % CI -0.0885 to +0.0385)"
+    assert f"- NDV ≤ 0.01 %: `greedy@2` against `syn@2`: {told}." in page
     assert "- NDV ≤ 0.001 %, 0.01 %, 0.1 %: `maxca+auto@1` against `maxca-balanced@1`: " in page
-    assert "- `maxca+auto`: the same at each smoothness" in page
-    assert "    - hippocampus, NDV ≤ 0.01 %: `maxca-balanced@1` against `greedy@1`: " in page
-    assert "+0.1500 [-0.4853, +0.7853]; at no smoothness: `elastix`." in page
+    assert "- `maxca+auto`: identical at every smoothness" in page
+    told = results.page()
+    assert (
+        "Hippocampus (n = 2), maxca at 1 mm: no significant difference in Dice from greedy at 1 mm (+0.1500, " in told
+    )
+    assert "95 % CI -0.4853 to +0.7853, r = +1.00); no setting of elastix met the limit." in told
     assert "--methods greedy --smoothness 1 --threads 2 " in page
 
 
@@ -181,11 +186,11 @@ def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None
     rows += scored("cardiac none 0", "greedy", [0.7, 0.6, 0.8]) + scored("cardiac blur 2", "greedy", [0.9, 0.8, 0.95])
     rows += [scored("cardiac blur 3", "greedy", [0])[0] | {"dice": "", "error": "crashed"}]
     write(tables / "robustness.csv", COLUMNS, rows)
-    page = results.page()
+    page = results.appendix()
     assert "*13 of 592 rows so far.*" in page
     assert "| blur | maxca+auto | 0.800 | – | 0.800 | – |" in page
-    assert "- `greedy` failed on pairs, which are left out: 1 at blur 3." in page
-    assert re.search(r"`maxca\+auto` has less Dice than `greedy`: blur 2 \(-0\.0833 \[", page)
+    assert "- `greedy` failed on pairs that are excluded: 1 at blur 3." in page
+    assert re.search(r"`maxca\+auto` has lower Dice than `greedy`: blur 2 \(-0\.0833, 95 % CI ", page)
     assert 'robustness.py ../shared/data --set cardiac --only "blur 3" -o row.csv' in page
 
 
@@ -193,8 +198,8 @@ def test_a_variant_of_the_network_is_held_against_its_own_convolution(tables: Pa
     rows = trained("maxca", [0.7, 0.71, 0.72])
     rows += trained("wide", [0.75, 0.77, 0.76]) + trained("wide, conv=multiply-adds", [0.70, 0.72, 0.715])
     write(tables / "variants.csv", trials.COLUMNS, rows)
-    other = results.page().partition("Each other network against itself with `conv=multiply-adds`")[2]
-    assert "- row `wide` (3): more Dice, +0.0483 [" in other
+    other = results.appendix().partition("Each network variant compared with itself with `conv=multiply-adds`")[2]
+    assert "- `wide` (n = 3): higher Dice (+0.0483, 95 % CI " in other
 
 
 def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
@@ -207,15 +212,25 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     costs = [{"block": "maxca", "side": s, "voxels": s**3, "seconds": s**3, "extra_gb": s**6} for s in (16, 32, 64)]
     write(tables / "block_scaling.csv", tuple(costs[0]), costs)
     write(tables / "cardiac.csv", COLUMNS, scored("cardiac", "maxca", [0.7, 0.8]) + scored("x", "greedy", [0.8, 0.9]))
-    short = results.page().partition("## In short")[2].partition("\n## ")[0]
-    assert "2 networks, 3 seeds, against `conv=multiply-adds` not told apart in Dice, +0.0050 [" in short
-    assert "ahead of `conv=multiply-adds` in 1 of 2 networks (corrxca -0.0100, unet +0.0200)." in short
-    assert "hardly" not in short
-    assert "hippocampus, with labels, 3 seeds, everywhere against `nowhere` more Dice, +0.0200 [" in short
-    assert "hippocampus, without labels, against `regional` more Dice, +0.0600 [" in short
-    assert "`maxca`: seconds grow as voxels to the 1.00, gigabytes to the 2.00, 16³ to 64³." in short
-    assert "`maxca` against `greedy`: less Dice, -0.1000 [" in short
-    assert short.count("not measured yet") == 2  # equal folding, bad images
+    page = results.page()
+    told = "the convolution with as many multiply-adds"
+    assert f"Compared with {told}, MAXCA showed no significant difference in 1 of 1 comparison; its mean was" in page
+    assert "higher in 1 of 2 combinations of experiment and network." in page
+    assert (
+        f"(2 networks and 3 seeds), MAXCA showed no significant difference in Dice from {told} (+0.0050, 95 % CI"
+        in page
+    )
+    assert "uninformative" not in page
+    assert (
+        "(3 seeds), CorrXCA with MAXCA at every level showed higher Dice than convolutions at every level (+0.02"
+        in page
+    )
+    assert "On hippocampi without labels, it showed higher Dice than the regional branch (+0.0600, 95 % CI" in page
+    assert "For one MAXCA block, time grows with the number of voxels to the power of 1.00 and memory to" in page
+    assert "the power of 2.00 (16³ to 64³ voxels)." in page
+    assert "Hearts, end-diastole and end-systole (n = 2): lower Dice than greedy (-0.1000, 95 % CI" in page
+    # Equal folding, models, test–retest, training, corruption, contrasts, verdict.
+    assert page.count("*Not measured yet.*") == 7
 
 
 def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
@@ -223,9 +238,9 @@ def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
     rows += [row | {"network": "unet", "dice": row["dice"] + 0.1} for row in rows]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
     write(tables / trials.UNMOVED, ("set", "dice"), [{"set": "hippocampus", "dice": 0.605}])
-    page = results.page()
-    assert "in 2 of 2 networks (corrxca +0.0050, unet +0.0050); corrxca has hardly learnt anything." in page
-    assert "is 0.6050; no training of `corrxca` gained 0.01 over that, so its rows say little of blocks." in page
+    page = results.appendix()
+    assert "uninformative: corrxca on hippocampi without labels." in results.page()
+    assert "is 0.6050; no training of `corrxca` improved on it by 0.01, so its rows do not compare blocks." in page
 
 
 def test_the_verdict_is_counted_as_it_was_and_every_miss_is_told(tables: Path) -> None:
@@ -237,9 +252,9 @@ def test_the_verdict_is_counted_as_it_was_and_every_miss_is_told(tables: Path) -
         for n, (truth, state) in enumerate(known)
     ]
     write(tables / "verdict.csv", verdict.COLUMNS, rows)
-    page = results.page()
-    assert "| reported | 22 | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
+    page = results.appendix()
+    assert "| test | 22 | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
     assert "| bent | brain | 19 (95%) | 1 | – | 1 (100%) | – | – | 1 |" in page
-    assert "- reported, brain/bent/19: right, 0.5 voxels; `check` (inverse check)." in page
-    assert page.count("- reported, ") == 1
+    assert "- test, brain/bent/19: correct, 0.5 voxels; `check` (inverse check)." in page
+    assert page.count("- test, ") == 1
     assert '--half reported --only "brain/bent/21" -o row.csv' in page
