@@ -31,11 +31,12 @@ from parity.reference import Reference
 
 from maxca.blocks import MAXCA
 from maxca.engine.affine import align
-from maxca.engine.settings import EffortName, settings_for
+from maxca.engine.settings import settings_for
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Chain, Grid
 from maxca.losses.similarity import LocalNCC, MutualInformation, local_window
 from maxca.networks import build_network
+from maxca.options import EffortName
 from maxca.registration.deformation import deform
 
 EFFORTS: tuple[EffortName, ...] = ("balanced", "fast")

@@ -25,14 +25,13 @@ import maxca
 from maxca.geometry import Chain, DenseField, Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.io.transforms import read_transform
-from maxca.losses.similarity import SimilarityName
 
 sys.path.append(str(Path(__file__).parent))
 import tables
 
 VISITS, CONTRASTS, SEEDS = (1, 2), ("T2W", "FLAIR"), (0, 1, 2, 3)
 BENDS = (3, 6, 10)  # mm, root mean square of the displacement
-WAYS: tuple[tuple[str, SimilarityName], ...] = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
+WAYS: tuple[tuple[str, str], ...] = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
 KEY = ("visit", "contrast", "bend_mm", "seed", "model", "similarity")
 COLUMNS = (*KEY, "taken", "before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds", "threads", "maxca")
 APART, REACH = 8.0, 25.0  # mm between the nodes of the bend; σ in mm of the noise it is made of
@@ -67,7 +66,7 @@ def measured(
     contrast: str,
     rms: int,
     seed: int,
-    ways: Sequence[tuple[str, SimilarityName]],
+    ways: Sequence[tuple[str, str]],
     threads: int,
 ) -> Iterator[dict[str, object]]:
     """A row for each way of aligning one pair."""

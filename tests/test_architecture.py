@@ -27,7 +27,7 @@ FLOORS = (
     {"cli"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-EVERYWHERE = {"__version__", "errors", "runtime"}
+EVERYWHERE = {"__version__", "errors", "options", "runtime"}
 LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
 LIFTABLE_NEEDS = {"torch", "einops", "jaxtyping", "numpy", "maxca"}
 STANDARD = {

@@ -339,9 +339,9 @@ def test_the_choices_are_those_of_the_library() -> None:
     from maxca.cli.register import register
     from maxca.cli.train import train
     from maxca.datasets.prepare import DATASETS
-    from maxca.engine.settings import EFFORTS
     from maxca.geometry import INTERPOLATIONS
     from maxca.losses.similarity import SIMILARITIES
+    from maxca.options import EFFORTS
     from maxca.registration.interpolation import CHOICES
     from maxca.registration.register import TRANSFORMS
     from maxca.training.recipes import RECIPES

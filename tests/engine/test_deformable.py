@@ -10,12 +10,12 @@ import phantoms
 import pytest
 import torch
 
-from maxca.engine.deformable import Level, LevelRecord, Settings, optimise, similarity_of
-from maxca.engine.settings import settings_for
+from maxca.engine.comparison import similarity_of
+from maxca.engine.deformable import LevelRecord, optimise
+from maxca.engine.settings import Level, Settings, settings_for
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume, tetrahedron_determinants
-from maxca.losses.similarity import SimilarityName
 
 STILL = Affine.identity()
 SPACINGS = {"isotropic": (2.0, 2.0, 2.0), "anisotropic": (1.8, 1.8, 5.0)}
@@ -42,17 +42,17 @@ def noise(where: Grid) -> tuple[Volume, Volume]:
     return Volume(first, where), Volume(second, where)
 
 
-def settings(where: Grid, similarity: SimilarityName = "lncc", smoothness: float | None = None) -> Settings:
+def settings(where: Grid, similarity: str = "lncc", smoothness: float | None = None) -> Settings:
     return settings_for(where, "fast", similarity, smoothness)
 
 
-def patient(where: Grid, similarity: SimilarityName = "lncc") -> Settings:
+def patient(where: Grid, similarity: str = "lncc") -> Settings:
     """Settings that do not stop early."""
     return replace(settings(where, similarity), patience=1000)
 
 
 @cache
-def found(name: str = "isotropic", similarity: SimilarityName = "lncc") -> tuple[DenseField, tuple[LevelRecord, ...]]:
+def found(name: str = "isotropic", similarity: str = "lncc") -> tuple[DenseField, tuple[LevelRecord, ...]]:
     where = phantoms.grid(SPACINGS[name])
     moving = volume(where, invert=similarity == "mi")
     return optimise(volume(where, waves), moving, STILL, patient(where, similarity))
@@ -82,7 +82,7 @@ def test_equal_contrasts_are_climbed_by_mean_squares() -> None:
     ("name", "similarity"),
     [("isotropic", "lncc"), ("isotropic", "mi"), ("isotropic", "mse"), ("anisotropic", "lncc")],
 )
-def test_no_tetrahedron_is_mirrored(name: str, similarity: SimilarityName) -> None:
+def test_no_tetrahedron_is_mirrored(name: str, similarity: str) -> None:
     field, _ = found(name, similarity)
     assert float(tetrahedron_determinants(field).min()) > 0
     assert float(nondiffeomorphic_volume(field).sum()) == 0

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from maxca.engine.settings import COARSEST, EFFORT, EFFORTS, EffortName, refining, settings_for
+from maxca.engine.settings import COARSEST, EFFORT, refining, settings_for
 from maxca.geometry import Grid
+from maxca.options import EFFORTS, EffortName
 
 GRIDS = {
     "brain": ((160, 192, 150), (1.0, 1.0, 1.0)),

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 import maxca
 from maxca.engine.affine import align
-from maxca.engine.deformable import Level, Settings
+from maxca.engine.settings import Level, Settings
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
-from maxca.losses.similarity import SimilarityName
 from maxca.models.load import Domain, Model, gain
 from maxca.models.predict import ask, network_field
 from maxca.networks import NetworkConfig, Prediction
@@ -62,7 +61,7 @@ def test_the_network_sees_the_moving_image_after_the_affine() -> None:
     network = Constant(0.0, 0.0, 0.0)
     fixed = volume(where)
     points = Affine(np.linalg.inv(shift)).map_points(phantoms.nodes(where))
-    moving = replace(fixed, values=torch.from_numpy(phantoms.scene(points) / 1000).float())
+    moving = replace(fixed, channels=torch.from_numpy(phantoms.scene(points) / 1000).float())
     network_field(Model(network, CONFIG), fixed, moving, Affine(shift))
     seen_fixed, seen_moving = network.seen
     inner = (..., slice(4, -4), slice(4, -4), slice(4, -4))
@@ -245,7 +244,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
     return held
 
 
-def chosen(similarity: SimilarityName = "lncc") -> Result:
+def chosen(similarity: str = "lncc") -> Result:
     where = phantoms.grid()
     return maxca.register(phantoms.image(where, wave), phantoms.image(where), similarity=similarity, effort="fast")
 

@@ -10,7 +10,7 @@ import phantoms
 import torch
 
 import maxca
-from maxca.engine.deformable import similarity_of
+from maxca.engine.comparison import similarity_of
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Affine, Chain, DenseField
 from maxca.io.images import Image

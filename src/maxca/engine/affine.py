@@ -21,7 +21,7 @@ from torch import Tensor
 from maxca.engine.volume import Volume, at_scale
 from maxca.geometry import Affine, Grid
 from maxca.geometry.warp import inside, sample, transform_coordinates, voxel_coordinates
-from maxca.losses.similarity import LocalNCC, MutualInformation, Score, SimilarityName, local_window
+from maxca.losses.similarity import SIMILARITIES, MutualInformation, Score, similarity_measure
 
 Kind = Literal["rigid", "affine"]
 Start = Literal["auto", "header", "center"]
@@ -29,13 +29,10 @@ Metric = Callable[[Tensor, Tensor], Score]
 
 SCALES = (8_000, 64_000, 400_000)  # samples of the fixed image at each level: 8, 4 and 2 mm apart in a head
 LOCAL = 64_000  # samples at which local NCC is taken
-WINDOW = 125  # voxels in each of its windows
 SAMPLES = 100_000  # at most, per level: more do not move the optimum of a head by a tenth of a millimetre
 ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
 BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
-BENT = (
-    0.08  # see ``AffineProblem.bend``: at most 0.06 between scans of one kind, at least 0.10 between T1 and T2 or FLAIR
-)
+BENT = 0.08  # see ``AffineProblem.bend``: at most 0.06 within one contrast, at least 0.10 between T1 and T2 or FLAIR
 MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
 DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on where in memory its factors lie
 POOLS = ThreadpoolController()
@@ -66,7 +63,7 @@ def align(
     moving: Volume,
     *,
     kind: Kind = "affine",
-    similarity: SimilarityName = "lncc",
+    similarity: str = "lncc",
     initial: Affine | None = None,
     start: Start = "auto",
     thorough: bool = True,
@@ -108,7 +105,7 @@ def align(
     judge: AffineProblem = problems[-1]
     name = "mutual information"
     same_contrast = problems[1].bend(found) < BENT
-    if similarity == "lncc" and same_contrast:
+    if SIMILARITIES[similarity].refines_affine and same_contrast:
         progress("refining the affine")
         judge, name = _LocalProblem(fixed, moving, _apart(fixed.grid, LOCAL)), "local correlation"
         found = judge.climb(found, rigid=kind == "rigid")
@@ -237,8 +234,7 @@ class _LocalProblem(AffineProblem):
         to_offset[:3, 3] = -self.middle
         to_offset[:3] /= self.unit
         self.offsets = transform_coordinates(to_offset, nodes)[0].flatten(1)
-        window = local_window(lattice.grid, WINDOW).to(lattice.values.device)
-        measure = LocalNCC(lattice.values, window, lattice.mask)
+        measure = similarity_measure("lncc", lattice.values, lattice.grid, lattice.mask)
 
         def metric(warped: Tensor, weight: Tensor) -> Score:
             score = measure((warped * weight).view(lattice.values.shape))

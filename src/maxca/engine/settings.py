@@ -1,18 +1,15 @@
-"""Settings of the optimisation by effort, for an image of any size and spacing."""
+"""Settings of the optimisation: its levels, and what each effort makes of them for an image of any size and spacing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 
-from maxca.engine.deformable import Level, Settings, level_steps
+from maxca.engine.volume import Steps, steps_within
 from maxca.geometry import Grid
-from maxca.losses.similarity import SimilarityName
-
-EffortName = Literal["fast", "balanced", "accurate"]
-EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+from maxca.losses.similarity import WINDOW
+from maxca.options import EffortName
 
 COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
 
@@ -20,6 +17,52 @@ COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no
 SMOOTHER = 3.0  # between contrasts; see CONTRIBUTING.md
 STEPS = 50  # most at each level; coarse ones cost next to nothing
 AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of the optimisation.
+
+    Args:
+        factor: voxel size of the level, in multiples of the smallest spacing of the fixed image.
+        steps: most steps to take.
+        window: voxels in a window of local NCC: 125 is 5 along each axis.
+        nodes: distance of the field's nodes, in voxels of the level.
+    """
+
+    factor: int
+    steps: int
+    window: int = WINDOW
+    nodes: int = 2
+
+    def voxels(self, grid: Grid) -> int:
+        """How many voxels the level has for a fixed image on ``grid``."""
+        return int(np.prod(grid.every(level_steps(grid, self.factor)).shape))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to optimise.
+
+    Args:
+        levels: from coarse to fine.
+        similarity: a key of ``losses.similarity.SIMILARITIES``.
+        smoothness: regularisation: Gaussian σ of the update in mm at the finest level; coarser levels scale it.
+        stride: length of a step, the largest motion of any node, in voxels of the level.
+        momentum: share of the last step that goes into the next.
+        relaxation: σ of the smoothing of the whole field after each step, as a share of ``smoothness``.
+        patience: a level ends when the similarity has not risen by ``tolerance`` in this many steps.
+        tolerance: see ``patience``.
+    """
+
+    levels: tuple[Level, ...]
+    similarity: str = "lncc"
+    smoothness: float = 3.0
+    stride: float = 0.5
+    momentum: float = 0.9
+    relaxation: float = 0.25
+    patience: int = 5
+    tolerance: float = 2e-3
 
 
 @dataclass(frozen=True)
@@ -45,7 +88,7 @@ EFFORT: dict[EffortName, Effort] = {
 def settings_for(
     grid: Grid,
     effort: EffortName,
-    similarity: SimilarityName = "lncc",
+    similarity: str = "lncc",
     smoothness: float | None = None,
 ) -> Settings:
     """Levels and regularisation for a fixed image.
@@ -53,7 +96,7 @@ def settings_for(
     Args:
         grid: its grid, cropped to content.
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
-        similarity: what the optimisation climbs.
+        similarity: what the optimisation maximises.
         smoothness: see ``Settings``; by default from the smallest spacing.
     """
     work = EFFORT[effort]
@@ -89,3 +132,8 @@ def refining(settings: Settings, steps: int | None = None) -> Settings:
         return replace(settings, levels=settings.levels[-2:])
     finest = settings.levels[-1]
     return replace(settings, levels=(replace(finest, steps=min(steps, finest.steps)),) if steps else ())
+
+
+def level_steps(grid: Grid, factor: int) -> Steps:
+    """Which voxels of the fixed grid make a level: every n-th along each axis."""
+    return steps_within(grid, factor * grid.smallest_spacing)

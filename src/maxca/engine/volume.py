@@ -23,22 +23,34 @@ FAINT = 0.02  # of the intensity range: what lies below is background, for findi
 
 @dataclass(frozen=True)
 class Volume:
-    """An image prepared for registration.
+    """An image prepared for registration, of one or more channels.
 
     Args:
-        values: (I, J, K) float32 in [0, 1].
+        channels: (C, I, J, K) float32 in [0, 1]; (I, J, K) is one channel.
         grid: where the voxels lie.
         mask: (I, J, K) weights in [0, 1], or None for all ones.
     """
 
-    values: Tensor
+    channels: Tensor
     grid: Grid
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for tensor in (self.values, self.mask):
+        if self.channels.ndim == 3:
+            object.__setattr__(self, "channels", self.channels[None])
+        for tensor in (*self.channels, self.mask):
             if tensor is not None and tuple(tensor.shape) != self.grid.shape:
                 raise ValueError(f"a volume on a grid of {self.grid.shape} received {tuple(tensor.shape)} values")
+
+    @property
+    def values(self) -> Tensor:
+        """(I, J, K): the first channel, which the affine and the networks see."""
+        return self.channels[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return self.channels.device
 
 
 def normalise(values: Tensor) -> Tensor:
@@ -76,7 +88,7 @@ def margin_of(grid: Grid) -> float:
 
 
 def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
-    """Lowest and one-past-highest voxel of what is brighter than the background, and a margin around it.
+    """Lowest and one-past-highest voxel of what is brighter than the background in the first channel, and a margin.
 
     Args:
         volume: an image.
@@ -98,7 +110,8 @@ def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
     """The part of a volume with ``low`` ≤ index < ``high``."""
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     mask = None if volume.mask is None else volume.mask[box]
-    return Volume(volume.values[box].contiguous(), volume.grid.box(low, high), mask)
+    channels = volume.channels[(slice(None), *box)].contiguous()
+    return Volume(channels, volume.grid.box(low, high), mask)
 
 
 def steps_to(grid: Grid, mm: float) -> Steps:
@@ -121,13 +134,13 @@ def every(volume: Volume, steps: Steps) -> Volume:
     if steps == (1, 1, 1):
         return volume
     sigmas = [BLUR * step if step > 1 else 0.0 for step in steps]
-    shrink = per_axis(gaussian, volume.grid.shape, steps, sigmas).to(volume.values.device)
+    shrink = per_axis(gaussian, volume.grid.shape, steps, sigmas).to(volume.device)
     mask = None if volume.mask is None else shrink(volume.mask)
-    return Volume(shrink(volume.values), volume.grid.every(steps), mask)
+    return Volume(shrink(volume.channels), volume.grid.every(steps), mask)
 
 
 def resampled(volume: Volume, grid: Grid, chain: Chain) -> Tensor:
-    """The values of a volume on another grid, (I, J, K), blurred to match where that is coarser.
+    """The first channel of a volume on another grid, (I, J, K), blurred to match where that is coarser.
 
     Args:
         volume: where values are looked up.

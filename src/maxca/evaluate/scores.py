@@ -25,7 +25,7 @@ from maxca.geometry.fit import fitted_affine
 from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
-from maxca.io.transforms.matrix import MatrixConvention
+from maxca.options import MatrixConvention
 from maxca.registration.inputs import Side, noticed, paired_points, read_side
 from maxca.registration.labels import as_labels
 from maxca.registration.resampling import resample

@@ -1,4 +1,4 @@
-"""Similarity of two volumes on one grid, with the gradient in closed form.
+"""Similarity of two volumes on one grid, with the gradient in closed form; and the registry of measures by name.
 
 Each measure is built once for a fixed volume and then called with warped ones. It returns the similarity (larger is
 better, at most 1 for NCC) and its derivative with respect to every voxel of the warped volume, times the number of
@@ -8,7 +8,9 @@ voxels, so that the size of a gradient does not depend on the size of the image.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,11 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from maxca.geometry.grid import Grid
 from maxca.geometry.separable import Separable, box, per_axis
+from maxca.options import add_choice
 
-SimilarityName = Literal["lncc", "mi", "mse"]
-SIMILARITIES: tuple[SimilarityName, ...] = get_args(SimilarityName)
-
-
+WINDOW = 125  # voxels in a window of local NCC: 5 along each axis
 NOISE = 1e-3  # variance below which a window is flat, as a share of the mean: its correlation would be that of noise
 
 
@@ -38,6 +38,47 @@ class Similarity(Protocol):
     def __call__(self, warped: Tensor) -> Score:
         """Similarity of ``warped`` (I, J, K) to the fixed volume, and its gradient of the same shape."""
         ...
+
+
+Build = Callable[[Tensor, Grid, Tensor | None, int], Similarity]
+Contrast = Literal["equal", "linear", "any"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A similarity measure that options call by its name.
+
+    Args:
+        build: (fixed (I, J, K), its grid, mask (I, J, K) or None, voxels in a local window) → ``Similarity``.
+        contrast: how the intensities of the two images have to be related: ``"equal"``, ``"linear"`` within a window,
+            or ``"any"``, which includes T1 and T2.
+        refines_affine: the affine ends by maximising local NCC instead of mutual information.
+    """
+
+    build: Build
+    contrast: Contrast = "linear"
+    refines_affine: bool = False
+
+
+def similarity_measure(
+    name: str, fixed: Float[Tensor, "i j k"], grid: Grid, mask: Tensor | None = None, window: int = WINDOW
+) -> Similarity:
+    """A registered measure, built for a fixed volume.
+
+    Args:
+        name: a key of ``SIMILARITIES``.
+        fixed: (I, J, K).
+        grid: where its voxels lie.
+        mask: (I, J, K) weights in [0, 1], or None.
+        window: voxels in a window, for measures that have windows.
+    """
+    return SIMILARITIES[name].build(fixed, grid, mask, window)
+
+
+def add_similarity(name: str, measure: Measure) -> None:
+    """Register a measure, so that ``similarity=name`` finds it in registration, training and evaluation."""
+    SIMILARITIES[name] = measure
+    add_choice("similarity", name)
 
 
 def dissimilarity(measure: Similarity, warped: Float[Tensor, "i j k"]) -> Tensor:
@@ -189,6 +230,17 @@ def local_window(grid: Grid, voxels: int) -> Separable:
     radii = [round(radius * s, 6) for s in share]  # the same whatever the unit of the spacing
     apart = [2 if r >= 2 and n > 4 * r else 1 for r, n in zip(radii, grid.shape, strict=True)]
     return per_axis(box, grid.shape, apart, radii)
+
+
+def _lncc(fixed: Tensor, grid: Grid, mask: Tensor | None, window: int) -> Similarity:
+    return LocalNCC(fixed, local_window(grid, window).to(fixed.device), mask)
+
+
+SIMILARITIES: dict[str, Measure] = {
+    "lncc": Measure(_lncc, refines_affine=True),
+    "mi": Measure(lambda fixed, _grid, mask, _window: MutualInformation(fixed, mask), contrast="any"),
+    "mse": Measure(lambda fixed, _grid, mask, _window: MeanSquares(fixed, mask), contrast="equal"),
+}
 
 
 def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:

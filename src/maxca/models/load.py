@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maxca.errors import MaxcaError
-from maxca.losses.similarity import SIMILARITIES, SimilarityName
+from maxca.losses.similarity import SIMILARITIES
 from maxca.models.checkpoint import read_checkpoint, read_description, save_checkpoint
 from maxca.models.description import check_description, check_weights
 from maxca.models.distribution import Likeness
@@ -36,7 +36,7 @@ class Domain:
     """
 
     extent_mm: tuple[tuple[float, float], ...]
-    similarity: SimilarityName
+    similarity: str
     gain: float
 
 

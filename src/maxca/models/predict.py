@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maxca.engine.deformable import Level, Settings, optimise, similarity_of
-from maxca.engine.settings import refining
+from maxca.engine.comparison import similarity_of
+from maxca.engine.deformable import optimise
+from maxca.engine.settings import Level, Settings, refining
 from maxca.engine.volume import Volume, crop, resampled
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.warp import transform_vectors
-from maxca.losses.similarity import SimilarityName
 from maxca.models.distribution import describe
 from maxca.models.focus import focus
 from maxca.models.load import COMPARED_MM, Domain, Model, gain, load_model, read_domain
@@ -212,7 +212,7 @@ def _asked(model: Model, fixed: Tensor, moving: Tensor) -> Tensor:
     return torch.stack(flows).mean(dim=0)
 
 
-def _outside(domain: Domain, fixed: Volume, moving: Volume, similarity: SimilarityName) -> str:
+def _outside(domain: Domain, fixed: Volume, moving: Volume, similarity: str) -> str:
     """What tells a pair from those that a model says it was made for; empty where nothing does."""
     if domain.similarity != similarity:
         return f"learnt from {domain.similarity}, not {similarity}"

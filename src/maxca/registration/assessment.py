@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from maxca import metrics
-from maxca.engine.deformable import level_steps
+from maxca.engine.settings import level_steps
 from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
 from maxca.io.images import Image

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maxca.engine.deformable import LevelRecord, Progress, Settings, optimise
-from maxca.engine.settings import refining
+from maxca.engine.deformable import LevelRecord, Progress, optimise
+from maxca.engine.settings import Settings, refining
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, DenseField
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded

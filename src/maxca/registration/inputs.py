@@ -15,7 +15,7 @@ from maxca.io.images import Image, ImageLike, check_contrast, read
 from maxca.io.landmarks import paired
 from maxca.io.points import SAY_SPACE, Points, read_points
 from maxca.io.transforms import read_transform
-from maxca.io.transforms.matrix import MatrixConvention
+from maxca.options import MatrixConvention
 from maxca.registration.labels import labels_of
 from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed

@@ -15,19 +15,19 @@ import torch
 
 from maxca import __version__
 from maxca.engine.affine import Start, align
-from maxca.engine.deformable import similarity_of
-from maxca.engine.settings import EFFORTS, EffortName, between_contrasts, settings_for
+from maxca.engine.comparison import similarity_of
+from maxca.engine.settings import between_contrasts, settings_for
 from maxca.engine.volume import Volume, content_box, crop, margin_of, normalise
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
 from maxca.io.points import Points
-from maxca.io.transforms.matrix import MatrixConvention
-from maxca.losses.similarity import SIMILARITIES, SimilarityName
+from maxca.losses.similarity import SIMILARITIES
 from maxca.models.load import Model, load_model
 from maxca.models.predict import Answer, ask, choose
 from maxca.models.zoo import find_model, shipped
+from maxca.options import EFFORTS, EffortName, MatrixConvention
 from maxca.registration.additional import read_further
 from maxca.registration.assessment import landmark_error, overlap, regularity
 from maxca.registration.deformation import Ask, deform
@@ -55,7 +55,7 @@ def register(
     initial_transform: str | Path | Chain | None = None,
     matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
-    similarity: SimilarityName = "lncc",
+    similarity: str = "lncc",
     smoothness: float | None = None,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
@@ -283,7 +283,7 @@ def _start(word: str) -> Start:
     return "header" if word == "header" else "center" if word == "center" else "auto"
 
 
-def _advice(same_contrast: bool, similarity: SimilarityName, answer: Answer | None) -> list[str]:
+def _advice(same_contrast: bool, similarity: str, answer: Answer | None) -> list[str]:
     advice = []
     if answer is not None and not answer.similarity:
         advice.append(f"the model {answer.model.name} was left out: {answer.reason}")

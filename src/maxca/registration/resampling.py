@@ -16,8 +16,8 @@ from maxca.io.form import Form
 from maxca.io.images import Image, ImageLike, read
 from maxca.io.points import Points, read_points
 from maxca.io.transforms import read_transform
-from maxca.io.transforms.matrix import MatrixConvention
 from maxca.io.voxels import cast
+from maxca.options import MatrixConvention
 from maxca.registration.interpolation import InterpolationChoice, background, choose
 from maxca.registration.labels import as_labels
 

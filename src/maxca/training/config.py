@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from maxca.losses.similarity import SimilarityName
 from maxca.networks import NetworkConfig
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
@@ -34,7 +33,7 @@ class Losses:
         consistency: of the mean squared distance, in voxels, by which the way there and back misses.
     """
 
-    similarity: SimilarityName = "lncc"
+    similarity: str = "lncc"
     window: int = 729
     image: float = 1.0
     diffusion: float = 1.0

@@ -12,14 +12,7 @@ from maxca.geometry.grid import Grid
 from maxca.geometry.warp import voxel_coordinates
 from maxca.losses.overlap import warped_dice
 from maxca.losses.regularity import bending, diffusion, folding
-from maxca.losses.similarity import (
-    LocalNCC,
-    MeanSquares,
-    MutualInformation,
-    Similarity,
-    dissimilarity,
-    local_window,
-)
+from maxca.losses.similarity import Similarity, dissimilarity, similarity_measure
 from maxca.networks import compose, warp
 from maxca.training.config import Losses
 from maxca.training.guide import GuidedPrediction, segmentation
@@ -71,11 +64,9 @@ def alikeness(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses) -> Tens
 
 
 def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similarity:
-    if losses.similarity == "lncc":
-        i, j, k = fixed.shape
-        grid = Grid((i, j, k), np.diag([*spacing, 1.0]))
-        return LocalNCC(fixed, local_window(grid, losses.window).to(fixed.device))
-    return MutualInformation(fixed) if losses.similarity == "mi" else MeanSquares(fixed)
+    i, j, k = fixed.shape
+    grid = Grid((i, j, k), np.diag([*spacing, 1.0]))
+    return similarity_measure(losses.similarity, fixed, grid, window=losses.window)
 
 
 def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, spacings: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from maxca.datasets.prepared import Prepared
-from maxca.engine.deformable import similarity_of
+from maxca.engine.comparison import similarity_of
 from maxca.engine.volume import Volume
 from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume

@@ -243,7 +243,7 @@ def test_two_maps_are_compared_where_both_see_the_moving_image() -> None:
 
 
 def test_the_page_has_every_check_with_its_thresholds() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
     found = gather(good())
     stretched = replace(found, swallowed=(0.2, 0.0), motion=replace(found.motion, volume=0.5))
     compared = 0

@@ -15,10 +15,11 @@ from maxca.io.regular import check_regular, read_bytes
 from maxca.io.transforms.composite import parse_composite, write_composite
 from maxca.io.transforms.field import read_field, write_field
 from maxca.io.transforms.matlab import parse_matlab, write_matlab
-from maxca.io.transforms.matrix import MatrixConvention, affine_of, parse_matrix
+from maxca.io.transforms.matrix import affine_of, parse_matrix
 from maxca.io.transforms.parts import Part, read_dimension, steps_of, written_dimension
 from maxca.io.transforms.text import parse_text, write_text
 from maxca.io.transforms.vectors import VECTOR_SUFFIXES, read_vectors
+from maxca.options import MatrixConvention
 
 TEXT_SUFFIXES = (".tfm", ".txt")
 AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")

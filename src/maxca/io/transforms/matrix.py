@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import numpy as np
 
 from maxca.geometry import Affine, Grid
+from maxca.options import MatrixConvention
 
-MatrixConvention = Literal["ras", "fsl"]
 CHOICES = (
     "--matrix-convention ras (fixed to moving, RAS mm: greedy, NiftyReg) or --matrix-convention fsl (FLIRT's -omat: "
     "moving to fixed, in its scaled voxels)"

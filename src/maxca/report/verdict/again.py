@@ -9,11 +9,10 @@ from itertools import permutations, product
 import numpy as np
 
 from maxca.engine.affine import BENT, AffineProblem
-from maxca.engine.deformable import Level, Settings, optimise
-from maxca.engine.settings import SMOOTHER
+from maxca.engine.deformable import optimise
+from maxca.engine.settings import SMOOTHER, Level, Settings
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Chain
-from maxca.losses.similarity import SimilarityName
 from maxca.report.verdict.coarse import CoarsePair
 
 SEEN_FIRST = 2_500  # nodes at which all orientations are compared
@@ -160,7 +159,7 @@ def problem(fixed: Volume, moving: Volume, nodes: int) -> AffineProblem:
     return AffineProblem(fixed, moving, float((np.prod(extent) / nodes) ** (1 / len(extent))), 0)
 
 
-def deformed(fixed: Volume, moving: Volume, affine: Affine, similarity: SimilarityName, contrasts: bool) -> Chain:
+def deformed(fixed: Volume, moving: Volume, affine: Affine, similarity: str, contrasts: bool) -> Chain:
     """Deform one coarse volume onto another: fixed world points → moving world points.
 
     Args:

@@ -1,0 +1,126 @@
+"""What a deformation is pulled by: terms, whose forces the optimiser adds up.
+
+A ``Term`` belongs to a pair; ``at`` prepares it for one level. The optimiser knows nothing of what a term is: an image
+similarity, labels, landmarks or a stiff region are each a value, and a force on the nodes of the field to increase it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maxca.engine.lattice import Lattice, gradient
+from maxca.engine.volume import FAINT, Volume, every, steps_within
+from maxca.geometry.transforms import Affine
+from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
+from maxca.losses.similarity import similarity_measure
+
+
+class Force(NamedTuple):
+    """What a term says about a displacement.
+
+    Args:
+        value: a scalar that the optimisation increases.
+        nodes: (1, 3, A, B, D) how the nodes should move to increase it, smooth (see ``Lattice.collect``), along the
+            axes of the fixed grid.
+    """
+
+    value: Tensor
+    nodes: Float[Tensor, "1 3 a b d"]
+
+
+class LevelTerm(Protocol):
+    """A term at one level."""
+
+    def force(self, displacement: Float[Tensor, "1 3 a b d"]) -> Force:
+        """Value and force at a displacement of the nodes, in mm along the axes of the fixed grid."""
+        ...
+
+
+class Term(Protocol):
+    """What a deformation is pulled by."""
+
+    def at(self, lattice: Lattice) -> LevelTerm:
+        """The term at the scale of a level."""
+        ...
+
+
+class ImageTerm:
+    """The similarity of two images, a weighted sum over their channels.
+
+    Args:
+        fixed: prepared fixed image; its mask weighs the similarity.
+        moving: prepared moving image; where its mask is 0 it exerts no force.
+        affine: fixed world points → moving world points, applied after the field.
+        similarity: a key of ``SIMILARITIES``.
+        weights: of the channels; all equal by default.
+    """
+
+    def __init__(
+        self,
+        fixed: Volume,
+        moving: Volume,
+        affine: Affine,
+        similarity: str = "lncc",
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        channels = len(fixed.channels)
+        if len(moving.channels) != channels:
+            raise ValueError(f"{channels} fixed and {len(moving.channels)} moving channels; give as many of both")
+        self.fixed, self.moving, self.affine, self.similarity = fixed, moving, affine, similarity
+        self.weights = [1 / channels] * channels if weights is None else [w / sum(weights) for w in weights]
+
+    def at(self, lattice: Lattice) -> LevelTerm:
+        """The images at the scale of a level."""
+        return _ImageAtLevel(self, lattice)
+
+
+class _ImageAtLevel:
+    def __init__(self, term: ImageTerm, lattice: Lattice) -> None:
+        fixed = every(term.fixed, steps_within(term.fixed.grid, lattice.mm))
+        self.moving = every(term.moving, steps_within(term.moving.grid, lattice.mm))
+        self.lattice = lattice
+        self.weights = term.weights
+        self.spacing = fixed.grid.spacing / lattice.unit
+        self.measures = [
+            similarity_measure(term.similarity, channel, fixed.grid, fixed.mask, lattice.level.window)
+            for channel in fixed.channels
+        ]
+        to_moving = unit_matrix(self.moving.grid.shape) @ self.moving.grid.world_to_voxel @ term.affine.matrix
+        nodes = voxel_coordinates(fixed.grid.shape, lattice.device)
+        self.unmoved = transform_coordinates(to_moving @ fixed.grid.affine, nodes)
+        self.to_moving = to_moving[:3, :3] @ lattice.direction
+        self.partial = self.moving.mask is not None or _touches_border(self.moving.channels)
+
+    def force(self, displacement: Float[Tensor, "1 3 a b d"]) -> Force:
+        """See ``LevelTerm``."""
+        moved = self.lattice.expand(transform_vectors(self.to_moving, displacement)).add_(self.unmoved)
+        warped = sample_unit(self.moving.channels[None], moved)[0]
+        seen = self._seen(moved) if self.partial else None
+        force = gradient(warped, self.spacing)
+        values = []
+        for channel, measure, weight, pull in zip(warped, self.measures, self.weights, force, strict=True):
+            value, slope = measure(channel)
+            pull.mul_(slope if seen is None else slope * seen)
+            if weight != 1:
+                pull.mul_(weight)
+            values.append(value if weight == 1 else value * weight)
+        pulls = force if len(force) == 1 else force.sum(dim=0, keepdim=True)
+        return Force(torch.stack(values).sum(), self.lattice.collect(pulls))
+
+    def _seen(self, moved: Tensor) -> Tensor:
+        """1 where the moving image was sampled inside its field of view and mask, else 0."""
+        inside = (moved.abs() <= 1).all(dim=1)[0].float()
+        if self.moving.mask is None:
+            return inside
+        return inside * sample_unit(self.moving.mask[None, None], moved)[0, 0]
+
+
+def _touches_border(channels: Tensor) -> bool:
+    """Whether an image has content at the faces of its grid, so that beyond them it is unknown rather than empty."""
+    faces = [channels.select(axis, side) for axis in (1, 2, 3) for side in (0, -1) if channels.shape[axis] > 1]
+    return any(bool((face > FAINT).any()) for face in faces)

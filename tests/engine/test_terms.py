@@ -1,0 +1,80 @@
+"""The optimiser adds up terms, and knows nothing of what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import phantoms
+import pytest
+import torch
+from torch import Tensor
+
+from maxca.engine.deformable import optimise
+from maxca.engine.lattice import Lattice
+from maxca.engine.settings import Level, Settings
+from maxca.engine.terms import Force, ImageTerm
+from maxca.engine.volume import Volume
+from maxca.geometry import Affine, Grid
+
+STILL = Affine.identity()
+LEVELS = (Level(2, 20), Level(1, 10))
+
+
+def volumes(where: Grid) -> tuple[Volume, Volume]:
+    """An image, and the same two millimetres to the right."""
+    points = phantoms.nodes(where)
+    first, second = (phantoms.scene(points + shift) / 1000 for shift in (np.zeros(3), np.array([2.0, 0, 0])))
+    return Volume(torch.from_numpy(first).float(), where), Volume(torch.from_numpy(second).float(), where)
+
+
+class Upward:
+    """A term from outside the package: every node should be 3 mm along the last axis."""
+
+    def at(self, lattice: Lattice) -> Upward:
+        return self
+
+    def force(self, displacement: Tensor) -> Force:
+        missing = torch.zeros_like(displacement)
+        missing[:, 2] = 3.0 - displacement[:, 2]
+        return Force(-missing.square().mean(), missing)
+
+
+def test_a_term_from_outside_pulls_beside_the_images() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    empty = Volume(torch.zeros(where.shape), where)
+    settings = Settings(LEVELS, smoothness=6.0)
+    field, records = optimise(empty, empty, STILL, settings, terms=[Upward()])
+    inner = field.displacement[:, 8:-8, 8:-8, 8:-8]
+    assert float(inner[2].mean()) == pytest.approx(3.0, abs=0.2)
+    assert float(inner[:2].abs().max()) < 1e-5
+    assert records[0].similarity[-1] > records[0].similarity[0]  # the value of the term is part of the record
+
+
+def test_equal_channels_are_as_one() -> None:
+    fixed, moving = volumes(phantoms.grid((3.0, 3.0, 3.0)))
+    settings = Settings(LEVELS, smoothness=6.0)
+    one, _ = optimise(fixed, moving, STILL, settings)
+    pair = (Volume(torch.cat([v.channels, v.channels]), v.grid) for v in (fixed, moving))
+    two, _ = optimise(*pair, STILL, settings)
+    torch.testing.assert_close(one.displacement, two.displacement, atol=2e-3, rtol=0)
+
+
+def test_a_second_channel_aligns_what_the_first_does_not_show() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    fixed, moving = volumes(where)
+    blank = torch.zeros_like(fixed.channels)
+    pair = [Volume(torch.cat([blank, v.channels]), where) for v in (fixed, moving)]
+    settings = Settings(LEVELS, smoothness=6.0)
+    both, _ = optimise(*pair, STILL, settings)
+    alone, _ = optimise(fixed, moving, STILL, settings)
+    assert float(alone.displacement.abs().max()) > 1
+    torch.testing.assert_close(both.displacement, alone.displacement, atol=2e-2, rtol=0)
+
+
+def test_weights_are_relative_and_channels_come_in_pairs() -> None:
+    fixed, moving = volumes(phantoms.grid((4.0, 4.0, 4.0)))
+    two = Volume(torch.cat([fixed.channels, fixed.channels]), fixed.grid)
+    assert ImageTerm(two, two, STILL, weights=[3, 1]).weights == [0.75, 0.25]
+    with pytest.raises(ValueError, match="2 fixed and 1 moving channels"):
+        ImageTerm(two, moving, STILL)
+    with pytest.raises(ValueError, match="received"):
+        Volume(torch.zeros(2, 3, 4, 5), Grid((3, 4, 6), np.eye(4)))
