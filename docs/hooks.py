@@ -1,4 +1,4 @@
-"""What MkDocs cannot read from docstrings: the page of the command line, from the commands themselves."""
+"""MkDocs hook that generates the page of the command line from the commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.main import get_command
 from maxca.cli.app import app
 
 PAGE = "reference/command-line.md"
-START = "# Command line\n\nEach of these is what `maxca COMMAND --help` says."
+START = "# Command line\n\nThe same text is printed by `maxca COMMAND --help`."
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -24,7 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def described(name: str, command: Any) -> Iterator[str]:
-    """A command, or those of a group."""
+    """The sections of a command, or of the commands of a group."""
     for sub, inner in sorted(getattr(command, "commands", {}).items()):
         yield from described(f"{name} {sub}", inner)
     if not hasattr(command, "commands"):
@@ -36,14 +36,14 @@ def described(name: str, command: Any) -> Iterator[str]:
 
 
 def names(parameter: Any) -> list[str]:
-    """As it is typed."""
+    """The option strings of a parameter."""
     if parameter.param_type_name == "argument":
         return [f"{parameter.metavar or parameter.name.upper()}"]
     return [*parameter.opts, *parameter.secondary_opts]
 
 
 def about(parameter: Any) -> str:
-    """Its help, and what it is when it is not given."""
+    """The help of a parameter and its default."""
     text = plain(parameter.help or "").replace("\n", " ").replace("|", "\\|")
     if parameter.required:
         return f"{text} Required."
@@ -54,5 +54,5 @@ def about(parameter: Any) -> str:
 
 
 def plain(text: str | None) -> str:
-    """Without the marks of rich and click."""
+    """The text without the markup of rich and click."""
     return re.sub(r"\[/?(bold|italic|cyan|green)\]", "", (text or "").replace("\b\n", "")).strip()
