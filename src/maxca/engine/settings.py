@@ -14,7 +14,7 @@ from maxca.options import EffortName
 COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
 
 
-SMOOTHER = 3.0  # between contrasts; see CONTRIBUTING.md
+SMOOTHER = 3.0  # between contrasts; see docs/decisions/2026-11-21-affine-and-optimiser.md
 STEPS = 50  # most at each level; coarse ones cost next to nothing
 AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
 
