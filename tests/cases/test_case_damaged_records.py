@@ -231,6 +231,6 @@ def test_a_damaged_log(tmp_path: Path, text: str) -> None:
 def test_a_second_train_in_one_folder_is_refused(tmp_path: Path) -> None:
     data = prepared_data.make(tmp_path / "data")
     (tmp_path / "run").mkdir()
-    with alone_in(tmp_path / "run", "me"), pytest.raises(MaxcaError, match="another maxca train is at work"):
+    with alone_in(tmp_path / "run", "me"), pytest.raises(MaxcaError, match="another maxca train is running"):
         train_in("hippocampus", data, tmp_path / "run", steps=1, device="cpu")
     assert not list((tmp_path / "run").iterdir())

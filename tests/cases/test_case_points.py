@@ -62,7 +62,7 @@ def test_points_of_ants_are_not_taken_for_ras(tmp_path: Path) -> None:
     [
         ({"coordinateUnits": "um", "controlPoints": []}, "'um'"),
         ({"coordinateUnits": ["mm", "mm", "cm"], "controlPoints": []}, "cm"),
-        ({"coordinateSystem": "IJK", "controlPoints": []}, "IJK is not known"),
+        ({"coordinateSystem": "IJK", "controlPoints": []}, "IJK is unknown"),
         ({"controlPoints": [{"label": "A", "position": [1, float("nan"), 2]}]}, "'A' has the position"),
         ({"controlPoints": [{"label": "A", "position": [1, 2, 10**400]}]}, "'A' has the position"),
         ({"controlPoints": [{"label": "A", "position": None}]}, "not a Slicer markups file"),

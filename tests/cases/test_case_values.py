@@ -60,7 +60,7 @@ def test_intensities_stay_float32(tmp_path: Path, kind: type) -> None:
 
 def test_what_no_float_can_hold_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.nii", PATTERN.astype(np.int64) + 2**60, 3, 1)
-    with pytest.raises(MaxcaError, match=r"a\.nii: whole numbers"):
+    with pytest.raises(MaxcaError, match=r"a\.nii: scaled integers"):
         read(path)
     with pytest.raises(MaxcaError, match=r"b\.nii: values up to .*e\+300"):
         read(saved(tmp_path / "b.nii", PATTERN * 1e300 / 4))

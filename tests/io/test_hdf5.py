@@ -115,7 +115,7 @@ def test_other_filters_and_claims_of_more_than_the_bytes_can_hold_are_refused(tm
     [
         ("os.abort()", "failed"),
         ("[b'x' * (1 << 20) for _ in iter(int, 1)]", "more memory"),
-        ("[None for _ in iter(lambda: time.sleep(1), 1)]", "did not end within 3 s"),
+        ("[None for _ in iter(lambda: time.sleep(1), 1)]", "did not finish within 3 s"),
         ("int('x')", "invalid literal"),
     ],
 )

@@ -199,7 +199,7 @@ def test_a_qform_elsewhere_is_warned_of(tmp_path: Path, voxels: np.ndarray) -> N
     nib.save(stored, tmp_path / "two.nii.gz")
     image = read(tmp_path / "two.nii.gz")
     assert image.grid.same_as(GRID)
-    assert "two.nii.gz: sform and qform place it up to" in image.warnings[0]
+    assert "two.nii.gz: sform and qform differ by up to" in image.warnings[0]
 
 
 # Writing

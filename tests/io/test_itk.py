@@ -198,11 +198,11 @@ def test_a_chain_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     sheared = GRID.affine.copy()
     sheared[0, 1] = 0.5
     cases = [
-        (Chain((field(),)), "t.tfm", r"t\.tfm: .* name the file \.h5"),
+        (Chain((field(),)), "t.tfm", r"t\.tfm: .* write the file as \.h5"),
         (Chain((Affine(MATRIX),)), "t.nii.gz", "no grid"),
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.h5", "sheared"),
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.nii.gz", "sheared"),
-        (Chain((field(), Affine(MATRIX))), "t.mat", r"t\.mat: .* name the file \.h5"),
+        (Chain((field(), Affine(MATRIX))), "t.mat", r"t\.mat: .* write the file as \.h5"),
         (Chain(), "t.lta", "a transform ends in one of"),
     ]
     for chain, name, message in cases:

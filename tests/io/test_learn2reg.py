@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MaxcaError, match=r"a.npz: displacements of shape \(3, 7, 6, 6\) do not fit"):
         read_voxel_displacement(tmp_path / "a.npz", FIXED, MOVING)
     np.savez(tmp_path / "b.npz", np.zeros(3), np.zeros(3))
-    with pytest.raises(MaxcaError, match="holds 2 arrays"):
+    with pytest.raises(MaxcaError, match="contains 2 arrays"):
         read_voxel_displacement(tmp_path / "b.npz", FIXED, MOVING)
     np.savez(tmp_path / "c.npz", np.full((3, 7, 6, 5), np.nan, np.float32))
     with pytest.raises(MaxcaError, match="NaN"):

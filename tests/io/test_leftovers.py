@@ -93,7 +93,7 @@ def test_what_belongs_to_others_stays(tmp_path: Path) -> None:
 def test_one_at_a_time_in_a_folder(tmp_path: Path) -> None:
     code = "from maxca.io.alone import alone_in\nwith alone_in(target, 'x'): wait()"
     process = started(tmp_path, code)
-    with pytest.raises(MaxcaError, match="another run is at work"), alone_in(tmp_path, "another run"):
+    with pytest.raises(MaxcaError, match="another run is running"), alone_in(tmp_path, "another run"):
         pytest.fail("must be refused")
     kill(process)
     with alone_in(tmp_path, "another run"):

@@ -31,7 +31,7 @@ def test_a_header_that_does_not_say_where_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[28:30] = (0).to_bytes(2, "big")
     path.write_bytes(content)
-    refused(path, "norm.mgh: the header does not say where the image lies")
+    refused(path, "norm.mgh: the header does not define the position of the image")
 
 
 @pytest.mark.parametrize("suffix", [".mgz", ".mgh"])

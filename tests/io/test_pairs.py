@@ -37,8 +37,8 @@ def test_csv_and_json_lists_hold_the_same(files: Path) -> None:
     ("name", "text", "complaint"),
     [
         ("p.csv", "fixed,other\na.nii.gz,b.nii.gz\n", "pair 1: no moving"),
-        ("p.csv", "fixed,moving\na.nii.gz,c.nii.gz\n", "moving is c.nii.gz, and there is no such file"),
-        ("p.csv", "fixed,moving\n", "holds no pairs"),
+        ("p.csv", "fixed,moving\na.nii.gz,c.nii.gz\n", "moving is c.nii.gz, which does not exist"),
+        ("p.csv", "fixed,moving\n", "contains no pairs"),
         ("p.json", '{"fixed": 1}', "a JSON list"),
         ("p.json", "[{", "not a JSON file"),
         ("q.csv", None, "no such list"),

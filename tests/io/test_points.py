@@ -113,7 +113,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ("x,y,z\n1,2\n", "line 2: z is '', not a number"),
         ("x,y,z\n1,nan,3\n", "line 2: y is 'nan'"),
         ("x,y,z\n1,2,3,4\n", "line 2: 4 cells under 3 columns"),
-        ("# space: scanner\nx,y,z\n", "line 1: the coordinate system SCANNER is not known"),
+        ("# space: scanner\nx,y,z\n", "line 1: the coordinate system SCANNER is unknown"),
     ],
 )
 def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
@@ -127,7 +127,7 @@ def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, words: st
         ("[]", "not a Slicer markups file"),
         ('{"markups": [{"controlPoints": [{"label": "F"}]}]}', "not a Slicer markups file"),
         ('{"markups": [{"controlPoints": [{"label": "F", "position": [1, 2]}]}]}', "'F' has the position [1, 2]"),
-        ('{"markups": [{"coordinateSystem": "XYZ", "controlPoints": []}]}', "XYZ is not known"),
+        ('{"markups": [{"coordinateSystem": "XYZ", "controlPoints": []}]}', "XYZ is unknown"),
     ],
 )
 def test_a_bad_markups_file_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""What part of a map is affine."""
+"""The affine part of a map."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FLAT = 1e-6  # of the extent along the longest axis
 
 
 def fitted_affine(points: Float[np.ndarray, "n 3"], moved: Float[np.ndarray, "n 3"]) -> Affine:
-    """The affine that comes nearest to a map, by least squares.
+    """The affine that best fits a map in the least-squares sense.
 
     Args:
-        points: world, mm. Across a plane or a line that holds them all nothing is stretched or turned.
-        moved: where the map takes them.
+        points: world, mm. If they all lie in a plane or on a line, nothing is scaled or rotated across it.
+        moved: their images under the map.
 
     Raises:
-        ValueError: when they all end in one plane, but did not begin in one.
+        ValueError: when their images all lie in one plane, but they do not.
     """
     _, extents, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=len(points) < 3)
     extents = np.pad(extents, (0, 3 - len(extents)))

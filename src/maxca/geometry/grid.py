@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-SAME = 1e-3  # of a voxel: grids whose corners are nearer to each other are one
-STORED = 4 * float(np.finfo(np.float32).eps)  # of the largest coordinate: what float32 headers leave uncertain
-SHEAR_TOLERANCE = 1e-4  # of a right angle's cosine
+SAME = 1e-3  # of a voxel: grids whose corners are closer than this are equal
+STORED = 4 * float(np.finfo(np.float32).eps)  # of the largest coordinate: rounding error of float32 headers
+SHEAR_TOLERANCE = 1e-4  # tolerance of the cosine of a right angle
 T = TypeVar("T")
 
 
@@ -20,7 +20,7 @@ FARTHEST = 1e38
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an image lie.
+    """Positions of the voxels of an image in world space.
 
     Args:
         shape: number of voxels along i, j, k.
@@ -41,7 +41,7 @@ class Grid:
         # Beyond the range of float32, products of lengths overflow.
         if affine.shape != (4, 4) or not (np.abs(affine) < FARTHEST).all():
             raise ValueError(
-                f"a grid needs a finite 4x4 matrix, of numbers below {FARTHEST:g}, received {affine.tolist()}"
+                f"a grid needs a finite 4x4 matrix with numbers below {FARTHEST:g}, received {affine.tolist()}"
             )
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         if spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
@@ -82,22 +82,22 @@ class Grid:
 
     @property
     def thin_axes(self) -> tuple[int, ...]:
-        """Axes along which there is a single voxel: a 2-D image has one."""
+        """Axes with a single voxel; a 2-D image has one."""
         return tuple(axis for axis, n in enumerate(self.shape) if n == 1)
 
     @property
     def smallest_spacing(self) -> float:
-        """Spacing in mm of the finest axis along which there is more than one voxel."""
+        """Smallest spacing in mm among the axes with more than one voxel."""
         return float(min(self._extended_spacing))
 
     @property
     def largest_spacing(self) -> float:
-        """Spacing in mm of the coarsest axis along which there is more than one voxel."""
+        """Largest spacing in mm among the axes with more than one voxel."""
         return float(max(self._extended_spacing))
 
     @property
     def extent(self) -> float:
-        """Geometric mean in mm of the sides along which there is more than one voxel."""
+        """Geometric mean in mm of the spacings of the axes with more than one voxel."""
         sides = [n * s for n, s in zip(self.shape, self.spacing, strict=True) if n > 1] or [float(self.spacing[0])]
         return float(np.exp(np.log(sides).mean()))
 
@@ -117,14 +117,14 @@ class Grid:
 
     @property
     def is_sheared(self) -> bool:
-        """Whether the axes are not at right angles, which ITK and a NIfTI qform cannot hold."""
+        """Whether the axes are not orthogonal, which ITK and a NIfTI qform cannot represent."""
         return bool(np.abs(self.direction.T @ self.direction - np.eye(3)).max() > SHEAR_TOLERANCE)
 
     @property
     def upright(self) -> Grid:
-        """A grid with axes at right angles, as near as they can be to these, that covers this one.
+        """A grid with orthogonal axes, as close as possible to these, that covers this one.
 
-        Its voxels are as large; a grid that is not sheared is its own.
+        Its spacing is the same; a grid without shear is returned unchanged.
         """
         if not self.is_sheared:
             return self
@@ -165,7 +165,7 @@ class Grid:
         return Grid(triple(shape), affine)
 
     def at_spacing(self, spacing: Sequence[float | None]) -> Grid:
-        """The same box with voxels of other sizes in mm, from the same corner; None keeps that of an axis."""
+        """A grid over the same box and from the same corner with other spacings in mm; None keeps that of an axis."""
         wanted = [s if mm is None or n == 1 else mm for mm, s, n in zip(spacing, self.spacing, self.shape, strict=True)]
         steps = np.array(wanted) / self.spacing
         affine = self.affine.copy()
@@ -175,17 +175,17 @@ class Grid:
         )
 
     def centered(self, shape: Sequence[int | None]) -> Grid:
-        """The grid cut or widened at both ends to a shape; None keeps an axis."""
+        """The grid cropped or extended symmetrically to a shape; None keeps an axis."""
         low = [0 if m is None else (n - m) // 2 for n, m in zip(self.shape, shape, strict=True)]
         high = [n if m is None else a + m for a, n, m in zip(low, self.shape, shape, strict=True)]
         return self.box(low, high)
 
     def same_as(self, other: Grid, tolerance: float = SAME) -> bool:
-        """Whether both grids have one shape and the same corners.
+        """Whether both grids have the same shape and the same corners.
 
         Args:
             other: the other grid.
-            tolerance: in multiples of the smallest spacing; what float32 cannot hold of a coordinate is added.
+            tolerance: in multiples of the smallest spacing; the rounding error of float32 coordinates is added.
         """
         if self.shape != other.shape:
             return False
@@ -193,13 +193,13 @@ class Grid:
         return bool(np.abs(self.corners - other.corners).max() <= allowed)
 
     def box(self, low: Sequence[int], high: Sequence[int]) -> Grid:
-        """The grid of voxels ``low`` ≤ index < ``high``; it may reach beyond this one, to make a margin."""
+        """The grid of voxels ``low`` ≤ index < ``high``; it may extend beyond this one, to add a margin."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_world(np.asarray(low))
         return Grid(triple(int(h) - int(a) for a, h in zip(low, high, strict=True)), affine)
 
     def every(self, steps: Sequence[int]) -> Grid:
-        """The grid whose nodes are each ``steps``-th voxel per axis, long enough to cover the last voxel.
+        """The grid of every ``steps``-th voxel along each axis (stride), long enough to cover the last voxel.
 
         Nodes coincide with voxels of this grid, so a field that is linear between the nodes of the coarse grid is
         exactly representable on the fine one.
@@ -210,15 +210,15 @@ class Grid:
 
 
 def triple(values: Iterable[T]) -> tuple[T, T, T]:
-    """Three values, one an axis.
+    """Three values, one per axis.
 
     Raises:
-        ValueError: for any other number of them.
+        ValueError: for any other number of values.
     """
     i, j, k = values
     return i, j, k
 
 
 def nearest(ratio: float) -> int:
-    """The nearest whole number to a ratio of lengths; halves go the same way whatever the unit of the lengths."""
+    """A ratio of lengths rounded to an integer; ties are resolved independently of the unit of the lengths."""
     return round(round(ratio, 6))

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from maxca.geometry.warp import sample
 
-PLAIN = 10  # steps that settle nearly all points; what is left is compressed so much that only Newton's steps converge
-NUDGE = 0.05  # voxels, to measure how the displacement changes around a point
+PLAIN = (
+    10  # iterations after which nearly all points have converged; the rest, in strong compression, need Newton steps
+)
+NUDGE = 0.05  # voxels: step of the finite differences of the displacement
 
 
 def invert_displacement(
@@ -21,15 +23,15 @@ def invert_displacement(
 ) -> tuple[Float[Tensor, "1 3 n"], Float[Tensor, " n"]]:
     """Find v with v(y) = -d(y + v(y)) at given points.
 
-    Fixed-point iteration, then Newton's method where that is too slow. A step that makes the error larger is taken back
-    and halved. Only points that are not settled take part in the next.
+    Fixed-point iteration, then Newton's method where convergence is slow. A step that increases the error is undone
+    and halved. Only points that have not converged take part in the next iteration.
 
     Args:
         displacement: d, in voxels of its own grid, linear between them.
         points: y, in voxels of that grid.
         guess: v to start from.
-        tolerance: voxels; a point is settled when its error is below.
-        iterations: most steps to take.
+        tolerance: voxels; a point has converged when its error is smaller.
+        iterations: maximum number.
 
     Returns:
         v, and |v(y) + d(y + v(y))| at each point, both in voxels.
@@ -65,7 +67,7 @@ def _newton(displacement: Tensor, at: Tensor, error: Tensor) -> Tensor:
         nudge[0, axis] = NUDGE
         columns.append((_look_up(displacement, at + nudge) - _look_up(displacement, at - nudge))[0] / (2 * NUDGE))
     jacobian = torch.stack(columns, dim=-1).permute(1, 0, 2) + torch.eye(3, device=at.device)
-    # A cell that is nearly flat has a step without end: the least change that keeps it solvable.
+    # A nearly singular Jacobian gives an unbounded step: regularise it by the smallest sufficient amount.
     jacobian = jacobian + 1e-4 * torch.eye(3, device=at.device)
     return torch.linalg.solve(jacobian, error[0].T.unsqueeze(-1)).squeeze(-1).T.unsqueeze(0)
 

@@ -1,7 +1,7 @@
 """Jacobian determinants of a map of world space, measured on the voxels of a grid.
 
-Everything is taken relative to the grid's own cell: the displacement is turned to voxels of the grid, so spacing, flips
-and rotations of the header cancel, and a determinant of 1 means that the volume in mm³ is kept.
+Everything is relative to the cell of the grid: the displacement is converted to voxels of the grid, so spacing, flips
+and rotations of the header cancel, and a determinant of 1 means that the volume in mm³ is preserved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from maxca.geometry.warp import transform_vectors
 
 Offset = tuple[int, int, int]
 
-VOXELS_AT_ONCE = 500_000  # slabs that stay near the cache: a whole brain in one go takes twice as long
+VOXELS_AT_ONCE = 500_000  # slabs that fit into the cache: a whole brain at once takes twice as long
 
 # The two schemes that cut a cell into five tetrahedra leave four corners each (eight in all, one for every choice of
 # forward and backward differences) and a middle one each, given here by the edges that leave one node, right-handed.
@@ -44,25 +44,26 @@ def jacobian_determinant(chain: Chain, grid: Grid) -> Float[Tensor, "i j k"]:
         grid: where to measure.
 
     Returns:
-        (I, J, K): mm³ of moving space per mm³ of fixed space; negative where the map mirrors, 0 where it collapses.
+        (I, J, K): mm³ of moving space per mm³ of fixed space; negative where the map inverts orientation, 0 where it is
+        singular.
     """
     return field_determinant(chain.field_on(grid))
 
 
 def field_determinant(field: DenseField) -> Float[Tensor, "i j k"]:
-    """``jacobian_determinant`` of one field, at its own nodes."""
+    """``jacobian_determinant`` of one field, at its nodes."""
     return _in_slabs(field, _central_determinant)
 
 
 def nondiffeomorphic_volume(field: DenseField) -> Float[Tensor, "i j k"]:
-    """How much volume the piecewise linear map turns inside out around each node, as a share of one voxel.
+    """Non-diffeomorphic volume (NDV) of the piecewise linear map around each node, as a fraction of one voxel.
 
-    Every cell between eight nodes is cut into five tetrahedra in two ways; the signed volume of an image tetrahedron is
-    a sixth of a determinant of differences. A node owns the eight corner tetrahedra around it and two of the middle
-    ones, and the result is half (two ways) of the sum of max(-determinant, 0) / 6 over these ten. Unlike central
-    differences it cannot overlook a fold: it is 0 everywhere exactly when no tetrahedron is mirrored.
+    Every cell between eight nodes is divided into five tetrahedra in two ways; the signed volume of a mapped
+    tetrahedron is a sixth of a determinant of differences. A node has the eight corner tetrahedra around it and two of
+    the middle ones, and the result is half (two ways) of the sum of max(-determinant, 0) / 6 over these ten. Unlike
+    central differences it cannot miss a fold: it is 0 everywhere if and only if no tetrahedron is inverted.
 
-    The map goes on linearly past the borders, so that border nodes own ten tetrahedra too.
+    The map is extrapolated linearly beyond the borders, so that border nodes have ten tetrahedra too.
 
     Args:
         field: fixed world points to moving world points, RAS+ mm.
@@ -77,12 +78,12 @@ def nondiffeomorphic_volume(field: DenseField) -> Float[Tensor, "i j k"]:
 
 
 def tetrahedron_determinants(field: DenseField) -> Float[Tensor, "10 i j k"]:
-    """The ten determinants behind ``nondiffeomorphic_volume``: ``CORNERS``, then ``MIDDLES``, 2 where nothing moves."""
+    """The ten determinants behind ``nondiffeomorphic_volume``: ``CORNERS``, then ``MIDDLES``, 2 for the identity."""
     return _in_slabs(field, lambda slab: torch.stack([_edge_determinant(slab, edges) for edges in CORNERS + MIDDLES]))
 
 
 def _in_slabs(field: DenseField, measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """Join ``measure`` of some planes at a time; it gets (3, n + 2, J + 2, K + 2) and returns (…, n, J, K)."""
+    """Concatenate ``measure`` over slabs of planes; it gets (3, n + 2, J + 2, K + 2) and returns (…, n, J, K)."""
     shape = field.grid.shape
     voxels = transform_vectors(field.grid.world_to_voxel[:3, :3], field.displacement.unsqueeze(0))[0]
     padded = _extrapolated(voxels)
@@ -92,7 +93,7 @@ def _in_slabs(field: DenseField, measure: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _extrapolated(displacement: Tensor) -> Tensor:
-    """Add a node at both ends of every axis, going on linearly, or unchanged where there is a single voxel."""
+    """Add a node at both ends of every axis by linear extrapolation, or a copy along an axis with a single voxel."""
     for axis in (1, 2, 3):
         n = displacement.shape[axis]
         first, last = displacement.narrow(axis, 0, 1), displacement.narrow(axis, n - 1, 1)
@@ -120,7 +121,7 @@ def _mirrored_volume(slab: Tensor) -> Tensor:
 
 
 def _edge_determinant(slab: Tensor, edges: tuple[Offset, Offset, Offset]) -> Tensor:
-    """Determinant of three image edges, positive where the tetrahedron keeps its orientation."""
+    """Determinant of three mapped edges, positive where the tetrahedron keeps its orientation."""
     here = _shifted(slab, (0, 0, 0))
     columns = []
     for edge in edges:
@@ -130,7 +131,7 @@ def _edge_determinant(slab: Tensor, edges: tuple[Offset, Offset, Offset]) -> Ten
 
 
 def _shifted(slab: Tensor, offset: Offset) -> Tensor:
-    """(3, n, J, K): the inner nodes of a padded slab, ``offset`` nodes further."""
+    """(3, n, J, K): the inner nodes of a padded slab, shifted by ``offset`` nodes."""
     _, i, j, k = slab.shape
     a, b, c = (1 + step for step in offset)
     return slab[:, a : a + i - 2, b : b + j - 2, c : c + k - 2]

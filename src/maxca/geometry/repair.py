@@ -1,7 +1,7 @@
-"""Mending a field where it folds, or bends too sharply for its inverse to be stored: it is smoothed there, only there.
+"""Local smoothing of a field where it folds, or where its inverse cannot be represented on the grid.
 
-Composition of smooth maps is free of folds; interpolation between nodes may bring back a few. And where space is
-squeezed nearly flat, its inverse changes so fast that no lattice of the same spacing can hold it.
+A composition of smooth invertible maps does not fold, but interpolation between nodes may introduce isolated folds.
+Where space is strongly compressed, the inverse varies too fast for a grid of the same spacing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 from maxca.geometry.separable import Separable, box, gaussian, per_axis
 from maxca.geometry.transforms import Chain, DenseField, Residual
 
-REACH = 1.5  # σ of the smoothing, in multiples of the smallest spacing: with less it takes more rounds
-SPREAD = 0.8  # what is nearly as bad as what is mended is mended too, or it would be next
-ROUNDS = 50  # most times that a field is looked at for folds
+REACH = 1.5  # σ of the smoothing, in multiples of the smallest spacing: a smaller value needs more iterations
+SPREAD = 0.8  # nodes almost as bad are smoothed as well, or they would be next
+ROUNDS = 50  # maximum number of iterations against folds
 Steps = tuple[int, int, int]
-SETTLED = 0.01  # of the smallest spacing of a field: where the search for its inverse ends
-ROUND_TRIPS = 10  # most times that an inverse is looked at: each takes a second for a brain at 1 mm
+SETTLED = 0.01  # of the smallest spacing of a field: tolerance of its inverse
+ROUND_TRIPS = 10  # maximum number of inversions: each takes a second for a brain at 1 mm
 
 
 class Invertible(NamedTuple):
-    """A field, its inverse, and how far the inverse of each node ends from it."""
+    """A field, its inverse, and the round-trip error at each node."""
 
     field: DenseField
     inverse: DenseField
@@ -33,11 +33,11 @@ class Invertible(NamedTuple):
 
 
 def unfolded(field: DenseField, flattest: float = 0.0) -> DenseField:
-    """Smooth a field where it folds or all but does, until no tetrahedron of nodes is mirrored.
+    """Smooth a field where it folds or nearly folds, until no tetrahedron of nodes is inverted.
 
     Args:
         field: any field.
-        flattest: where the determinant is smaller than this, the field is smoothed too.
+        flattest: the field is also smoothed where the determinant is smaller than this.
     """
     smoother = _Smoother(field)
     for _ in range(ROUNDS):
@@ -51,15 +51,15 @@ def unfolded(field: DenseField, flattest: float = 0.0) -> DenseField:
 
 
 def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 1)) -> Invertible:
-    """Smooth a field where its inverse, linear between nodes, does not lead back, and return both.
+    """Smooth a field where its inverse, linear between nodes, is inaccurate, and return both.
 
-    A few rounds take away the extremes; what is left is for the caller to measure.
+    A few iterations remove the extremes; the caller measures the remaining error.
 
     Args:
-        field: a field without folds, at rest at the border of its grid (see ``DenseField.faded``).
-        tolerance: how far inverse(field(x)) may be away from any node x, as a share of the largest spacing.
-        finer: nodes of the inverse for each of the field, along each axis: it bends more sharply than the field does,
-            most of all across thick slices; see ``finer_steps``.
+        field: a field without folds and with zero motion at the border of its grid (see ``DenseField.faded``).
+        tolerance: largest distance of inverse(field(x)) from any node x, as a fraction of the largest spacing.
+        finer: nodes of the inverse per node of the field, along each axis: the inverse varies faster than the field,
+            especially across thick slices; see ``finer_steps``.
     """
     most = tolerance * field.grid.largest_spacing
     smoother = _Smoother(field)
@@ -75,7 +75,7 @@ def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 
 
 
 class _Smoother:
-    """Smooths fields on the grid of ``field`` around marked nodes; as far in mm along every axis."""
+    """Smooths fields on the grid of ``field`` around marked nodes, by the same distance in mm along every axis."""
 
     def __init__(self, field: DenseField) -> None:
         shape, device = field.grid.shape, field.displacement.device
@@ -89,9 +89,9 @@ class _Smoother:
 
 
 def finer_steps(grid: Grid) -> Steps:
-    """How many nodes of an inverse for each of a field on ``grid``: half its spacing, or a quarter of the thickest.
+    """Nodes of an inverse per node of a field on ``grid``: half its spacing, a quarter along the axis of thick slices.
 
-    Of three cardiac fields with thick slices, four nodes from slice to slice left 0.07 to 0.08 mm of error on average
+    For three cardiac fields with thick slices, four nodes per slice left 0.07 to 0.08 mm of error on average
     and 1.1 to 3.2 mm in one voxel of a thousand; two along every axis took three times as long, for 0.11 to 0.12 and
     1.7 to 4.7 mm.
     """

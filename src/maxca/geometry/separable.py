@@ -1,8 +1,8 @@
 """Separable linear filters as small dense matrices, one per axis.
 
-Smoothing, restriction to a coarser lattice, interpolation from one, and the adjoints of all three are then the same
-three matrix products. On CPU and GPU these reach the speed of the matrix unit, need no padding logic and give the same
-bits each time; a window of nine voxels costs no more than one of three.
+Smoothing, restriction to a coarser grid, interpolation from one, and the adjoints of all three are then the same
+three matrix products. On CPU and GPU these reach the speed of the matrix unit, need no padding logic and are
+deterministic; a window of nine voxels costs no more than one of three.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Separable:
     matrices: tuple[Tensor, Tensor, Tensor]
 
     def __call__(self, volume: Float[Tensor, "*batch i j k"]) -> Float[Tensor, "*batch a b d"]:
-        """Apply the operator; the axis that shrinks the volume most goes first."""
+        """Apply the operator, first along the axis that reduces the volume most."""
         for axis in sorted(range(3), key=self._growth):
             volume = _along(axis, self.matrices[axis], volume)
         return volume
 
     @property
     def adjoint(self) -> Separable:
-        """The transposed operator, which carries gradients back."""
+        """The transposed operator, which propagates gradients."""
         return Separable(triple(m.T.contiguous() for m in self.matrices))
 
     def __matmul__(self, other: Separable) -> Separable:
@@ -45,7 +45,7 @@ class Separable:
 
     def _growth(self, axis: int) -> float:
         rows, columns = self.matrices[axis].shape
-        return rows / columns - 1e-3 * axis  # at equal size the last axis is cheapest: its lines are contiguous
+        return rows / columns - 1e-3 * axis  # for equal sizes the last axis is cheapest: its lines are contiguous
 
 
 def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float] | np.ndarray) -> Separable:
@@ -54,7 +54,7 @@ def per_axis(matrix: Callable[..., Tensor], *arguments: Sequence[float] | np.nda
 
 
 def gaussian(n: int, step: int, sigma: float) -> Tensor:
-    """(nodes, n): Gaussian means of ``sigma`` voxels around each ``step``-th voxel of n, normalised at the edges.
+    """(nodes, n): Gaussian means, σ ``sigma`` voxels, at every ``step``-th of n voxels, normalised at the edges.
 
     The nodes are those of ``Grid.every``: the last may lie beyond the last voxel.
     """
@@ -66,7 +66,7 @@ def gaussian(n: int, step: int, sigma: float) -> Tensor:
 
 
 def box(n: int, step: int, radius: float) -> Tensor:
-    """(nodes, n): means over the voxels within ``radius`` voxels of each ``step``-th voxel; fewer at the edges."""
+    """(nodes, n): means over the voxels within ``radius`` voxels of every ``step``-th voxel; fewer at the edges."""
     distance = (_nodes(n, step)[:, None] - torch.arange(n, dtype=torch.float64)[None, :]).abs()
     weights = (distance <= max(radius, 0.5) + 1e-6).double()
     empty = weights.sum(1) == 0
@@ -77,8 +77,8 @@ def box(n: int, step: int, radius: float) -> Tensor:
 def cubic(n: int, step: float, nodes: int) -> Tensor:
     """(n, nodes): values at 0, 1/step, 2/step … of a smooth curve through ``nodes`` values at 0, 1, 2 ….
 
-    Cubic convolution: slopes have no jumps, straight lines stay straight but for the last interval at each end, where
-    the outermost value is repeated. Source: Keys, IEEE Trans. ASSP 29(6), 1981, with a = -1/2.
+    Cubic convolution: continuously differentiable, reproduces straight lines except in the last interval at each end,
+    where the outermost value is repeated. Source: Keys, IEEE Trans. ASSP 29(6), 1981, with a = -1/2.
     """
     where = (torch.arange(n, dtype=torch.float64) / step).clamp(max=nodes - 1)
     first = where.floor().long()

@@ -27,12 +27,12 @@ from maxca.geometry.warp import (
     voxel_coordinates,
 )
 
-FLAT = 1e-9  # of the largest stretch of a matrix: with a smaller one it has no inverse, whatever its units
+FLAT = 1e-9  # relative to the largest singular value: a matrix with a smaller one is singular, in any unit
 POINTS_AT_ONCE = 2_000_000  # bounds the memory of resampling, whatever the size of the image
 
 
 class Residual(NamedTuple):
-    """How far inverse(transform(x)) ends from x, in mm, over the nodes of the inverse field."""
+    """Distance of inverse(transform(x)) from x in mm, over the nodes of the inverse field."""
 
     mean: float
     max: float
@@ -42,7 +42,7 @@ class Residual(NamedTuple):
 
 
 class Transform(Protocol):
-    """What a step of a ``Chain`` can do."""
+    """The interface of a step of a ``Chain``."""
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map (…, 3) fixed world points to moving world points, in mm."""
@@ -53,7 +53,7 @@ class Transform(Protocol):
         ...
 
     def inverse(self) -> tuple[Transform, Residual]:
-        """The transform from moving to fixed world points, and how exact it is."""
+        """The transform from moving to fixed world points, and its accuracy."""
         ...
 
 
@@ -82,7 +82,7 @@ class Affine:
 
     @staticmethod
     def identity() -> Affine:
-        """The affine that moves nothing."""
+        """The identity."""
         return Affine(np.eye(4))
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
@@ -104,11 +104,11 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class DenseField:
-    """A displacement at every node of a grid: x ↦ x + d(x), linear between nodes, no motion outside the grid.
+    """A displacement at every node of a grid: x ↦ x + d(x), linear between nodes, zero outside the grid.
 
     Args:
-        displacement: (3, I, J, K), RAS+ mm, at fixed world points, towards moving world points.
-        grid: where the nodes are, in fixed world space.
+        displacement: (3, I, J, K), RAS+ mm, from fixed to moving world points.
+        grid: of the nodes, in fixed world space.
 
     Raises:
         ValueError: when the shapes disagree or a displacement is not finite.
@@ -124,7 +124,7 @@ class DenseField:
                 f"received {tuple(self.displacement.shape)}"
             )
         if not bool(torch.isfinite(self.displacement).all()):
-            raise ValueError("the displacement field holds NaN or infinite values")
+            raise ValueError("the displacement field contains NaN or infinite values")
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map (…, 3) fixed world points to moving world points, in mm."""
@@ -141,11 +141,11 @@ class DenseField:
     def inverse(
         self, tolerance: float = 0.01, iterations: int = 60, guess: DenseField | None = None
     ) -> tuple[DenseField, Residual]:
-        """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton's steps where that is too slow.
+        """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton steps where convergence is slow.
 
         Args:
-            tolerance: in multiples of the smallest spacing; a node is settled when its residual is below.
-            iterations: most steps to take; only unsettled nodes take part in each.
+            tolerance: in multiples of the smallest spacing; a node has converged when its residual is smaller.
+            iterations: maximum number; only nodes that have not converged take part in each.
             guess: a field on the same grid to start from, such as the inverse of a similar field.
 
         Returns:
@@ -158,7 +158,7 @@ class DenseField:
         settled = tolerance * self.grid.smallest_spacing / largest
 
         def settle(index: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-            # Many points at once, but not all: the iteration keeps a dozen copies of them.
+            # In blocks of points: the iteration keeps a dozen copies of them.
             parts = [
                 invert_displacement(voxels, points, there, settled, iterations)
                 for points, there in zip(
@@ -170,7 +170,7 @@ class DenseField:
         index = voxel_coordinates(self.grid.shape, voxels.device)
         if guess is not None:
             start = transform_vectors(matrix, guess.displacement.unsqueeze(0))
-        else:  # every second node first: most others are then a step away from their place
+        else:  # every second node first: most others then need a single step
             steps = [2 if n > 4 else 1 for n in self.grid.shape]
             sparse = voxel_coordinates(self.grid.every(steps).shape, voxels.device)
             sparse = transform_coordinates(np.diag([*steps, 1.0]), sparse)
@@ -182,7 +182,7 @@ class DenseField:
         return DenseField(displacement, self.grid), Residual(float(residual.mean()), float(residual.max()))
 
     def rounded(self) -> DenseField:
-        """The field in steps of a 4000th of a voxel or so: finer digits are noise, and double the size of a file."""
+        """The field rounded to about 1/4000 of a voxel: finer digits are noise, and double the size of a file."""
         quantum = 2.0 ** float(np.floor(np.log2(self.grid.smallest_spacing / 4000)))
         return DenseField(torch.round(self.displacement / quantum) * quantum, self.grid)
 
@@ -191,10 +191,10 @@ class DenseField:
         return DenseField(self.displacement.to(device), self.grid)
 
     def faded(self) -> DenseField:
-        """The same field on a larger grid, at whose border it has come to rest.
+        """The same field on a larger grid, decaying to zero at its border.
 
-        A field that ends abruptly tears space at the border of its grid and has no inverse there. Beyond each face the
-        border is repeated and fades over twice the largest displacement there, too slowly to fold.
+        A field that ends abruptly is discontinuous at the border of its grid and has no inverse there. Beyond each face
+        the border values are repeated and decay over twice the largest displacement there, slowly enough not to fold.
         """
         low, high, wide = [], [], self.displacement
         for axis, (n, spacing) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
@@ -221,12 +221,11 @@ class DenseField:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Transforms applied one after the other: ``steps[0]`` meets the fixed point first.
+    """Transforms applied in sequence: ``steps[0]`` is applied to the fixed point first.
 
     Args:
         steps: any transforms; an empty chain is the identity.
-        dimension: 2 for a map of the plane of two-dimensional images, which moves nothing along the third axis; files
-            say so.
+        dimension: 2 for a map of the plane of 2-D images, without motion along the third axis; stored in files.
     """
 
     steps: tuple[Transform, ...] = ()
@@ -251,7 +250,7 @@ class Chain:
         product = Affine.identity()
         for step in self.steps:
             if not isinstance(step, Affine):
-                raise ValueError("this chain holds a displacement field and is not affine")
+                raise ValueError("this chain contains a displacement field and is not affine")
             product = step @ product
         return product
 
@@ -287,10 +286,10 @@ class Chain:
         return Chain(tuple(steps), self.dimension)
 
     def field_on(self, grid: Grid, device: torch.device | None = None) -> DenseField:
-        """One field, on ``grid`` in fixed space, that holds the whole chain: affine parts too."""
+        """The whole chain, including affine parts, as one field on ``grid`` in fixed space."""
         slabs = []
         for frame, start, moved in self._slabs(grid, device):
-            # Differences of matrices first: world positions may be large, and float32 has seven digits.
+            # Subtract the matrices first: world positions may be large, and float32 has seven digits.
             total = transform_vectors(frame[:3, :3], moved - start) + transform_coordinates(frame - grid.affine, start)
             slabs.append(total[0])
         return DenseField(torch.cat(slabs, dim=1), grid)
@@ -303,19 +302,19 @@ class Chain:
         interpolation: Interpolation = "linear",
         fill: float = 0.0,
     ) -> Shaped[Tensor, "c a b d"]:
-        """Bring a volume of moving space onto a reference grid of fixed space, interpolating it once.
+        """Resample a volume in moving space onto a reference grid in fixed space with one interpolation.
 
         Args:
             volume: (C, I, J, K), any real type.
-            grid: where ``volume`` lies, in moving space.
+            grid: of ``volume``, in moving space.
             reference: the grid of the result, in fixed space.
             interpolation: ``"linear"``; ``"nearest"``; ``"labels"``, the label with the largest summed linear weight;
                 or ``"bspline"``, cubic.
-            fill: the value where the chain leaves ``grid``.
+            fill: the value outside ``grid``.
 
         Returns:
             (C, A, B, D) on ``reference``. Label and nearest results keep the type of ``volume``, the others are
-            float32, or float64 for numbers that float32 cannot hold.
+            float32, or float64 for numbers that float32 cannot represent.
 
         Raises:
             ValueError: for an unknown interpolation.
@@ -328,7 +327,7 @@ class Chain:
         return torch.cat(slabs, dim=1)
 
     def _slabs(self, grid: Grid, device: torch.device | None = None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Voxel indices of ``grid``, some planes at a time, before and after the chain, and the frame of the latter."""
+        """Voxel indices of ``grid`` in blocks of planes, before and after the chain, and the frame of the latter."""
         planes = max(1, POINTS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
         for first in range(0, grid.shape[0], planes):
             last = min(first + planes, grid.shape[0])

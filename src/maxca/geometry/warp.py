@@ -1,4 +1,4 @@
-"""Sampling a volume at arbitrary points: the one place that calls ``grid_sample``."""
+"""Sampling a volume at arbitrary points: the only caller of ``grid_sample``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def sample(
     nearest: bool = False,
     padding: Padding = "zeros",
 ) -> Float[Tensor, "n c *points"]:
-    """Interpolate a volume at continuous voxel indices, linearly or by the nearest voxel.
+    """Interpolate a volume at continuous voxel indices, linearly or by nearest neighbour.
 
     Args:
         volume: (N, C, I, J, K).
         coordinates: (N, 3, A, B, D), voxel indices of ``volume``; component c runs along axis c.
-        nearest: take the nearest voxel instead of the linear mean of the eight around.
-        padding: ``"border"`` repeats the edge voxel without end. ``"zeros"`` repeats it for the half voxel that
-            belongs to it and gives 0 beyond, as ITK's interpolators do.
+        nearest: nearest neighbour instead of trilinear interpolation.
+        padding: ``"border"`` repeats the edge voxel indefinitely. ``"zeros"`` repeats it for half a voxel and gives 0
+            beyond, like ITK's interpolators.
 
     Returns:
         (N, C, A, B, D), differentiable in both arguments.
@@ -53,7 +53,7 @@ def sample_unit(
 ) -> Float[Tensor, "n c *points"]:
     """``sample`` at ``unit_coordinates``.
 
-    By default the edge is repeated; here ``"zeros"`` fades to 0 over the voxel beyond it.
+    By default the edge is repeated; here ``"zeros"`` decays to 0 over the voxel beyond it.
     """
     return F.grid_sample(
         volume,
@@ -67,26 +67,26 @@ def sample_unit(
 def unit_coordinates(
     coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]
 ) -> Float[Tensor, "n 3 *points"]:
-    """Voxel indices of a volume of this ``shape`` as ``grid_sample`` wants them: those of ``unit_matrix``."""
+    """Voxel indices of a volume of this ``shape`` in the coordinates of ``grid_sample``; see ``unit_matrix``."""
     i, j, k = coordinates.unbind(dim=1)
-    # A single voxel fills its axis: any position there is 0.
+    # An axis with a single voxel: any position is 0.
     units = [x * (2 / (n - 1)) - 1 if n > 1 else x * 0 for x, n in zip((k, j, i), reversed(shape), strict=True)]
     return torch.stack(units, dim=1)
 
 
 def unit_matrix(shape: torch.Size | tuple[int, ...]) -> np.ndarray:
-    """(4, 4) from voxel indices to what ``grid_sample`` wants: -1 to 1 between the outermost voxels, as (k, j, i)."""
+    """(4, 4) from voxel indices to those of ``grid_sample``: (k, j, i) from -1 to 1 between the outermost voxels."""
     matrix = np.zeros((4, 4))
     matrix[3, 3] = 1
     for axis, n in enumerate(shape):
-        if n > 1:  # a single voxel fills its axis: any position there is 0
+        if n > 1:  # an axis with a single voxel: any position is 0
             matrix[2 - axis, axis] = 2 / (n - 1)
             matrix[2 - axis, 3] = -1
     return matrix
 
 
 def inside(coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Which points belong to a voxel of a volume of this ``shape``: (N, A, B, D), bool."""
+    """Whether points lie within the voxels of a volume of this ``shape``: (N, A, B, D), bool."""
     axes = range(3)
     ok = [(coordinates[:, c] >= -0.5) & (coordinates[:, c] <= shape[c] - 0.5) for c in axes]
     return ok[0] & ok[1] & ok[2]
@@ -144,7 +144,7 @@ def _edged(volume: Tensor, interpolation: Interpolation) -> Callable[[Tensor], T
 
 
 def _precision(volume: Tensor) -> torch.dtype:
-    """float32, or float64 where values of another type are too large to be told apart in it."""
+    """float32, or float64 if the values exceed the precision of float32."""
     if volume.dtype.itemsize < 4 or volume.dtype == torch.float32 or volume.numel() == 0:
         return torch.float32
     low, high = torch.aminmax(volume)
@@ -152,7 +152,7 @@ def _precision(volume: Tensor) -> torch.dtype:
 
 
 def _nearest(volume: Tensor, index: Tensor) -> Tensor:
-    """Gathered by integer index rather than by ``grid_sample``, which would round large labels to float32."""
+    """Nearest neighbour by integer index; ``grid_sample`` would round large labels to float32."""
     return _gather(volume, torch.floor(index[0] + 0.5))
 
 
@@ -174,7 +174,7 @@ def _labels(volume: Tensor, index: Tensor) -> Tensor:
 
 
 def _gather(volume: Tensor, index: Tensor) -> Tensor:
-    """Values (C, …) of ``volume`` at whole indices (3, …), the edge repeated outside."""
+    """Values (C, …) of ``volume`` at integer indices (3, …), the edge repeated outside."""
     flat = torch.zeros(index.shape[1:], dtype=torch.long, device=index.device)
     for axis, n in enumerate(volume.shape[1:]):
         flat = flat * n + index[axis].long().clamp(0, n - 1)
@@ -182,7 +182,7 @@ def _gather(volume: Tensor, index: Tensor) -> Tensor:
 
 
 def _cubic_bspline(volume: Tensor) -> Callable[[Tensor], Tensor]:
-    from scipy import ndimage  # only here: training needs warping, and must run where there is no SciPy
+    from scipy import ndimage  # imported here: training needs warping, and must run without SciPy
 
     coefficients = [ndimage.spline_filter(channel.double().cpu().numpy(), order=3, mode="mirror") for channel in volume]
 

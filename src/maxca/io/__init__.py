@@ -1,1 +1,1 @@
-"""Files in and out: images, transforms and points, each checked on the way."""
+"""Reading and writing of images, transforms and points, with validation."""

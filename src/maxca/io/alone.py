@@ -1,4 +1,4 @@
-"""One process at a time on one file or folder."""
+"""Exclusive use of a file or folder by one process."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ WITHOUT_LOCKS = (
     errno.EOPNOTSUPP,
     errno.EBADF,
     errno.EINVAL,
-)  # of some network file systems
+)  # on some network file systems
 
 
 @contextmanager
 def alone_in(folder: Path, who: str) -> Iterator[None]:
-    """Be the only process that works in a folder; the kernel ends this with the process, however it ends.
+    """Lock a folder for this process; the kernel releases the lock when the process ends, for whatever reason.
 
     Args:
-        folder: is there.
-        who: what else may be at work in it, such as ``"another maxca train"``.
+        folder: an existing folder.
+        who: the other process that may be using it, such as ``"another maxca train"``.
 
     Raises:
-        MaxcaError: while somebody else is. Where the file system knows no locks, that is not made sure of.
+        MaxcaError: if another process holds the lock. File systems without locks are not protected.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -41,7 +41,9 @@ def alone_in(folder: Path, who: str) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise MaxcaError(f"{folder}: {who} is at work in it; wait for it, or name another folder") from error
+                raise MaxcaError(
+                    f"{folder}: {who} is running in it; wait until it has ended, or choose another folder"
+                ) from error
             except OSError as error:
                 if error.errno not in WITHOUT_LOCKS:
                     raise

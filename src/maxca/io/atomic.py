@@ -1,4 +1,4 @@
-"""Writing files and folders beside their place and renaming them, so that a failed job leaves nothing behind."""
+"""Atomic writing of files and folders by renaming, so that a failed job leaves no partial output."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from maxca.io import leftovers
 
 DOUBLE_SUFFIXES = (".nii.gz", ".mrk.json")
 RESULT_FILE = "result.json"
-OLD = ".old"  # an earlier output, while another takes its place
+OLD = ".old"  # an earlier output while it is being replaced
 
 
 def full_suffix(path: Path) -> str:
-    """The suffix of a path in lower case, ``.nii.gz`` and ``.mrk.json`` counted as one."""
+    """The suffix of a path in lower case, with ``.nii.gz`` and ``.mrk.json`` as one suffix."""
     name = path.name.lower()
     return next((suffix for suffix in DOUBLE_SUFFIXES if name.endswith(suffix)), path.suffix.lower())
 
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Write a file under a hidden name beside its place; it is renamed at success, and removed at any failure.
+    """Write a file under a hidden name in the same folder; it is renamed on success and removed on failure.
 
     Args:
-        target: where the file shall be; an earlier file there is replaced, missing folders are made.
+        target: the path of the file; an existing file is replaced, missing folders are created.
 
     Yields:
         The path to write to: same folder, same suffix.
 
     Raises:
-        MaxcaError: when the file cannot be written: no permission, disc full.
+        MaxcaError: when the file cannot be written: no permission, disk full.
     """
     target = Path(target)
     suffix = full_suffix(target)
@@ -55,7 +55,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folders_of(target: Path) -> Iterator[None]:
-    """Make the folders that are missing above a target; those that stay empty are removed in the end."""
+    """Create the missing parent folders of a target; those that remain empty are removed at the end."""
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,22 +65,22 @@ def folders_of(target: Path) -> Iterator[None]:
 
 
 def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -> None:
-    """Refuse a file that could not be written in the end, before the work.
+    """Check before a computation that its output file can be written.
 
     Args:
-        path: where the file shall be.
-        suffixes: the formats it may have.
-        overwrite: whether a file that is there may be replaced.
+        path: the output file.
+        suffixes: the allowed formats.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        MaxcaError: for another suffix, a file that exists, or a folder that cannot be made or written to.
+        MaxcaError: for another suffix, an existing file, or a folder that cannot be created or written.
     """
     path = Path(path)
     if full_suffix(path) not in suffixes:
         raise MaxcaError(f"{path}: this output ends in one of {', '.join(suffixes)}; use one of these suffixes")
     try:
         if path.is_dir():
-            raise MaxcaError(f"{path} is a folder; name a file for the output")
+            raise MaxcaError(f"{path} is a folder; choose a file for the output")
         if path.exists() and not overwrite:
             raise MaxcaError(f"{path} exists; pass --overwrite to replace it")
         with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
@@ -91,12 +91,12 @@ def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -
 
 @contextmanager
 def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """Fill a hidden folder beside ``path``; it takes that place at success, and is removed at any failure.
+    """Fill a hidden folder next to ``path``; it is renamed to ``path`` on success and removed on failure.
 
-    Everything that can refuse the place is checked on entry, before any computation.
+    The target is checked on entry, before any computation.
 
     Args:
-        path: the folder of the results; missing parents are created.
+        path: the output folder; missing parents are created.
         overwrite: replace an earlier output, recognised by its ``result.json``.
 
     Yields:
@@ -120,9 +120,9 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         ours = (str(target), str(target.with_name(f".{target.name}.")), *map(str, missing))
         if error.filename and not str(error.filename).startswith(ours):
-            raise  # about a file that was read while the folder was being filled
+            raise  # an error about a file that was read while the folder was being filled
         raise _cannot_write(Path(path), error) from error
-    except MaxcaError as error:  # about a file in the hidden folder, whose name would mean nothing to the reader
+    except MaxcaError as error:  # an error about a file in the hidden folder, whose name would mean nothing to the user
         raise MaxcaError(str(error).replace(str(temporary), str(path))) from error
     finally:
         if not done:
@@ -131,28 +131,28 @@ def output_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _clear(target: Path) -> None:
-    """Remove what killed runs left beside a target; one that was killed while it replaced an output left that there."""
+    """Remove leftovers of killed runs next to a target, and restore an output whose replacement was interrupted."""
     for left in reversed(leftovers.abandoned(target, OLD)):
         try:
             if not os.path.lexists(target):
                 left.rename(target)
                 continue
         except OSError:
-            continue  # it may be all there is of the earlier output
+            continue  # it may be the only copy of the earlier output
         leftovers.remove(left)
     for left in leftovers.abandoned(target):
         leftovers.remove(left)
 
 
 def _check_replaceable(target: Path, named: str | Path, overwrite: bool) -> None:
-    """Refuse a target that holds anything but an earlier output that may be replaced."""
+    """Raise an error unless a target is free or an earlier output that may be replaced."""
     try:
         if not target.exists():
             return
         if not target.is_dir():
-            raise MaxcaError(f"{named} is a file; name a folder for the output")
+            raise MaxcaError(f"{named} is a file; choose a folder for the output")
         if target.is_mount():
-            raise MaxcaError(f"{named} is a mount point and cannot be replaced; name a folder inside it")
+            raise MaxcaError(f"{named} is a mount point and cannot be replaced; choose a folder inside it")
         if not any(target.iterdir()):
             return
         is_output = (target / RESULT_FILE).exists()
@@ -161,11 +161,11 @@ def _check_replaceable(target: Path, named: str | Path, overwrite: bool) -> None
     if not overwrite:
         raise MaxcaError(f"{named} exists; pass --overwrite to replace it")
     if not is_output:
-        raise MaxcaError(f"{named} exists and is not an earlier output (no {RESULT_FILE}); name another folder")
+        raise MaxcaError(f"{named} exists and is not an earlier output (no {RESULT_FILE}); choose another folder")
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``; whatever interrupts it, one of the two is there and whole."""
+    """Replace ``target`` by ``new``; if interrupted, one of the two is complete."""
     if not target.exists():
         new.rename(target)
         return
@@ -180,7 +180,7 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove the parents that were made for the output, innermost first, as far as they are empty."""
+    """Remove the parents created for the output, innermost first, if they are empty."""
     for folder in folders:
         if folder.is_dir():
             if any(folder.iterdir()):
@@ -189,11 +189,11 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file if it is there, silently when its folder is not even a folder."""
+    """Remove a file if it exists, silently if its folder is not a folder."""
     if os.path.lexists(path):
         path.unlink(missing_ok=True)
 
 
 def _cannot_write(target: Path, error: OSError) -> MaxcaError:
     reason = error.strerror or str(error)
-    return MaxcaError(f"cannot write {target}: {reason[:1].lower()}{reason[1:]}; free space or name another place")
+    return MaxcaError(f"cannot write {target}: {reason[:1].lower()}{reason[1:]}; free space or choose another path")

@@ -1,17 +1,16 @@
-"""Cells of tables that spreadsheets open: a name is a name there, and no formula."""
+"""Table cells that a spreadsheet does not interpret as formulas."""
 
 from __future__ import annotations
 
 from maxca.errors import printable
 
-FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # what a cell begins with that is computed on opening
+FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # first characters of a formula
 
 
 def neutral(text: str) -> str:
-    """A text that no spreadsheet computes and no terminal obeys; a number stays as it is.
+    """A text that is neither a formula in a spreadsheet nor a control sequence in a terminal; a number is unchanged.
 
-    An apostrophe is put before what would be a formula, as spreadsheets themselves mark text; done
-    twice, nothing more changes.
+    A formula is prefixed with an apostrophe, the marker of text in spreadsheets; the function is idempotent.
     """
     text = printable(text)
     if not text.startswith(FORMULAS):

@@ -1,4 +1,4 @@
-"""All files of an image: a header may keep its voxels in others."""
+"""All files of an image, whose voxels may be in files other than the header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """The regular files that an image consists of, its header first.
 
     Args:
-        path: either file of a ``.hdr``/``.img`` pair, a ``.mhd`` or ``.nhdr`` header, or a file that holds everything.
+        path: either file of a ``.hdr``/``.img`` pair, a ``.mhd`` or ``.nhdr`` header, or a single file.
 
     Raises:
         MaxcaError: for a file that is missing, not regular, or outside the folder of its header.

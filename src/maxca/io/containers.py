@@ -1,4 +1,4 @@
-"""MetaImage and NRRD files: their voxels, read without ITK, with every checksum verified and nothing left unset."""
+"""Voxels of MetaImage and NRRD files, read without ITK and with all checksums verified."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Container:
     Args:
         data: (I, J, K), as stored; (C, I, J, K) where a voxel holds several numbers.
         grid: voxel to world, RAS+ mm.
-        layout: what the header says.
+        layout: the content of the header.
     """
 
     data: np.ndarray
@@ -40,15 +40,15 @@ class Container:
 
     @property
     def dimension(self) -> int:
-        """2 or 3, that of the file; one volume on a fourth axis is an image of 3."""
+        """2 or 3, as in the file; 3 for a single volume on a fourth axis."""
         return min(3, len(self.layout.size))
 
 
 def read_layout(path: Path) -> Layout:
-    """What the header of a MetaImage or NRRD file says, by its suffix.
+    """The header of a MetaImage or NRRD file, by its suffix.
 
     Raises:
-        MaxcaError: for a header that is damaged or names files that are not its own.
+        MaxcaError: for a header that is damaged or refers to files outside its folder.
     """
     return READERS[path.suffix.lower()](path)
 
@@ -81,14 +81,14 @@ def _content(layout: Layout, path: Path) -> np.ndarray:
     """The bytes of all voxels, in the order of the file.
 
     Raises:
-        MaxcaError: for files that hold less, or more, than the header claims, or whose checksums do not fit.
+        MaxcaError: for files that hold less, or more, than the header claims, or whose checksums are wrong.
     """
     claimed = math.prod(layout.size) * layout.components * layout.dtype.itemsize
     packed = layout.packing != "raw"
     try:
         held = sum(piece.path.stat().st_size for piece in layout.pieces)
         check_size(path, claimed, held, DEFLATE_LIMIT if packed else 1, packed)
-        # Taken page by page as it is filled, so that a claim that is not kept costs nothing.
+        # Memory is allocated as it is filled, so that a false claim costs nothing.
         content = np.empty(claimed, dtype=np.uint8)
         parts = np.split(content, len(layout.pieces))
         for piece, part in zip(layout.pieces, parts, strict=True):
@@ -107,7 +107,7 @@ def _content(layout: Layout, path: Path) -> np.ndarray:
 
 
 class _Unfit(ValueError):
-    """How content differs from what the header claims."""
+    """Raised when the content does not match the header."""
 
 
 def _skip_lines(file: BinaryIO, piece: Piece) -> None:
@@ -117,7 +117,7 @@ def _skip_lines(file: BinaryIO, piece: Piece) -> None:
 
 
 def _copy(file: BinaryIO, piece: Piece, into: memoryview, _: str) -> None:
-    """Fill ``into`` with the rest of a file, which holds just as much."""
+    """Fill ``into`` with the rest of a file, which must have exactly this size."""
     size = piece.path.stat().st_size
     start = size - len(into) if piece.start == -1 else file.tell() + piece.start
     if start < 0 or size - start != len(into):
@@ -129,7 +129,7 @@ def _copy(file: BinaryIO, piece: Piece, into: memoryview, _: str) -> None:
 
 
 def _unpack(file: BinaryIO, piece: Piece, into: memoryview, packing: str) -> None:
-    """Fill ``into`` with what deflate streams hold, just as much, to the end of the file."""
+    """Fill ``into`` with the content of deflate streams, which must have exactly this size, to the end of the file."""
     file.seek(file.tell() + piece.start)
     at, skip = 0, piece.inner
     for block in _inflated(file, packing):
@@ -146,7 +146,7 @@ def _unpack(file: BinaryIO, piece: Piece, into: memoryview, packing: str) -> Non
 def _inflated(file: BinaryIO, packing: str) -> Iterator[bytes]:
     """The content of a zlib or gzip stream in blocks; Adler-32 or CRC-32 and the length are verified at its end.
 
-    MetaIO takes a stream of either kind; gzip's may have several members. What follows the last one is damage.
+    MetaIO accepts both kinds; a gzip stream may have several members. Data after the last one is an error.
     """
     stream, ended = zlib.decompressobj(wbits=47), False
     source = b""
@@ -156,7 +156,7 @@ def _inflated(file: BinaryIO, packing: str) -> Iterator[bytes]:
             break
         if ended:
             if packing != "gzip" or not source.startswith(GZIP):
-                raise _Unfit("something follows its voxels")
+                raise _Unfit("there is data after its voxels")
             stream, ended = zlib.decompressobj(wbits=47), False
         if block := stream.decompress(source, BLOCK):
             yield block

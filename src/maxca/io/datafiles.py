@@ -1,4 +1,4 @@
-"""The files that a header names for its voxels: none outside its folder is touched."""
+"""The voxel files named by a header, restricted to its folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def file_names(value: str, lines: Iterable[str]) -> list[str]:
     """The names of the files of an image.
 
     Args:
-        value: what the header names: a file, a pattern with the first and last number and the step, or ``LIST``.
-        lines: what follows the header, a name each in a list.
+        value: the entry of the header: a file, a pattern with the first and last number and the step, or ``LIST``.
+        lines: the lines after the header, one name each for a list.
 
     Raises:
-        Damaged: for a pattern that is none, or for too many files.
+        Damaged: for an invalid pattern, or for too many files.
     """
     word, *numbers = value.split() or [""]
     if word.upper() == "LIST":
@@ -41,16 +41,16 @@ def file_names(value: str, lines: Iterable[str]) -> list[str]:
 
 
 def named_files(value: str, lines: Iterable[str], size: Sequence[int]) -> list[str]:
-    """``file_names``, held against the size of the image, its fastest axis first.
+    """``file_names``, checked against the size of the image, its fastest axis first.
 
     Raises:
-        Damaged: as there, and for another number of files than the size asks for.
+        Damaged: as there, and for a number of files that does not match the size.
     """
     names = file_names(value, lines)
     words = value.split()
     axes = " ".join(words[1:] if words[0].upper() == "LIST" else words[4:]).upper().removesuffix("D")
     several = len(names) > 1 or words[0].upper() == "LIST"
-    # How many axes a file holds, as 2 or 2D.
+    # Number of axes per file, as 2 or 2D.
     stored = one_of(axes, range(1, len(size) + 1), "number of axes in a file") if several and axes else None
     total = math.prod(size)
     if total % len(names) or (stored is not None and len(names) != math.prod(size[stored:])):
@@ -66,7 +66,7 @@ def beside(header: Path, name: str) -> Path:
         name: as decoded from Latin-1.
 
     Raises:
-        Damaged: for a name that no file system takes, or a place outside the folder of the header, through ``..``,
+        Damaged: for an invalid name, or a path outside the folder of the header, through ``..``,
             an absolute path or a symbolic link.
         MaxcaError: for a file that is missing or not a regular one.
     """
@@ -74,20 +74,20 @@ def beside(header: Path, name: str) -> Path:
     try:
         inside = path.resolve().is_relative_to(header.parent.resolve())
     except (OSError, RuntimeError) as error:
-        raise Damaged(f"the file of its voxels, {name[:80]!r}, cannot be found; copy it beside the header") from error
+        raise Damaged(f"the file of its voxels, {name[:80]!r}, cannot be found; copy it next to the header") from error
     if not inside:
         raise Damaged(
-            f"names voxels outside its own folder ({name[:80]!r}), which are not read; copy them there and correct "
+            f"refers to voxels outside its folder ({name[:80]!r}), which is not allowed; copy them there and correct "
             "the name in the header"
         )
     if not os.path.lexists(path):
-        raise Damaged(f"its voxels are not there: {name[:80]!r} is missing in its folder; copy it there")
+        raise Damaged(f"its voxel file {name[:80]!r} is missing in its folder; copy it there")
     check_regular(path)
     return path
 
 
 def _numbered(pattern: str, first: int, last: int, step: int) -> list[str]:
-    """Names with numbers as C's printf writes them, without printf."""
+    """Numbered file names from a pattern in the syntax of C's printf, without printf."""
     found = NUMBERED.fullmatch(pattern)
     if found is None or step == 0 or not 0 <= (last - first) // step < MOST_FILES:
         raise Damaged(

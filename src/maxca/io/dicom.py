@@ -1,4 +1,4 @@
-"""DICOM series: one upright, evenly spaced stack of slices in a folder, or a clear refusal."""
+"""DICOM series: a folder with one orthogonal, evenly spaced stack of slices."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def read_series(folder: Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """Voxels (I, J, K), grid and warnings of the one DICOM series in a folder.
 
     Raises:
-        MaxcaError: for no series or several, for slices that are damaged, and for slices that make no upright, even
-            stack.
+        MaxcaError: for no series or several, for damaged slices, and for slices that do not form an orthogonal, evenly
+            spaced stack.
     """
     slices = _only_series(folder)
     _check_shared(slices, folder)
@@ -40,15 +40,15 @@ def read_series(folder: Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     grid = grid_from_patient(size, spacing, first.position.tolist(), direction.tolist())
     warnings = stack.warnings
     if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
-        warnings += (f"{folder}: small values are shown bright (MONOCHROME1); the values are taken as they are stored",)
+        warnings += (f"{folder}: small values are shown bright (MONOCHROME1); the values are used as stored",)
     return _values(ordered, folder), grid, warnings
 
 
 def refuse_file(path: Path) -> None:
-    """Refuse a DICOM file that is given by itself.
+    """Reject a single DICOM file.
 
     Raises:
-        MaxcaError: saying what to pass instead.
+        MaxcaError: always; it says what to pass instead.
     """
     header = read_header(path)
     if header is None:
@@ -84,12 +84,12 @@ def _only_series(folder: Path) -> list[Slice]:
 
 
 def _refuse_fragments(others: list[Path], slices: list[Path]) -> None:
-    """Refuse files that are named as slices but are none: they were, before they were truncated."""
+    """Reject files that are named like slices but are not: they may be truncated."""
     patterns = {_pattern(file) for file in slices}
     for file in others:
         if file.suffix.lower() in SUFFIXES or _pattern(file) in patterns:
             raise MaxcaError(
-                f"{file}: named as a slice of the DICOM series beside it, but not a DICOM file, or truncated; copy or "
+                f"{file}: named like a slice of the DICOM series, but not a DICOM file, or truncated; copy or "
                 "export the series again, or remove it"
             )
 
@@ -103,20 +103,20 @@ def _described(header: Dataset, files: int, uid: str) -> str:
 
 
 def _check_shared(slices: list[Slice], folder: Path) -> None:
-    """Refuse a slice that belongs to something else."""
+    """Reject slices of another scan."""
     for name, what in SHARED.items():
         values = [str(each.header.get(name, "")) for each in slices]
         usual = max(values, key=values.count)
         strange = [each.path.name for each, value in zip(slices, values, strict=True) if value != usual]
         if strange:
             raise MaxcaError(
-                f"{folder}: {len(strange)} of {len(slices)} slices are of another {what} than the others, such as "
+                f"{folder}: {len(strange)} of {len(slices)} slices have another {what} than the others, such as "
                 f"{strange[0][:80]}; keep one stack in the folder"
             )
 
 
 def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
-    """(I, J, K), the type that holds all that the slices can say: integers where no slice is scaled otherwise."""
+    """(I, J, K), of a type that can represent all slices: integers if they share one scaling."""
     count = sum(each.size[0] * each.size[1] for each in slices)
     packed = [each.packed for each in slices]
     if any(packed):
@@ -131,7 +131,7 @@ def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
             for number, each in enumerate(slices):
                 data[:, :, number] = each.values()
         if data.shape != (*slices[0].size, len(slices)):
-            raise ValueError("damaged: decoded slices are not of the size that their headers say")
+            raise ValueError("damaged: decoded slices do not have the size in their headers")
         return plain(data)
     except (OSError, EOFError) as error:
         raise MaxcaError(f"{folder}: its slices changed while they were read; try again") from error
@@ -140,7 +140,7 @@ def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
 
 
 def _type(slices: Sequence[Slice]) -> np.dtype:
-    """The smallest integer type that holds all values, float64 where one is not whole."""
+    """The smallest integer type that represents all values, float64 if one is not an integer."""
     if not all(number.is_integer() for each in slices for number in each.scale):
         return np.dtype(np.float64)
     low, high = (

@@ -1,4 +1,4 @@
-"""One DICOM file: what it says of its slice, and its values; checked before anything is allocated."""
+"""One DICOM file: geometry and values of its slice, validated before memory is allocated."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from maxca.errors import MaxcaError
 from maxca.io.regular import check_regular
 
 PREAMBLE, MARK, META_GROUP = 128, b"DICM", 2
-BARE = (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00")  # files without a preamble begin so
+BARE = (b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x08\x00\x00\x00")  # first bytes of files without a preamble
 VOXELS, UNDEFINED = (0x7FE0, 0x0010), 0xFFFFFFFF
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 WIDTHS = {8: "u1", 16: "u2", 32: "u4"}
-# What all slices of one scan have in common, and what else is asked of a slice later.
+# Tags common to all slices of a scan, and further tags used later.
 SHARED = {
     "StudyInstanceUID": "study",
     "PatientID": "patient",
@@ -41,7 +41,7 @@ READ_ERRORS = (
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """A slice as its file describes it.
+    """A slice as described by its file.
 
     Args:
         path: its file.
@@ -67,23 +67,23 @@ class Slice:
 
     @property
     def bits(self) -> tuple[int, int, bool]:
-        """How many bits a value has, how many lie below it, and whether the first one is a sign."""
+        """Number of bits of a value, position of its lowest bit, and whether it is signed."""
         stored = int(self.header.BitsStored)
         return stored, int(self.header.get("HighBit", stored - 1)) + 1 - stored, bool(self.header.PixelRepresentation)
 
     @property
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest value that its bits can say, scaled."""
+        """The smallest and the largest value that its bits can represent, scaled."""
         stored, _, signed = self.bits
         low = -(2 ** (stored - 1)) if signed else 0
         ends = [end * self.scale[0] + self.scale[1] for end in (low, low + 2**stored - 1)]
         return min(ends), max(ends)
 
     def values(self) -> np.ndarray:
-        """(I, J) values that are not compressed, in float64, which holds each of them, scaled.
+        """(I, J) uncompressed values, scaled, in float64, which represents each of them exactly.
 
         Raises:
-            OSError, EOFError: for a file that has become another one.
+            OSError, EOFError: for a file that has changed.
         """
         stored, below, signed = self.bits
         order = ">" if self.header.original_encoding[1] is False else "<"
@@ -94,7 +94,7 @@ class Slice:
             content = file.read(count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
             raise EOFError
-        # What lies beside the stored bits is no part of a value; old scanners kept overlays there.
+        # Bits other than the stored bits are not part of a value; old scanners kept overlays there.
         values = (np.frombuffer(content, dtype).astype(np.int64) >> below) & (2**stored - 1)
         if signed:
             values = (values ^ 2 ** (stored - 1)) - 2 ** (stored - 1)
@@ -103,7 +103,7 @@ class Slice:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a regular file begins as DICOM's do.
+    """Whether a regular file has the first bytes of a DICOM file.
 
     Raises:
         MaxcaError: for a file that cannot be read.
@@ -118,31 +118,31 @@ def is_dicom(path: Path) -> bool:
 
 
 class Header(NamedTuple):
-    """The tags of a DICOM file before its voxels, and the byte at which the element of these begins."""
+    """The tags of a DICOM file before its voxels, and the offset of the voxel element."""
 
     tags: Dataset
     voxels: int
 
 
 def read_header(path: Path) -> Header | None:
-    """What a DICOM file says, None where it is not an image: a report, a structure set, a directory.
+    """The header of a DICOM file; None if it is not an image but a report, a structure set or a directory.
 
     Raises:
         MaxcaError: for a file that is damaged.
     """
     try:
         with warnings.catch_warnings(), config.disable_value_validation():
-            warnings.simplefilter("ignore")  # on values that are not to the letter; those in use are checked here
-            # Mapped: a file that claims gigabytes for an element is asked for what it has, and no memory is taken.
+            warnings.simplefilter("ignore")  # of values that violate the standard; those used here are checked
+            # Memory-mapped: an element that claims gigabytes does not allocate memory.
             with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
                 bare = content[PREAMBLE : PREAMBLE + len(MARK)] != MARK
                 if not bare and _syntax(content) == DeflatedExplicitVRLittleEndian:
                     raise MaxcaError(
-                        f"{path}: a deflated DICOM file, which is not read; convert the series with dcm2niix"
+                        f"{path}: a deflated DICOM file, which is not supported; convert the series with dcm2niix"
                     )
                 content.seek(0)
                 tags = dcmread(cast(BinaryIO, content), stop_before_pixels=True, force=bare)
-                for name in IN_USE:  # decoded now, where remarks on them are not printed
+                for name in IN_USE:  # decoded here, where warnings about them are not printed
                     tags.get(name)
                 at, whole = content.tell(), bool(content.read(1))
             kind = UID(tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID", ""))
@@ -156,7 +156,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def _syntax(content: mmap) -> object:
-    """The transfer syntax that the first group of a file names."""
+    """The transfer syntax in the file meta information."""
     content.seek(PREAMBLE + len(MARK))
     about = read_dataset(
         cast(BinaryIO, content), False, True, stop_when=lambda tag, _kind, _length: tag >> 16 != META_GROUP
@@ -165,10 +165,10 @@ def _syntax(content: mmap) -> object:
 
 
 def slice_of(path: Path, header: Header) -> Slice:
-    """The slice that a DICOM file holds.
+    """The slice in a DICOM file.
 
     Raises:
-        MaxcaError: for one that is damaged, holds several frames or colours, or does not say where it lies.
+        MaxcaError: for one that is damaged, contains several frames or colours, or has no position.
     """
     refuse_frames(path, header.tags)
     try:
@@ -180,7 +180,7 @@ def slice_of(path: Path, header: Header) -> Slice:
 
 
 def refuse_frames(path: Path, header: Dataset) -> None:
-    """Refuse DICOM files of many frames.
+    """Reject multi-frame DICOM files.
 
     Raises:
         MaxcaError: for such a file.
@@ -188,7 +188,7 @@ def refuse_frames(path: Path, header: Dataset) -> None:
     frames = str(header.get("NumberOfFrames") or 1)
     if frames != "1" or "PerFrameFunctionalGroupsSequence" in header:
         raise MaxcaError(
-            f"{path}: multi-frame DICOM ({frames[:12]} frames in one file) is not read; convert it with dcm2niix and "
+            f"{path}: multi-frame DICOM ({frames[:12]} frames per file) is not supported; convert it with dcm2niix and "
             "pass the NIfTI file"
         )
 
@@ -198,11 +198,13 @@ def _slice(path: Path, header: Dataset, at: int) -> Slice:
         name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(name)
     ]
     if missing:
-        raise MaxcaError(f"{path}: does not say where it lies (no {missing[0]}); export the series with its positions")
+        raise MaxcaError(f"{path}: has no position (no {missing[0]}); export the series with its positions")
     if int(header.get("SamplesPerPixel", 1)) != 1 or "PALETTE" in str(header.get("PhotometricInterpretation", "")):
         raise MaxcaError(f"{path}: voxels are colours; convert it to one grey value")
     if header.get("ModalityLUTSequence"):
-        raise MaxcaError(f"{path}: its values go through a table (ModalityLUTSequence), which is not read; convert it")
+        raise MaxcaError(
+            f"{path}: its values need a lookup table (ModalityLUTSequence), which is not supported; convert it"
+        )
     size = (int(header.Columns), int(header.Rows))
     stored, allocated = int(header.BitsStored), int(header.BitsAllocated)
     below = int(header.get("HighBit", stored - 1)) + 1 - stored
@@ -223,13 +225,13 @@ def _slice(path: Path, header: Dataset, at: int) -> Slice:
 
 
 def _start(path: Path, header: Dataset, at: int, needed: int | None) -> int:
-    """Where the voxels begin in the file, which holds them all.
+    """Offset of the voxels in the file, which is checked to contain all of them.
 
     Args:
         path: the file.
         header: its tags.
-        at: byte of the element of its voxels.
-        needed: bytes of the voxels, None where they are compressed.
+        at: offset of the voxel element.
+        needed: bytes of the voxels, None if they are compressed.
     """
     implicit, little = header.original_encoding
     order = "<" if little else ">"
@@ -249,7 +251,7 @@ def _start(path: Path, header: Dataset, at: int, needed: int | None) -> int:
     if length not in (needed, needed + needed % 2) or stored - start < needed:
         held = min(length, max(0, stored - start))
         raise MaxcaError(
-            f"{path}: truncated or damaged: its header claims {needed} bytes of voxels, {held} are there; copy or "
+            f"{path}: truncated or damaged: its header claims {needed} bytes of voxels, but {held} are stored; copy or "
             "export the series again"
         )
     return start
@@ -261,7 +263,7 @@ def _explicit(content: bytes, order: str) -> tuple[str, int]:
 
 
 def _walk(file: BinaryIO, stored: int) -> None:
-    """Follow the fragments of compressed voxels to the mark at their end."""
+    """Follow the fragments of compressed voxels to the delimiter at their end."""
     while True:
         mark, length = struct.unpack("<4sI", file.read(8))
         if mark == END:

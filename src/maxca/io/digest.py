@@ -1,4 +1,4 @@
-"""What an image, or another file, is known by."""
+"""SHA-256 of images and other files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maxca.io.companions import files_of
 
 
 def sha256(source: Path) -> str:
-    """The hash of a file; of an image in several files, or a folder, that of all its files one after the other.
+    """The hash of a file; for an image in several files, or a folder, that of all its files in sequence.
 
     Raises:
         MaxcaError: for a file that is missing, not regular, or cannot be read.

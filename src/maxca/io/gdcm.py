@@ -1,7 +1,7 @@
 """Compressed DICOM slices, decoded by GDCM in a process with limits: ``python -m maxca.io.gdcm``.
 
-The decoders of JPEG and its relatives are native code, and how large a stream unpacks is the header's word only. What
-they print is an error here: they go on after damage. This module imports neither torch nor pydicom.
+The decoders of JPEG and its variants are native code, and only the header says how large a decompressed stream is.
+Their messages are errors here, because they continue after damage. This module imports neither torch nor pydicom.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ COMPLAINT = re.compile(r"corrupt|premature|error|invalid|truncat|fail", re.IGNOR
 
 
 def decode(paths: list[Path], unpacked: int) -> np.ndarray:
-    """The values of slices, scaled as their headers say.
+    """The values of slices, scaled according to their headers.
 
     Args:
         paths: one file a slice.
-        unpacked: bytes of all their values in float64; the process may hold a few times as many.
+        unpacked: bytes of all their values in float64; the process may use a few times as much.
 
     Returns:
-        (K, J, I), of the smallest type that holds all.
+        (K, J, I), of the smallest type that represents all values.
 
     Raises:
-        ValueError: with its reason where a slice cannot be decoded, or decoding did not end well.
+        ValueError: with the reason if a slice cannot be decoded, or the process failed.
     """
     stored = sum(path.stat().st_size for path in paths)
     with _plain_names(paths) as names:
         content = "\0".join([str(unpacked), *names]).encode()
-        answer = run_limited("maxca.io.gdcm", content, SECONDS + stored / 5e6)
-    return np.load(io.BytesIO(answer), allow_pickle=False)
+        output = run_limited("maxca.io.gdcm", content, SECONDS + stored / 5e6)
+    return np.load(io.BytesIO(output), allow_pickle=False)
 
 
 @contextmanager
 def _plain_names(paths: list[Path]) -> Iterator[list[str]]:
-    """Names that SimpleITK takes: links to files whose names are not UTF-8."""
+    """Paths that SimpleITK accepts: links to files whose names are not UTF-8."""
     names = [str(path.absolute()) for path in paths]
     try:
         "".join(names).encode()
@@ -60,7 +60,7 @@ def _plain_names(paths: list[Path]) -> Iterator[list[str]]:
     yield names
 
 
-def _answer(content: bytes) -> bytes:
+def _process(content: bytes) -> bytes:
     unpacked, *names = content.decode().split("\0")
     grant(4 * int(unpacked))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -85,10 +85,10 @@ def _read(name: str) -> sitk.Image:
 
 @contextmanager
 def _heard() -> Iterator[None]:
-    """Take what native code prints for the error that it is.
+    """Turn messages printed by native code into errors.
 
     Raises:
-        ValueError: where it complains.
+        ValueError: for any message.
     """
     saved = [os.dup(stream) for stream in (1, 2)]
     with tempfile.TemporaryFile() as said:
@@ -103,8 +103,8 @@ def _heard() -> Iterator[None]:
         said.seek(0)
         lines = said.read(1 << 16).decode(errors="replace").splitlines()
     if complaint := next((line.strip() for line in lines if COMPLAINT.search(line)), None):
-        raise ValueError(f"damaged: decoding its voxels, GDCM says {complaint[:100]!r}")
+        raise ValueError(f"damaged: GDCM reports while decoding its voxels {complaint[:100]!r}")
 
 
 if __name__ == "__main__":
-    sys.exit(serve(_answer))
+    sys.exit(serve(_process))

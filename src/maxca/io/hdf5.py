@@ -1,9 +1,9 @@
-"""ITK's transform files in HDF5: their numbers, read from memory and checked, in a process of its own where need be.
+"""ITK's transform files in HDF5: their numbers, read from memory and validated, in a separate process if necessary.
 
-HDF5 follows what a file says: into other files, into sizes that the file cannot hold and, where it is damaged, into
-memory that is not its own or round in circles. So nothing is followed but what ITK writes, no more is allocated than
-the bytes of the file can unpack to, and a file whose bytes are not vouched for is read by ``python -m maxca.io.hdf5``,
-which has little memory and time. This module imports neither torch nor SimpleITK: the process starts in 0.15 s.
+HDF5 trusts a file: it follows links into other files, allocates any claimed size and, for a damaged file, accesses
+invalid memory or loops endlessly. Therefore only the structure that ITK writes is followed, no more is allocated than
+the bytes of the file can decompress to, and a file without a valid checksum is read by ``python -m maxca.io.hdf5``,
+with limited memory and time. This module imports neither torch nor SimpleITK: the process starts in 0.15 s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maxca.io.voxels import DEFLATE_LIMIT
 
 SECONDS = 10  # and one more for each 20 MB
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-LARGEST_GROUP = 1000  # transforms in one file
+LARGEST_GROUP = 1000  # most transforms in one file
 # ITK 4 misspelled these names; ITK 5 reads both.
 FIXED = ("TransformFixedParameters", "TranformFixedParameters")
 PARAMETERS = ("TransformParameters", "TranformParameters")
@@ -29,14 +29,14 @@ Numbers = tuple[str, np.ndarray, np.ndarray]  # kind, fixed parameters, paramete
 
 
 class Refused(ValueError):
-    """What this module refuses, as opposed to what h5py stumbles over."""
+    """Raised by this module, as opposed to errors of h5py."""
 
 
 def read_trusted(content: bytes) -> list[Numbers]:
-    """The transforms in a file whose bytes are known to be as they were written, in the order of the file.
+    """The transforms in a file whose checksum was verified, in the order of the file.
 
     Raises:
-        ValueError: for content that is not what ITK writes, or refers to other files.
+        ValueError: for content that ITK does not write, or that refers to other files.
     """
     try:
         with h5py.File(h5py.h5f.open_file_image(content)) as file:
@@ -48,15 +48,15 @@ def read_trusted(content: bytes) -> list[Numbers]:
 
 
 def read_guarded(content: bytes) -> list[Numbers]:
-    """What ``read_trusted`` reads, by a process with limits of memory and time.
+    """Like ``read_trusted``, in a process with limits on memory and time.
 
     Raises:
-        ValueError: as ``read_trusted``, and where the process did not end well.
+        ValueError: as ``read_trusted``, and if the process failed.
     """
     if not content.startswith(b"\x89HDF\r\n\x1a\n"):
         raise Refused("not an HDF5 file, or damaged")
-    answer = run_limited("maxca.io.hdf5", content, SECONDS + len(content) / 2e7)
-    with np.load(io.BytesIO(answer), allow_pickle=False) as found:
+    output = run_limited("maxca.io.hdf5", content, SECONDS + len(content) / 2e7)
+    with np.load(io.BytesIO(output), allow_pickle=False) as found:
         kinds = [str(kind) for kind in found["kinds"]]
         return [(kind, found[f"fixed{n}"], found[f"parameters{n}"]) for n, kind in enumerate(kinds)]
 
@@ -87,18 +87,18 @@ def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
 
 
 def _member(group: h5py.Group, names: tuple[str, ...], kind: type) -> Any:
-    """A member of a group that lies in this file, under the first of the names that is there."""
+    """A member of a group within this file, under the first of the names that exists."""
     for name in names:
         link = group.get(name, getlink=True)
         if link is None:
             continue
         if not isinstance(link, h5py.HardLink):
-            raise Refused(f"its {name} is a link to another place or file, which is not followed")
+            raise Refused(f"its {name} is a link, which is not followed")
         member = group.get(name)
         if not isinstance(member, kind):
             raise Refused(f"damaged: its {name} is no {kind.__name__.lower()}")
         return member
-    raise Refused(f"it holds no {names[0]}, as ITK's transforms in HDF5 do")
+    raise Refused(f"it has no {names[0]}, unlike ITK's transforms in HDF5")
 
 
 def _text(dataset: Any) -> str:
@@ -110,9 +110,9 @@ def _text(dataset: Any) -> str:
 
 
 def _check(dataset: Any, stored: int) -> None:
-    """Refuse numbers that do not lie in this file, all of them, in a form that ITK writes."""
+    """Reject numbers that are not stored completely in this file in a form that ITK writes."""
     if dataset.external or dataset.is_virtual:
-        raise Refused("its parameters lie in another file, which is not read")
+        raise Refused("its parameters are stored in another file, which is not followed")
     if dataset.ndim != 1 or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
         raise Refused(f"damaged: parameters of shape {dataset.shape} and type {dataset.dtype}")
     properties = dataset.id.get_create_plist()
@@ -124,14 +124,14 @@ def _check(dataset: Any, stored: int) -> None:
     else:
         (size,) = dataset.chunks
         if size * dataset.dtype.itemsize > stored * DEFLATE_LIMIT:
-            raise Refused(f"damaged: it claims pieces of {size} numbers, the file has {stored} bytes")
+            raise Refused(f"damaged: it claims chunks of {size} numbers, the file has {stored} bytes")
         whole = dataset.id.get_num_chunks() == -(-dataset.size // size)
     if not whole:
         raise Refused("truncated or damaged: parameters are missing")
 
 
-def _answer(content: bytes) -> bytes:
-    """What the process sends back: an archive of arrays."""
+def _process(content: bytes) -> bytes:
+    """The output of the process: an archive of arrays."""
     transforms = read_trusted(content)
     arrays: dict[str, np.ndarray] = {"kinds": np.array([kind for kind, _, _ in transforms], dtype=np.str_)}
     for number, (_, fixed, parameters) in enumerate(transforms):
@@ -142,4 +142,4 @@ def _answer(content: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(_answer))
+    sys.exit(serve(_process))

@@ -1,4 +1,4 @@
-"""Images and the grids they lie on: NIfTI, MHA, NRRD and DICOM series in; NIfTI, MHA and NRRD out."""
+"""Images and their grids: read from NIfTI, MGH, MHA, NRRD and DICOM series; written as NIfTI, MHA and NRRD."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Voxels and where they lie.
+    """Voxels and their grid.
 
     Args:
-        data: (I, J, K), an integer type as stored, float32, or float64 where that would merge whole numbers; K = 1 for
+        data: (I, J, K), an integer type as stored, float32, or float64 where float32 would merge integers; K = 1 for
             a 2-D image.
         grid: voxel to world, RAS+ mm.
-        path: the file it came from.
-        form: how its file says where it lies.
-        intent: NIfTI's code for what the values are, 0 where nothing is said.
-        warnings: what was mended on reading, one line each.
+        path: its file, if any.
+        form: further header fields of its position.
+        intent: NIfTI's intent code, 0 for none.
+        warnings: corrections made on reading, one line each.
 
     Raises:
-        ValueError: when data and grid have different shapes.
+        ValueError: if data and grid have different shapes.
     """
 
     data: np.ndarray
@@ -58,7 +58,7 @@ class Image:
 
     @property
     def dimension(self) -> int:
-        """3, also for a single slice; 2 for an image whose file has two dimensions."""
+        """2 for an image whose file has two dimensions, otherwise 3, also for a single slice."""
         return self.form.dimension
 
     @property
@@ -68,7 +68,7 @@ class Image:
 
     @property
     def name(self) -> str:
-        """What to call the image in a message."""
+        """The name of the image in messages."""
         return str(self.path) if self.path else "the image"
 
 
@@ -80,11 +80,11 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
             nibabel, SimpleITK or this package.
 
     Returns:
-        The image. Integers keep their stored type unless the file scales them; all else is float32, but for whole
-        numbers that float32 would merge, which stay float64. Voxels that are not finite become 0, with a warning.
+        The image. Integers keep their stored type unless the file scales them; other values are float32, except
+        integers that float32 would merge, which stay float64. Non-finite voxels become 0, with a warning.
 
     Raises:
-        MaxcaError: naming the file and what to do, for anything that is not one readable, oriented 2-D or 3-D image.
+        MaxcaError: for anything that is not one readable, oriented 2-D or 3-D image.
     """
     if isinstance(source, Image):
         return source
@@ -129,12 +129,12 @@ def write(
         data: (I, J, K).
         grid: voxel to world, RAS+ mm.
         path: the suffix chooses the format.
-        dtype: type of the voxels in the file, that of ``data`` unless given; integers are rounded and clipped.
+        dtype: type of the voxels in the file, by default that of ``data``; integers are rounded and clipped.
         form: dimension, unit and codes of the header, such as those of a reference; see ``Form``.
-        intent: NIfTI's code for what the values are.
+        intent: NIfTI's intent code.
 
     Raises:
-        MaxcaError: for an unknown suffix, a sheared grid in MHA or NRRD, or a place that cannot be written.
+        MaxcaError: for an unknown suffix, a sheared grid in MHA or NRRD, or a path that cannot be written.
     """
     path = Path(path)
     data = cast(data, np.dtype(dtype or data.dtype))
@@ -149,7 +149,7 @@ def write(
 
 
 def check_grid(path: str | Path, grid: Grid) -> None:
-    """Refuse a file whose format cannot hold a grid, before any work.
+    """Check before a computation that the format of an output can represent a grid.
 
     Raises:
         MaxcaError: for a sheared grid in MHA or NRRD.
@@ -159,14 +159,16 @@ def check_grid(path: str | Path, grid: Grid) -> None:
 
 
 def check_contrast(image: Image) -> None:
-    """Refuse an image that has one value everywhere.
+    """Reject an image with a single value.
 
     Raises:
         MaxcaError: for a constant image.
     """
     low, high = image.data.min(), image.data.max()
     if low == high:
-        raise MaxcaError(f"{image.name}: every voxel is {low}, so there is nothing to align; check how it was made")
+        raise MaxcaError(
+            f"{image.name}: every voxel is {low}, so there is nothing to register; check how it was created"
+        )
 
 
 def _from_nifti(nifti: SpatialImage, path: Path | None) -> Image:
@@ -195,7 +197,7 @@ def _from_container(path: Path) -> Image:
 def _from_itk(image: sitk.Image, path: Path | None) -> Image:
     size = _without_single_volumes(image.GetSize())
     check_kind(path, size, image.GetNumberOfComponentsPerPixel(), image.GetPixelIDTypeAsString())
-    if len(size) < image.GetDimension():  # one volume of a series, as NIfTI has it too
+    if len(size) < image.GetDimension():  # one volume of a series, as in NIfTI
         image = sitk.Extract(
             image, [*size, 0], [0] * (len(size) + 1), sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX
         )
@@ -207,5 +209,5 @@ def _from_itk(image: sitk.Image, path: Path | None) -> Image:
 
 
 def _without_single_volumes(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes of an image; a fourth axis of one volume is left out."""
+    """Sizes of an image, without a fourth axis of one volume."""
     return size[:3] if len(size) == 4 and size[3] == 1 else size

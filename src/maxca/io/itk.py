@@ -1,8 +1,7 @@
-"""Images and matrices of ITK, and DICOM's grids: LPS, their world, in and out.
+"""Conversion of ITK's images and matrices, and of DICOM's grids, from and to LPS.
 
-ITK's x and y point to the patient's left and back where ours point to the right and front, so points, vectors and
-directions change the sign of their first two components on the way in and out; those of transforms do so in
-``io/transforms``.
+ITK's x and y point to the patient's left and posterior instead of right and anterior, so the first two components of
+points, vectors and directions change their sign; those of transforms are converted in ``io/transforms``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def from_sitk(image: sitk.Image) -> tuple[np.ndarray, Grid]:
     """Voxels (I, J, K) and grid of a SimpleITK image of one component, 2-D or 3-D.
 
     Raises:
-        ValueError: for spacing or directions that make no grid.
+        ValueError: for invalid spacing or directions.
     """
     data = sitk.GetArrayFromImage(image).T
     grid = grid_from_sitk(image)
@@ -36,10 +35,10 @@ def to_sitk(data: np.ndarray, grid: Grid, dimension: int = 3) -> sitk.Image:
     Args:
         data: (I, J, K).
         grid: its grid.
-        dimension: 2 for a 2-D image; a single slice that lies askew in world space becomes a 3-D one nevertheless.
+        dimension: 2 for a 2-D image; a single slice oblique in world space becomes a 3-D one.
 
     Raises:
-        MaxcaError: for a sheared grid, which ITK cannot hold.
+        MaxcaError: for a sheared grid, which ITK cannot represent.
     """
     refuse_shear(grid, "the image")
     flat = dimension == 2 and is_plane(grid)
@@ -52,10 +51,10 @@ def to_sitk(data: np.ndarray, grid: Grid, dimension: int = 3) -> sitk.Image:
 
 
 def grid_from_sitk(image: sitk.Image) -> Grid:
-    """The grid of a 2-D or 3-D SimpleITK image; a 2-D one lies at z = 0.
+    """The grid of a 2-D or 3-D SimpleITK image; a 2-D one is at z = 0.
 
     Raises:
-        ValueError: for spacing or directions that make no grid.
+        ValueError: for invalid spacing or directions.
     """
     return grid_from_patient(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
@@ -63,7 +62,7 @@ def grid_from_sitk(image: sitk.Image) -> Grid:
 def grid_from_patient(
     size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
 ) -> Grid:
-    """A grid from its description in the patient's LPS coordinates, as ITK and DICOM have it.
+    """A grid from its description in LPS coordinates, as in ITK and DICOM.
 
     Args:
         size: voxels per axis, two or three.
@@ -72,7 +71,7 @@ def grid_from_patient(
         direction: the matrix whose columns are the axes, row by row.
 
     Raises:
-        ValueError: for spacing or directions that make no grid.
+        ValueError: for invalid spacing or directions.
     """
     n = len(size)
     affine = np.eye(4)
@@ -85,25 +84,25 @@ def grid_from_patient(
 
 
 def flipped(matrix: np.ndarray) -> np.ndarray:
-    """The same (4, 4) map between the other kind of coordinates: LPS for RAS, RAS for LPS."""
+    """A (4, 4) map converted from RAS to LPS coordinates or back."""
     signs = np.append(FLIP, 1.0)
     return matrix * signs[:, None] * signs
 
 
 def refuse_shear(grid: Grid, what: object) -> None:
-    """Refuse a grid that ITK cannot hold.
+    """Reject a grid that ITK cannot represent.
 
     Raises:
-        MaxcaError: for axes that are not at right angles.
+        MaxcaError: for axes that are not orthogonal.
     """
     if grid.is_sheared:
         raise MaxcaError(
-            f"{what}: ITK cannot hold a sheared grid; name an image .nii.gz, and sample a transform on an image "
+            f"{what}: ITK cannot store a sheared grid; write an image as .nii.gz, and sample a transform on an image "
             "(maxca transform convert -r FIXED)"
         )
 
 
 def is_plane(grid: Grid) -> bool:
-    """Whether a grid is one slice across z, as ITK's 2-D images are; they leave out where along z it lies."""
+    """Whether a grid is one slice perpendicular to z, like ITK's 2-D images, which have no position along z."""
     askew = np.abs(grid.direction[2, :2]).max() + np.abs(grid.direction[:2, 2]).max()
     return grid.shape[2] == 1 and bool(askew < SHEAR_TOLERANCE)

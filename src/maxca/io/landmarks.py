@@ -1,4 +1,4 @@
-"""Landmarks of two images: which point of one is which of the other."""
+"""Correspondence of the landmarks of two images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 from maxca.errors import MaxcaError
 from maxca.io.points import Points
 
-SHOWN = 3  # names in a message
+SHOWN = 3  # most names in a message
 
-Entry = tuple[str, int | None]  # the label of a point, and its row in the coordinates unless it has no position
+Entry = tuple[str, int | None]  # the label of a point, and its row in the coordinates, if it has a position
 
 
 class Paired(NamedTuple):
-    """The same landmarks in both images, and what was left out, one line each."""
+    """Corresponding landmarks of both images, and warnings about skipped ones, one line each."""
 
     fixed: Points
     moving: Points
@@ -26,18 +26,18 @@ class Paired(NamedTuple):
 
 
 def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) -> Paired:
-    """The same landmarks in both images: row n of one is row n of the other.
+    """Corresponding landmarks of both images: row n of one corresponds to row n of the other.
 
-    Where both sides name their points, they are matched by name, whatever their order; else by their order. Landmarks
-    that either side leaves undefined are left out; so are those that only one side names, with a warning.
+    If both files name their points, they are paired by name, in any order; otherwise by their order. Landmarks that are
+    undefined in either file are skipped, and so are those named in one file only, with a warning.
 
     Args:
         fixed: landmarks of the fixed image.
         moving: landmarks of the moving image.
-        files: what to call the two in a message.
+        files: their names in messages.
 
     Raises:
-        MaxcaError: for a name that occurs twice, sides of different length without names, or when no landmark is left.
+        MaxcaError: for a duplicate name, files of different length without names, or if no landmark is left.
     """
     ours, theirs = _entries(fixed), _entries(moving)
     warnings: tuple[str, ...] = ()
@@ -52,12 +52,12 @@ def paired(fixed: Points, moving: Points, files: tuple[str | Path, str | Path]) 
         )
     both = [(a, b) for a, b in rows if a is not None and b is not None]
     if ours and not both:
-        raise MaxcaError(f"{files[0]} and {files[1]}: no landmark has a position in both; place them first")
+        raise MaxcaError(f"{files[0]} and {files[1]}: no landmark has a position in both files; place them first")
     return Paired(_chosen(fixed, [a for a, _ in both]), _chosen(moving, [b for _, b in both]), warnings)
 
 
 def _entries(points: Points) -> list[Entry]:
-    """All points of a file in its order, those without a position too."""
+    """All points of a file in order, including those without a position."""
     undefined = dict(points.undefined)
     labels = iter(points.labels or [""] * len(points.coordinates))
     rows = iter(range(len(points.coordinates)))
@@ -75,9 +75,11 @@ def _by_name(
     for file, entries in zip(files, (ours, theirs), strict=True):
         names = [label for label, _ in entries]
         if "" in names:
-            raise MaxcaError(f"{file}: point {names.index('') + 1} has no name, others have one; name all, or none")
+            raise MaxcaError(
+                f"{file}: point {names.index('') + 1} has no name, but others have one; name all of them or none"
+            )
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise MaxcaError(f"{file}: more than one point is called {_listed(twice)}; give each a name of its own")
+            raise MaxcaError(f"{file}: more than one point is named {_listed(twice)}; use unique names")
     places, known = dict(theirs), dict(ours)
     absent = {
         files[1]: [name for name, _ in ours if name not in places],
@@ -85,11 +87,11 @@ def _by_name(
     }
     if not places.keys() & known.keys():
         raise MaxcaError(
-            f"{files[1]}: no point is called as one in {files[0]} ({_listed(absent[files[1]])}); name the landmarks "
-            "alike, or leave out the column label to pair them row by row"
+            f"{files[1]}: no point has the name of one in {files[0]} ({_listed(absent[files[1]])}); use the same names "
+            "in both files, or remove the column label to pair them row by row"
         )
     warnings = tuple(
-        f"{file}: no point is called {_listed(names)}, as in the other file; left out"
+        f"{file}: no point is named {_listed(names)}, as in the other file; skipped"
         for file, names in absent.items()
         if names
     )

@@ -1,4 +1,4 @@
-"""What the header of a MetaImage or NRRD file says: where its voxels are stored, and where they lie."""
+"""The content of a MetaImage or NRRD header: storage and geometry of the voxels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?")
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or a part of one, that holds voxels.
+    """A file, or a part of one, that contains voxels.
 
     Args:
         path: the file.
-        start: bytes before the voxels; −1 where the voxels are the last bytes of the file.
+        start: bytes before the voxels; −1 if the voxels are the last bytes of the file.
         lines: lines before the voxels, skipped first.
-        inner: bytes to skip once the content is unpacked.
+        inner: bytes to skip after decompression.
     """
 
     path: Path
@@ -39,18 +39,18 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How voxels are stored and where they lie.
+    """Storage and geometry of voxels.
 
     Args:
         size: voxels per axis, in the order of the file, the first one fastest.
-        dtype: of a number, with its byte order.
-        components: numbers a voxel, stored together.
-        axes: (n, n) matrix whose columns lead from a voxel to the next one along each axis, LPS mm.
+        dtype: of the numbers, with byte order.
+        components: numbers per voxel, stored together.
+        axes: (n, n) matrix whose columns are the steps between voxels along each axis, LPS mm.
         origin: (n,) position of the first voxel, LPS mm.
-        pieces: where the voxels are, in order; each holds as many.
+        pieces: the locations of the voxels, in order, with equal numbers of voxels.
         packing: ``"raw"``, or the compression, ``"zlib"`` or ``"gzip"``.
-        warnings: what was taken for granted, a line each.
-        fields: what the header says, by the names of the format.
+        warnings: assumptions, one line each.
+        fields: of the header, by the names of the format.
     """
 
     size: tuple[int, ...]
@@ -65,19 +65,19 @@ class Layout:
 
 
 class Damaged(ValueError):
-    """What is wrong with a header, in words that follow the name of its file."""
+    """Raised for an invalid header, with a message to follow the name of its file."""
 
 
 def read_header(path: Path, parse: Callable[[BinaryIO], Layout]) -> Layout:
-    """What ``parse`` makes of the header of a regular file.
+    """The result of ``parse`` for the header of a regular file.
 
     Args:
         path: the file.
-        parse: raises ``Damaged`` for what it cannot take.
+        parse: raises ``Damaged`` for an invalid header.
 
     Raises:
-        MaxcaError: naming the file, where it is missing, no regular file or cannot be read; for a header that is
-            damaged, leaves out where the image lies, or names files that are not its own.
+        MaxcaError: for a file that is missing, not regular or not readable; for a header that is damaged, has no
+            position, or refers to files outside its folder.
     """
     check_regular(path)
     try:
@@ -104,14 +104,14 @@ def header_line(file: BinaryIO) -> str | None:
 
 
 def whole_numbers(text: str, name: str) -> list[int]:
-    """The whole numbers of a field, separated by spaces.
+    """The integers of a field, separated by spaces.
 
     Raises:
         Damaged: for anything else.
     """
     words = text.split()
     if not words or not all(WHOLE.fullmatch(word) for word in words):
-        raise Damaged(f"damaged: its {name} is {text[:40]!r}, not whole numbers; copy or convert it again")
+        raise Damaged(f"damaged: its {name} is {text[:40]!r}, not integers; copy or convert it again")
     return [int(word) for word in words]
 
 
@@ -119,7 +119,7 @@ def real_numbers(text: str, name: str, count: int | None = None) -> list[float]:
     """The finite numbers of a field, separated by spaces.
 
     Raises:
-        Damaged: for anything else, or another number of them.
+        Damaged: for anything else, or a wrong number of values.
     """
     words = text.split()
     values = [float(word) for word in words if REAL.fullmatch(word)]
@@ -130,10 +130,10 @@ def real_numbers(text: str, name: str, count: int | None = None) -> list[float]:
 
 
 def one_of(text: str, choices: Sequence[int], name: str) -> int:
-    """A field of one whole number out of some.
+    """A field with one integer out of several allowed ones.
 
     Raises:
-        Damaged: for another one.
+        Damaged: for any other value.
     """
     (value, *more) = whole_numbers(text, name)
     if more or value not in choices:
@@ -142,10 +142,10 @@ def one_of(text: str, choices: Sequence[int], name: str) -> int:
 
 
 def sizes(text: str, name: str, count: int) -> tuple[int, ...]:
-    """The field that says how many voxels there are per axis.
+    """The field with the number of voxels per axis.
 
     Raises:
-        Damaged: for another number of axes, or an axis without voxels.
+        Damaged: for a wrong number of axes, or an axis without voxels.
     """
     values = whole_numbers(text, name)
     if len(values) != count or not all(1 <= value <= LARGEST_SIZE for value in values):
@@ -154,20 +154,20 @@ def sizes(text: str, name: str, count: int) -> tuple[int, ...]:
 
 
 class Fields(dict[str, str]):
-    """The fields of a header; each is said once."""
+    """The fields of a header, each of which may occur once."""
 
     def say(self, name: str, value: str) -> None:
-        """Take a field in.
+        """Add a field.
 
         Raises:
-            Damaged: for one that is there already.
+            Damaged: for a duplicate field.
         """
         if name in self:
-            raise Damaged(f"damaged: it says twice what its {name} is; repair the header or convert it again")
+            raise Damaged(f"damaged: its {name} occurs twice; repair the header or convert it again")
         self[name] = value
 
     def first(self, *names: str) -> str | None:
-        """The value of a field that has several names, None where it has no value.
+        """The value of a field with several names, None if it is missing.
 
         Raises:
             Damaged: for values that differ.

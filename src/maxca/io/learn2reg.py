@@ -1,4 +1,4 @@
-"""Displacements in voxels, as the Learn2Reg challenges, ConvexAdam and many papers' scripts leave them."""
+"""Displacements in voxels, the format of the Learn2Reg challenges, ConvexAdam and many research scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maxca.io.nifti import load_nifti, open_nifti
 from maxca.io.regular import check_regular, read_bytes
 from maxca.io.voxels import DEFLATE_LIMIT, check_size
 
-INTENTS = (0, 1006, 1007)  # none, or vectors; FSL's warps are 4-D too and have intents of their own
+INTENTS = (0, 1006, 1007)  # none, or vectors; FSL's warps are 4-D too and have other intents
 ARCHIVE_ERRORS = (
     OSError,
     EOFError,
@@ -29,14 +29,14 @@ ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-SHRINK = (1, 2)  # files may hold every voxel, or as those of 2020 and 2021 every second
+SHRINK = (1, 2)  # files contain every voxel or, in 2020 and 2021, every second one
 
 
 def read_voxel_displacement(path: str | Path, fixed: Grid, moving: Grid) -> DenseField | None:
-    """A field that says for each fixed voxel how many voxels further on, in the moving image, its partner is.
+    """A field that gives for each fixed voxel the displacement in voxels to the corresponding moving voxel.
 
-    ``.npz`` holds one array (3, I, J, K), also at half the resolution of the image, corners on corners; a NIfTI file is
-    4-D, (I, J, K, 3). Its header is not looked at, only its order of voxels, which is that of the fixed image.
+    ``.npz`` contains one array (3, I, J, K), also at half the resolution of the image with aligned corners; a NIfTI
+    file is 4-D, (I, J, K, 3). Its header is ignored; the order of voxels is that of the fixed image.
 
     Args:
         path: the file.
@@ -44,10 +44,10 @@ def read_voxel_displacement(path: str | Path, fixed: Grid, moving: Grid) -> Dens
         moving: grid of the moving image.
 
     Returns:
-        The field from fixed to moving world points; None for a file that is of another kind, such as ITK's.
+        The field from fixed to moving world points; None for a file of another kind, such as ITK's.
 
     Raises:
-        MaxcaError: for a damaged file, or one that fits the fixed image in no way.
+        MaxcaError: for a damaged file, or one that does not fit the fixed image.
     """
     path = Path(path)
     voxels = _npz(path) if full_suffix(path) == ".npz" else _nifti(path)
@@ -56,10 +56,10 @@ def read_voxel_displacement(path: str | Path, fixed: Grid, moving: Grid) -> Dens
     if voxels.shape[0] != 3 or not any(voxels.shape[1:] == tuple(-(-n // s) for n in fixed.shape) for s in SHRINK):
         raise MaxcaError(
             f"{path}: displacements of shape {voxels.shape} do not fit a fixed image of {fixed.shape}: (3, I, J, K) "
-            "in .npz, (I, J, K, 3) in NIfTI is meant"
+            "in .npz or (I, J, K, 3) in NIfTI is expected"
         )
     if not np.isfinite(voxels).all():
-        raise MaxcaError(f"{path}: the displacements hold NaN or infinite values")
+        raise MaxcaError(f"{path}: the displacements contain NaN or infinite values")
     whole = F.interpolate(torch.as_tensor(voxels)[None].double(), fixed.shape, mode="trilinear", align_corners=True)
     start = np.stack(np.meshgrid(*(np.arange(n) for n in fixed.shape), indexing="ij"), axis=-1)
     there = moving.to_world(start + whole[0].permute(1, 2, 3, 0).numpy())
@@ -73,7 +73,7 @@ def _npz(path: Path) -> np.ndarray:
         with zipfile.ZipFile(content) as archive:
             members = archive.infolist()
             if len(members) != 1:
-                raise MaxcaError(f"{path}: holds {len(members)} arrays, where one displacement field is meant")
+                raise MaxcaError(f"{path}: contains {len(members)} arrays, but one displacement field is expected")
             _check_array(archive, members[0], path)
             with archive.open(members[0]) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False).astype(np.float32)
@@ -82,7 +82,7 @@ def _npz(path: Path) -> np.ndarray:
 
 
 def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    """Refuse an array that claims more numbers than the file can hold: NumPy would allocate them first."""
+    """Reject an array that claims more numbers than the file can contain, before NumPy allocates them."""
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -92,7 +92,7 @@ def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
 
 
 def _nifti(path: Path) -> np.ndarray | None:
-    """The vectors of a 4-D file; None for one whose shape or intent says that it is of another kind."""
+    """The vectors of a 4-D file; None if its shape or intent is that of another kind."""
     if full_suffix(path) not in (".nii", ".nii.gz"):
         return None
     check_regular(path)

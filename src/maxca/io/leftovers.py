@@ -1,7 +1,7 @@
-"""Hidden names of unfinished outputs, which say who writes them, so that what a killed process left can be removed.
+"""Hidden names of unfinished outputs that identify their process, so that leftovers of killed processes can be removed.
 
-A name is ``.STEM.HOST-PID-START-RANDOM`` and a suffix. What belongs to another machine, or to a process that may still
-live, is never touched, so that several runs can write to one folder.
+A name is ``.STEM.HOST-PID-START-RANDOM`` and a suffix. Files of other machines, and of processes that may still be
+running, are never touched, so that several runs can write to one folder.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 
 import psutil
 
-STEM = 40  # characters of the target's name that the hidden one keeps: a file system takes 255 bytes
+STEM = 40  # characters of the target's name kept in the hidden one: a file system allows 255 bytes
 OWNER = r"([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{8}"
-SLACK = 3  # seconds by which the start of a process may be told differently when the clock was set
+SLACK = 3  # seconds by which the reported start of a process may differ after the clock was set
 
 
 def hidden(target: Path, suffix: str = "") -> Path:
-    """A new hidden name beside a target for what this process writes."""
+    """A new hidden name next to a target for a file written by this process."""
     pid = os.getpid()
     owner = f"{_host()}-{pid:x}-{int(psutil.Process(pid).create_time()):x}-{secrets.token_hex(4)}"
     return target.with_name(f".{_stem(target, suffix)}.{owner}{suffix}")
 
 
 def abandoned(target: Path, suffix: str = "") -> list[Path]:
-    """Hidden names beside a target whose process is gone, oldest first."""
+    """Hidden names next to a target whose process has ended, oldest first."""
     pattern = re.compile(rf"\.{re.escape(_stem(target, suffix))}\.{OWNER}{re.escape(suffix)}", re.DOTALL)
     found = []
     with suppress(OSError), os.scandir(target.parent) as entries:
@@ -42,7 +42,7 @@ def abandoned(target: Path, suffix: str = "") -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder that was left, as far as that is possible."""
+    """Remove a leftover file or folder, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -56,7 +56,7 @@ def _stem(target: Path, suffix: str) -> str:
 
 
 def _host() -> str:
-    """This machine and, in a container, its own numbering of processes."""
+    """This machine and, in a container, its process namespace."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -70,4 +70,4 @@ def _lives(pid: int, start: int) -> bool:
     except psutil.NoSuchProcess:
         return False
     except (psutil.Error, OSError, OverflowError, ValueError):
-        return True  # not known: it stays
+        return True  # unknown: keep it

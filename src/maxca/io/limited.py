@@ -1,6 +1,6 @@
-"""A process of its own, with limits of memory and time, for native code that reads files nobody vouches for.
+"""A separate process with limits on memory and time, for native code that reads untrusted files.
 
-A library that crashes, runs in circles or asks for all memory takes this process with it, not the one that called.
+A library that crashes, loops endlessly or exhausts memory terminates this process only.
 """
 
 from __future__ import annotations
@@ -14,26 +14,24 @@ from importlib.util import find_spec
 
 import psutil
 
-LIMITS = find_spec("resource") is not None  # Windows has none; the time is limited there too
+LIMITS = find_spec("resource") is not None  # not on Windows, where only the time is limited
 
-ROOM = 256 << 20  # bytes beyond what the process holds once it has started and read its input
-REFUSED = 3  # exit status: the content was understood and refused, stderr says why
+ROOM = 256 << 20  # bytes in addition to those in use after start and reading of the input
+REFUSED = 3  # exit status: the content was rejected with a reason on stderr
 
 
 def run_limited(module: str, content: bytes, seconds: float) -> bytes:
-    """Run ``python -m MODULE`` on some bytes and give what it answers; its ``__main__`` calls ``serve``.
+    """Run ``python -m MODULE`` on some bytes and return its output; its ``__main__`` calls ``serve``.
 
     Args:
-        module: full name; what it imports decides how fast it starts.
-        content: what it reads from its standard input.
-        seconds: after which it is ended.
+        module: full name; its imports determine the time to start.
+        content: its standard input.
+        seconds: time limit.
 
     Raises:
-        ValueError: with its reason where it refused the content; or that it crashed or took too long.
+        ValueError: with its reason if it rejected the content, or if it crashed or took too long.
     """
-    places = [
-        place for place in sys.path if place
-    ]  # an empty one is the working folder, where anybody may have put files
+    places = [place for place in sys.path if place]  # an empty entry is the working folder, whose files are not trusted
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(places),
         "OMP_NUM_THREADS": "1",
@@ -50,7 +48,7 @@ def run_limited(module: str, content: bytes, seconds: float) -> bytes:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"damaged: reading it did not end within {seconds:.0f} s") from error
+        raise ValueError(f"damaged: reading it did not finish within {seconds:.0f} s") from error
     if done.returncode == REFUSED:
         raise ValueError(done.stderr.decode("utf-8", errors="replace").strip())
     if done.returncode:
@@ -58,11 +56,11 @@ def run_limited(module: str, content: bytes, seconds: float) -> bytes:
     return done.stdout
 
 
-def serve(answer: Callable[[bytes], bytes]) -> int:
-    """The other end of ``run_limited``: answer the bytes on standard input under limits.
+def serve(process: Callable[[bytes], bytes]) -> int:
+    """The counterpart of ``run_limited``: process standard input within the limits.
 
     Args:
-        answer: from content to answer; a ``ValueError`` of one line refuses the content.
+        process: from input to output; a ``ValueError`` of one line rejects the content.
 
     Returns:
         The exit status.
@@ -71,25 +69,25 @@ def serve(answer: Callable[[bytes], bytes]) -> int:
     _limit_time(int(os.environ["LIMITED_SECONDS"]))
     grant(0)
     try:
-        sys.stdout.buffer.write(answer(content))
+        sys.stdout.buffer.write(process(content))
     except ValueError as error:
         sys.stderr.write(str(error).splitlines()[0])
         return REFUSED
     except MemoryError:
-        sys.stderr.write("damaged: it asks for more memory than its size can need")
+        sys.stderr.write("damaged: it requires more memory than its size can need")
         return REFUSED
     sys.stdout.buffer.flush()
     return 0
 
 
 def grant(size: int) -> None:
-    """Let a process that ``serve`` limits hold so many bytes more than now; in any other, nothing happens."""
+    """Raise the memory limit of a process run by ``serve`` to the given number of bytes above the current use."""
     if not LIMITS or "LIMITED_SECONDS" not in os.environ:
         return
     import resource
 
     held = psutil.Process().memory_info().vms
-    with suppress(ValueError, OSError):  # a limit may be set from outside already
+    with suppress(ValueError, OSError):  # there may already be a lower limit
         resource.setrlimit(resource.RLIMIT_AS, (held + size + ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

@@ -1,6 +1,6 @@
 """MetaImage headers (``.mha``, ``.mhd``), strictly: https://docs.itk.org/en/latest/learn/metaio.html.
 
-MetaIO trusts what it reads: it crashes on numbers of dimensions and takes names for format strings, so it is not asked.
+MetaIO trusts the file: it crashes on invalid numbers of dimensions and uses names as format strings, so it is not used.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from maxca.io.stored import foreign
 ONE_FILE = ".mha"
 TYPES = {
     **{"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4"},
-    # MetaIO's LONG has four bytes on every machine.
+    # MetaIO's LONG has four bytes on all platforms.
     **{"LONG": "i4", "ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"},
 }
 UNIT_MM = {"?": 1.0, "mm": 1.0, "um": 0.001, "cm": 10.0}
 TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 MOST_COMPONENTS = 10_000
-ORTHONORMAL = 0.01  # a header may round its directions to three digits
+ORTHONORMAL = 0.01  # headers may round directions to three digits
 POSITION = ("Offset", "Position", "Origin")
 SPACING = ("ElementSpacing", "ElementSize")
 DIRECTION = ("TransformMatrix", "Rotation", "Orientation")
 BYTE_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
-SCALE = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}  # and what changes nothing
+SCALE = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}  # and values without effect
 LAST = "ElementDataFile"
 KNOWN = {
     *("ObjectType", "NDims", "DimSize", "HeaderSize", "ElementType", "ElementNumberOfChannels", "BinaryData"),
@@ -39,7 +39,7 @@ KNOWN = {
 
 
 def read_metaimage(path: Path) -> Layout:
-    """What the header of a MetaImage says, checked.
+    """The validated header of a MetaImage.
 
     Raises:
         MaxcaError: see ``read_header``.
@@ -48,7 +48,7 @@ def read_metaimage(path: Path) -> Layout:
 
 
 def _fields(file: BinaryIO) -> Fields:
-    """The fields up to the one that names the voxels; programs add fields of their own, which say nothing here."""
+    """The fields up to the one that names the voxels; unknown fields are ignored."""
     fields = Fields()
     beginning = file.read(512)
     file.seek(0)
@@ -67,16 +67,16 @@ def _fields(file: BinaryIO) -> Fields:
 
 def _layout(path: Path, fields: Fields, file: BinaryIO) -> Layout:
     if fields.get("ObjectType", "Image") != "Image":
-        raise Damaged(f"a MetaIO object of type {fields['ObjectType'][:30]!r}, not an image; name the file of an image")
+        raise Damaged(f"a MetaIO object of type {fields['ObjectType'][:30]!r}, not an image; pass the file of an image")
     count = one_of(fields.need("NDims"), range(1, 11), "NDims")
     size = sizes(fields.need("DimSize"), "DimSize", count)
     components = one_of(fields.get("ElementNumberOfChannels", "1"), range(1, MOST_COMPONENTS), "number of channels")
     if not _truth(fields, "BinaryData", True):
-        raise Damaged("its voxels are text (BinaryData = False), which is not read; write it anew as binary")
+        raise Damaged("its voxels are text (BinaryData = False), which is not supported; write it as binary")
     axes, origin, warnings = _place(fields, count, path)
     packed = _truth(fields, "CompressedData", False)
     if any(real_numbers(fields.get(name) or usual, name, 1) != [float(usual)] for name, usual in SCALE.items()):
-        warnings += (f"{path}: its header scales the values (ElementToIntensityFunction); as in ITK, they are not",)
+        warnings += (f"{path}: its header scales the values (ElementToIntensityFunction); as in ITK, this is ignored",)
     return Layout(
         size=size,
         dtype=_dtype(fields, packed),
@@ -91,18 +91,20 @@ def _layout(path: Path, fields: Fields, file: BinaryIO) -> Layout:
 
 
 def _place(fields: Fields, count: int, path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Axes and origin in mm; a MetaImage stores its directions one a row."""
+    """Axes and origin in mm; a MetaImage stores one direction per row."""
     position, directions = fields.first(*POSITION), fields.first(*DIRECTION)
-    spacing = fields.get("ElementSpacing") or fields.get("ElementSize")  # the size of a voxel need not be the step
+    spacing = fields.get("ElementSpacing") or fields.get("ElementSize")  # the voxel size may differ from the spacing
     missing = [name for name, value in (("Offset", position), ("ElementSpacing", spacing)) if value is None]
     if position is None or spacing is None:
         raise Damaged(
-            f"the header does not say where the image lies: no {' and no '.join(missing)}; convert the original "
-            "again, or add the line once you know its value"
+            f"the header does not define the position of the image (no {' and no '.join(missing)}); convert the "
+            "original again, or add the line once you know its value"
         )
     warnings: tuple[str, ...] = ()
     if directions is None:
-        warnings = (f"{path}: the header has no TransformMatrix; its axes are taken to run left, posterior, superior",)
+        warnings = (
+            f"{path}: the header has no TransformMatrix; its axes are assumed to run left, posterior, superior",
+        )
         directions = " ".join(map(str, np.eye(count).ravel()))
     unit = fields.get("DistanceUnits", "mm") or "?"
     if unit.lower() not in UNIT_MM:
@@ -113,7 +115,7 @@ def _place(fields: Fields, count: int, path: Path) -> tuple[np.ndarray, np.ndarr
     rows = np.reshape(real_numbers(directions, "TransformMatrix", count * count), (count, count))
     if np.abs(rows @ rows.T - np.eye(count)).max() > ORTHONORMAL:
         raise Damaged(
-            f"its TransformMatrix ({directions[:60]}) holds no unit vectors at right angles; repair the header or "
+            f"its TransformMatrix ({directions[:60]}) does not contain orthonormal vectors; repair the header or "
             "convert it again"
         )
     scale = UNIT_MM[unit.lower()]
@@ -126,7 +128,7 @@ def _dtype(fields: Fields, packed: bool) -> np.dtype:
     if stored is None or not name.startswith("MET_"):
         raise Damaged(f"voxels are {name[:30]}, not numbers of a known type; convert it again")
     said = fields.first(*BYTE_ORDER)
-    # MetaIO writes the byte order whenever it compresses; without it, one damaged letter would make other voxels.
+    # MetaIO always writes the byte order of compressed voxels; without it, one damaged letter would change all voxels.
     if said is None and packed and np.dtype(stored).itemsize > 1:
         raise Damaged(f"damaged: its header has no {BYTE_ORDER[0]}; copy or convert it again")
     last_first = any(_truth(fields, name, False) for name in BYTE_ORDER)
@@ -142,12 +144,12 @@ def _pieces(path: Path, fields: Fields, file: BinaryIO, size: tuple[int, ...], p
         return (Piece(path, -1 if skipped == -1 else file.tell()),)
     if path.suffix.lower() == ONE_FILE:
         raise Damaged(
-            f"a .mha file holds its own voxels, and this one names {value[:60]!r}, which is not read; name the header "
-            ".mhd if that is meant"
+            f"a .mha file contains its voxels, but this one refers to {value[:60]!r}; rename the header to "
+            ".mhd if that is intended"
         )
     names = named_files(value, iter(partial(header_line, file), None), size)
     if packed and len(names) > 1:
-        raise Damaged("several files of compressed voxels, which are not read; write one with ITK or 3D Slicer")
+        raise Damaged("several files of compressed voxels, which are not supported; write one with ITK or 3D Slicer")
     return tuple(Piece(beside(path, name), skipped) for name in names)
 
 

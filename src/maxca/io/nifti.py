@@ -1,4 +1,4 @@
-"""NIfTI and FreeSurfer's MGH files: where an image lies and its voxels; nothing is believed that a file cannot hold."""
+"""NIfTI and FreeSurfer's MGH files: grid and voxels, with headers checked against the size of the file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PAIR_SUFFIXES = (".hdr", ".img")
 NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
 MGH_SUFFIXES = (".mgz", ".mgh")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
-LARGEST_SIZE = 2**15 - 1  # of an axis in NIfTI-1
-APART = 0.1  # of the smallest spacing: sform and qform that place an image nearer to each other agree
+LARGEST_SIZE = 2**15 - 1  # voxels of an axis in NIfTI-1
+APART = 0.1  # of the smallest spacing: sform and qform agree within this distance
 MGH_VERSION = b"\0\0\0\1"
 READ_ERRORS = (
     *(OSError, EOFError, ValueError, OverflowError, KeyError, TypeError, struct.error),
@@ -41,15 +41,15 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
     """Voxels (I, J, K), grid and warnings of a NIfTI image of two or three dimensions.
 
     Raises:
-        MaxcaError: for more dimensions, colours or complex numbers, a header without a place, a damaged file.
+        MaxcaError: for more dimensions, colours or complex numbers, a header without a position, a damaged file.
     """
     name = path or "the image"
     shape = tuple(int(n) for n in nifti.shape)
     if len(shape) < 2 or min(shape) < 1:
-        raise MaxcaError(f"{name}: a shape of {shape} is not an image; convert it again")
+        raise MaxcaError(f"{name}: not an image, its shape is {shape}; convert it again")
     if any(n > 1 for n in shape[3:]):
         raise MaxcaError(
-            f"{name}: {len(shape)}-D, shape {shape}, where a 3-D image is meant; extract one of its "
+            f"{name}: {len(shape)}-D, shape {shape}, but a 3-D image is expected; extract one of its "
             f"{int(np.prod(shape[3:]))} volumes first (the first one in nibabel: {_first_volume(len(shape))})"
         )
     if nifti.get_data_dtype().kind not in "iufb":
@@ -60,7 +60,7 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
 
 
 def open_nifti(path: Path) -> Any:
-    """Read the header of a NIfTI or MGH file and hold it against the size of the file; the voxels are not read yet.
+    """Read the header of a NIfTI or MGH file and check it against the size of the file, without reading the voxels.
 
     Raises:
         MaxcaError: for a file that is neither, or smaller than its header claims.
@@ -70,11 +70,11 @@ def open_nifti(path: Path) -> Any:
             nifti: Any = _opened(path)
             spacing = _stored_spacing(nifti)
             placed = _says_where(nifti)
-    except (*READ_ERRORS, MemoryError) as error:  # the latter for an extension that claims gigabytes
+    except (*READ_ERRORS, MemoryError) as error:  # the latter: an extension that claims gigabytes
         raise MaxcaError(f"{path}: not a {_kind(path)} image, or damaged; copy or convert it again") from error
     if not placed:
         raise MaxcaError(
-            f"{path}: the header does not say where the image lies (goodRASFlag is not 1); convert it again"
+            f"{path}: the header does not define the position of the image (goodRASFlag is not 1); convert it again"
         )
     if 0 in spacing:
         raise MaxcaError(f"{path}: a voxel size of 0 mm: {spacing}; repair the header or convert the image again")
@@ -83,32 +83,33 @@ def open_nifti(path: Path) -> Any:
 
 
 def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
-    """The grid of a NIfTI image, from its sform, else its qform, also where the sform is singular.
+    """The grid of a NIfTI image, from its sform, or its qform if the sform is unset or singular.
 
     Raises:
-        MaxcaError: when it has neither that is of use.
+        MaxcaError: if neither is valid.
     """
     return _where(nifti, path)[0]
 
 
 def _where(nifti: SpatialImage, path: Path | None) -> tuple[Grid, bool]:
-    """The grid, and whether it is not that of a qform in place of a singular sform."""
+    """The grid, and whether it comes from the qform because the sform is singular."""
     name = path or "the image"
     header: Any = nifti.header
     is_nifti = hasattr(header, "get_sform")
     if is_nifti and header["sform_code"] == 0 and header["qform_code"] == 0:
         raise MaxcaError(
-            f"{name}: the header does not say where the image lies (sform and qform code are 0); copy the header of "
-            "a sister image, or set the sform once you know the orientation (nibabel: image.set_sform(affine, 1))"
+            f"{name}: the header does not define the position of the image (sform and qform code are 0); copy "
+            "the header of a sister image, or set the sform once you know the orientation (nibabel: "
+            "image.set_sform(affine, 1))"
         )
     if not is_nifti and not isinstance(nifti, nib.MGHImage):
-        raise MaxcaError(f"{name}: an Analyze image does not say where it lies; convert its original to NIfTI")
+        raise MaxcaError(f"{name}: an Analyze image does not define its position; convert its original to NIfTI")
     affine = np.array(nifti.affine, dtype=np.float64)
     if is_nifti:
         affine[:3] *= UNIT_MM.get(_unit(header, name), 1.0)
     shape = (*nifti.shape, 1, 1)[:3]
     if shape[2] == 1 and not affine[:3, 2].any() and np.isfinite(affine).all() and affine[:3, :2].any(axis=0).all():
-        # A 2-D file may leave out the third axis.
+        # A 2-D file may omit the third axis.
         i, j = (axis / np.linalg.norm(axis) for axis in affine[:3, :2].T)
         affine[:3, 2] = np.cross(i, j)
     try:
@@ -121,7 +122,7 @@ def _where(nifti: SpatialImage, path: Path | None) -> tuple[Grid, bool]:
 
 
 def _qform_grid(nifti: SpatialImage, shape: tuple[int, ...], name: object) -> Grid | None:
-    """The grid of the qform of a NIfTI image, None where that is not set or not usable."""
+    """The grid of the qform of a NIfTI image; None if it is unset or invalid."""
     header: Any = nifti.header
     if not hasattr(header, "get_sform") or header["qform_code"] == 0:
         return None
@@ -134,12 +135,12 @@ def _qform_grid(nifti: SpatialImage, shape: tuple[int, ...], name: object) -> Gr
 
 
 def load_nifti(nifti: SpatialImage, path: Path | None) -> np.ndarray:
-    """The voxels of a NIfTI image, read to the end of its files: integers as stored unless the file scales them.
+    """The voxels of a NIfTI image, read to the end of its files: integers as stored, unless the file scales them.
 
-    All else is float32, but for whole numbers that float32 would merge, which are float64.
+    Other values are float32, except integers that float32 would merge, which are float64.
 
     Raises:
-        MaxcaError: for a truncated or damaged file, or values that no type here can hold.
+        MaxcaError: for a truncated or damaged file, or values that no supported type can represent.
     """
     voxels: Any = nifti.dataobj
     proxy = nib.is_proxy(voxels)
@@ -157,7 +158,7 @@ def load_nifti(nifti: SpatialImage, path: Path | None) -> np.ndarray:
 
 
 def form_of(nifti: Any) -> Form:
-    """How a NIfTI or MGH file says where its image lies; a form that is missing gets the code of the other."""
+    """The position fields of a NIfTI or MGH header; a missing form gets the code of the other."""
     dimension = 2 if len(nifti.shape) == 2 else 3
     header: Any = nifti.header
     if not hasattr(header, "get_sform"):
@@ -174,13 +175,13 @@ def intent_of(nifti: Any) -> int:
 def save_nifti(
     data: np.ndarray, grid: Grid, path: Path, intent: str | int | None = None, form: Form | None = None
 ) -> None:
-    """Write an array whose first axes are those of the grid; sform and, but for a sheared grid, qform say the same.
+    """Write an array whose first axes are those of the grid; sform and, except for a sheared grid, qform are equal.
 
     Args:
         data: (I, J), (I, J, K) or more.
         grid: voxel to world, RAS+ mm.
-        path: where to.
-        intent: of NIfTI, by code or name.
+        path: the output file.
+        intent: NIfTI intent, code or name.
         form: unit and codes of the header.
 
     Raises:
@@ -205,7 +206,7 @@ def _unit(header: Any, name: object = "the image") -> str:
     """The unit of length of a NIfTI header.
 
     Raises:
-        MaxcaError: for a code that NIfTI does not know.
+        MaxcaError: for a code that is not in NIfTI.
     """
     try:
         return str(header.get_xyzt_units()[0])
@@ -218,9 +219,9 @@ def _unit(header: Any, name: object = "the image") -> str:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep nibabel's remarks on headers off the terminal: what matters becomes an error of one line.
+    """Suppress nibabel's log messages on headers; problems are reported as errors.
 
-    Its own ``LoggingOutputSuppressor`` takes the handlers away, and Python then prints to standard error by itself.
+    Its own ``LoggingOutputSuppressor`` removes the handlers, and Python then prints to standard error.
     """
     before, imageglobals.logger.disabled = imageglobals.logger.disabled, True
     try:
@@ -232,10 +233,10 @@ def _silent() -> Iterator[None]:
 
 
 def _opened(path: Path) -> Any:
-    """A NIfTI, MGH or Analyze file by its content; its name tells a pair of files from a single one only.
+    """Open a NIfTI, MGH or Analyze file by its content; its name only distinguishes a pair from a single file.
 
     Raises:
-        MaxcaError: for a file that is of another kind by its first bytes.
+        MaxcaError: for a file with the first bytes of another kind.
     """
     pair = path.suffix.lower() in PAIR_SUFFIXES
     names = nib.Nifti1Pair.filespec_to_file_map(path) if pair else {}
@@ -251,15 +252,15 @@ def _opened(path: Path) -> Any:
     if kind is None:
         what = foreign(content)
         if what is None:
-            raise ImageFileError("no header that is known")
+            raise ImageFileError("no known header")
         raise MaxcaError(f"{path}: not a {_kind(path)} image but {what}")
     if not pair and kind is not nib.MGHImage and b"ni" in (content[344:346], content[4:6]):
-        raise MaxcaError(f"{path}: the header of a pair of files without its voxels; name them .hdr and .img")
+        raise MaxcaError(f"{path}: the header of a pair of files without its voxels; rename them to .hdr and .img")
     return kind.from_file_map(files, mmap=False)
 
 
 def _check_claim(nifti: Any, path: Path) -> None:
-    """Hold the size that a header claims against what its file can hold, and against the memory.
+    """Check the size claimed by a header against the file and the free memory.
 
     Raises:
         MaxcaError: for a file that is truncated, or an image that is too large.
@@ -274,7 +275,7 @@ def _check_claim(nifti: Any, path: Path) -> None:
 
 
 def _stored_spacing(nifti: Any) -> list[float]:
-    """The voxel size in the file where the qform needs it: nibabel takes 0 for 1 on loading, without an error."""
+    """The voxel size in the file if the qform needs it: nibabel silently replaces 0 by 1 on loading."""
     if not hasattr(nifti.header, "get_sform") or nifti.header["sform_code"] > 0:
         return []
     holder = nifti.file_map.get("header") or nifti.file_map["image"]
@@ -284,7 +285,7 @@ def _stored_spacing(nifti: Any) -> list[float]:
 
 
 def _first_volume(dimensions: int) -> str:
-    """The expression of nibabel for it; NIfTI keeps single axes, so that what is left has one 4th and 5th axis."""
+    """The nibabel expression for the first volume; NIfTI keeps singleton axes."""
     return f"image.slicer[:, :, :{', 0:1' * (dimensions - 3)}]"
 
 
@@ -293,7 +294,7 @@ def _kind(path: Path) -> str:
 
 
 def _says_where(nifti: Any) -> bool:
-    """Whether an MGH file holds its place: where it does not, nibabel makes one up."""
+    """Whether an MGH file defines its position; otherwise nibabel invents one."""
     if not isinstance(nifti, nib.MGHImage):
         return True
     with nifti.file_map["image"].get_prepare_fileobj("rb") as file:
@@ -306,14 +307,14 @@ def _type_name(nifti: SpatialImage) -> str:
 
 
 def _disagreement(nifti: SpatialImage, grid: Grid, name: object) -> tuple[str, ...]:
-    """A warning when the file places the image twice, and differently: other programs may take the other place."""
+    """A warning if sform and qform differ: other programs may use the other one."""
     header: Any = nifti.header
     if not hasattr(header, "get_sform") or header["sform_code"] == 0 or header["qform_code"] == 0:
         return ()
     other = _qform_grid(nifti, grid.shape, name)
     if other is None:
-        return (f"{name}: the qform is not usable; the sform is used",)
+        return (f"{name}: the qform is invalid; the sform is used",)
     apart = float(np.abs(other.corners - grid.corners).max())
     if apart <= APART * grid.smallest_spacing:
         return ()
-    return (f"{name}: sform and qform place it up to {apart:.3g} mm apart; the sform is used",)
+    return (f"{name}: sform and qform differ by up to {apart:.3g} mm; the sform is used",)

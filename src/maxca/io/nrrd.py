@@ -1,6 +1,6 @@
 """NRRD headers (``.nrrd``, ``.nhdr``), strictly: https://teem.sourceforge.net/nrrd/format.html.
 
-Teem's reader in ITK crashes on text encodings and long names, reads files anywhere, and knows no unit but its own.
+Teem's reader in ITK crashes on text encodings and long names, reads files at any path, and ignores units.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from maxca.io.stored import foreign
 
 ONE_FILE = ".nrrd"
 MAGIC = re.compile(r"NRRD000[1-5]")
-# Fields by their name without spaces, as some may be written either way.
+# Field names without spaces, because some may be written either way.
 PLACES = {"space", "spacedimension", "spaceunits", "spaceorigin", "spacedirections", "measurementframe"}
 SILENT = {
     *("content", "number", "min", "max", "oldmin", "oldmax", "sampleunits", "spacings", "thicknesses", "axismins"),
@@ -70,7 +70,7 @@ QUOTED = re.compile(r'(\s*"[^"]*")+\s*')
 
 
 def read_nrrd(path: Path) -> Layout:
-    """What the header of a NRRD file says, checked.
+    """The validated header of a NRRD file.
 
     Raises:
         MaxcaError: see ``read_header``.
@@ -105,12 +105,12 @@ def _layout(path: Path, fields: Fields, file: BinaryIO) -> Layout:
     encoding = fields.need("encoding").lower()
     if encoding not in PACKINGS:
         raise Damaged(
-            f"its encoding is {encoding[:30]!r}, which is not read; write it as raw or gzip (unu save -e gzip)"
+            f"its encoding is {encoding[:30]!r}, which is not supported; write it as raw or gzip (unu save -e gzip)"
         )
     axes, origin, spatial = _place(fields, count)
     others = [n for n in range(count) if n not in spatial and size[n] > 1]
     if others not in ([], [0]):
-        raise Damaged(f"{count}-D, sizes {size}, with axes that are not of space; extract one volume first")
+        raise Damaged(f"{count}-D, sizes {size}, with non-spatial axes; extract one volume first")
     return Layout(
         size=tuple(size[n] for n in spatial),
         dtype=_dtype(fields),
@@ -124,7 +124,7 @@ def _layout(path: Path, fields: Fields, file: BinaryIO) -> Layout:
 
 
 def _place(fields: Fields, count: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Axes and origin in mm, and which axes of the file are of space."""
+    """Axes and origin in mm, and the spatial axes of the file."""
     origin, directions = fields.get("spaceorigin"), fields.get("spacedirections")
     space = (fields.first("space") or "").lower()
     missing = [name for name, value in (("space origin", origin), ("space directions", directions)) if not value]
@@ -132,8 +132,8 @@ def _place(fields: Fields, count: int) -> tuple[np.ndarray, np.ndarray, list[int
         missing = ["space", *missing]
     if missing or origin is None or directions is None:
         raise Damaged(
-            f"the header does not say where the image lies: no {' and no '.join(missing)}; convert the original again, "
-            "or add the line once you know its value"
+            f"the header does not define the position of the image (no {' and no '.join(missing)}); convert the "
+            "original again, or add the line once you know its value"
         )
     signs = _signs(space, fields)
     if not VECTORS.fullmatch(directions):
@@ -154,13 +154,13 @@ def _place(fields: Fields, count: int) -> tuple[np.ndarray, np.ndarray, list[int
 
 
 def _signs(space: str, fields: Fields) -> np.ndarray:
-    """What turns a position in a space into LPS, one a dimension."""
+    """Factors from a space to LPS, one per dimension."""
     if space in TO_LPS:
         return np.array(TO_LPS[space])
     if space in TIMED:
         return np.array([*TIMED[space], 1.0])
     if space:
-        known = "its axes are not those of the body" if space.removesuffix("-time") in ELSEWHERE else "not known"
+        known = "its axes are not anatomical" if space.removesuffix("-time") in ELSEWHERE else "not known"
         raise Damaged(
             f"its space is {space[:40]!r}, {known}; write it in left-posterior-superior, right-anterior-superior or "
             "left-anterior-superior"
@@ -168,10 +168,10 @@ def _signs(space: str, fields: Fields) -> np.ndarray:
     dimension = one_of(fields.need("spacedimension"), range(1, MOST_AXES + 1), "space dimension")
     if dimension == 3:
         raise Damaged(
-            "its header has a space dimension but no space, so it does not say which way is left; add the line "
-            "'space: left-posterior-superior' or what is true"
+            "its header has a space dimension but no space, so left and right are undefined; add the line "
+            "'space: left-posterior-superior' or the correct one"
         )
-    return np.ones(dimension)  # ITK writes images of two and four dimensions so, in LPS
+    return np.ones(dimension)  # written by ITK for images of two and four dimensions, in LPS
 
 
 def _vector(text: str, count: int) -> np.ndarray | None:
@@ -184,11 +184,11 @@ def _vector(text: str, count: int) -> np.ndarray | None:
 
 
 def _units(fields: Fields, count: int) -> np.ndarray:
-    """Millimetres in the units of a space, one a dimension; without units they are mm, as in NIfTI."""
+    """Millimetres per unit of a space, one per dimension; mm without units, as in NIfTI."""
     said = fields.get("spaceunits")
     if not said:
         if any(UNIT_MM.get(word.strip('"').lower(), 1.0) != 1.0 for word in fields.get("units", "").split()):
-            raise Damaged(f"its units are {fields['units'][:40]}, its space has none; name them as space units")
+            raise Damaged(f"its units are {fields['units'][:40]}, its space has none; give them as space units")
         return np.ones(count)
     names = [_utf8(name).strip() for name in re.findall(r'"([^"]*)"', said)]
     if not QUOTED.fullmatch(said) or len(names) != count:
@@ -196,16 +196,14 @@ def _units(fields: Fields, count: int) -> np.ndarray:
     spatial = names[:3]
     strange = [name for name in spatial if name.lower() not in UNIT_MM]
     if strange:
-        raise Damaged(f'its space units are {said[:60]!r}, and {strange[0][:20]!r} is not known; write it in "mm"')
+        raise Damaged(f'its space units are {said[:60]!r}, and {strange[0][:20]!r} is unknown; write it in "mm"')
     if len({UNIT_MM[name.lower()] for name in spatial}) > 1:
-        raise Damaged(
-            f"its space units differ ({said[:60]}), and directions across them have no length; write it in mm"
-        )
+        raise Damaged(f"its space units differ ({said[:60]}), so oblique directions have no length; write it in mm")
     return np.array([UNIT_MM[name.lower()] for name in spatial] + [1.0] * (count - len(spatial)))
 
 
 def _utf8(text: str) -> str:
-    """A text that was decoded as Latin-1, where it is UTF-8: a µ."""
+    """Decode a text that was decoded as Latin-1 but is UTF-8, such as a µ."""
     return text.encode("latin-1").decode("utf-8", errors="replace") if "Â" in text or "Î" in text else text
 
 
@@ -234,8 +232,8 @@ def _pieces(path: Path, fields: Fields, file: BinaryIO, size: tuple[int, ...]) -
         return (Piece(path, start if start == -1 else file.tell() + start, lines, inner),)
     if path.suffix.lower() == ONE_FILE:
         raise Damaged(
-            f"a .nrrd file holds its own voxels, and this one names {value[:60]!r}, which is not read; name the header "
-            ".nhdr if that is meant"
+            f"a .nrrd file contains its voxels, but this one refers to {value[:60]!r}; rename the header to "
+            ".nhdr if that is intended"
         )
     names = named_files(value, iter(partial(header_line, file), None), size)
     return tuple(Piece(beside(path, name), start, lines, inner) for name in names)

@@ -1,4 +1,4 @@
-"""MHA and NRRD written without ITK: paths of any bytes, and a full disc is an error."""
+"""Writers of MHA and NRRD without ITK, which support paths of any bytes and detect a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maxca.io.metaimage import TYPES
 from maxca.io.nrrd import TYPES as NRRD_TYPES
 from maxca.io.stored import BLOCK, check_written
 
-LEVEL = 2  # as MetaIO's: 256³ of a brain in a third of the time of level 6, a tenth larger
+LEVEL = 2  # as MetaIO: for a brain of 256³ a third of the time of level 6, and a tenth larger
 META_TYPES = {stored: name for name, stored in TYPES.items() if name not in ("LONG", "ULONG")}
 
 
@@ -25,11 +25,11 @@ def write_packed(data: np.ndarray, grid: Grid, path: Path, dimension: int = 3) -
     Args:
         data: (I, J, K), integers or floats of at most 64 bits.
         grid: its grid.
-        path: where to.
-        dimension: 2 for an image of two dimensions; a slice that lies askew in world space is written as a 3-D one.
+        path: the output file.
+        dimension: 2 for a 2-D image; a slice oblique in world space is written as a 3-D one.
 
     Raises:
-        MaxcaError: for a sheared grid, which the formats hold but ITK does not, or a place that cannot be written.
+        MaxcaError: for a sheared grid, which ITK does not support, or a path that cannot be written.
     """
     refuse_shear(grid, path)
     n = 2 if dimension == 2 and is_plane(grid) else 3
@@ -52,7 +52,7 @@ def _metaimage(data: np.ndarray, grid: Grid, n: int, packed: int) -> Iterable[st
         "BinaryData = True",
         "BinaryDataByteOrderMSB = False",
         "CompressedData = True",
-        f"CompressedDataSize = {packed}",  # without it, ITK takes unset memory for voxels
+        f"CompressedDataSize = {packed}",  # without it, ITK reads uninitialised memory
         f"TransformMatrix = {_words(directions.T.ravel())}",
         f"Offset = {_words((grid.origin * FLIP)[:n])}",
         f"CenterOfRotation = {_words(np.zeros(n))}",
@@ -81,7 +81,7 @@ def _nrrd(data: np.ndarray, grid: Grid, n: int) -> Iterable[str]:
 
 
 def _words(numbers: Iterable[float]) -> str:
-    return " ".join(repr(float(number) + 0.0) for number in numbers)  # no minus before a zero
+    return " ".join(repr(float(number) + 0.0) for number in numbers)  # no negative zero
 
 
 def _vector(numbers: Iterable[float]) -> str:
@@ -89,7 +89,7 @@ def _vector(numbers: Iterable[float]) -> str:
 
 
 def _deflated(data: np.ndarray, wbits: int) -> list[bytes]:
-    """The voxels, the first axis fastest, as a zlib (15) or gzip (31) stream; zlib's gzip holds no time and no name."""
+    """The voxels, the first axis fastest, as a zlib (15) or gzip (31) stream without time and name."""
     flat = data.ravel(order="F").view(np.uint8)
     stream = zlib.compressobj(LEVEL, wbits=wbits)
     packed = [stream.compress(flat[at : at + BLOCK].data) for at in range(0, flat.size, BLOCK)]

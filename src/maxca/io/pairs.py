@@ -1,4 +1,4 @@
-"""Which image goes onto which: lists of pairs in CSV or JSON, and pairs made from scans."""
+"""Lists of pairs to register, in CSV or JSON, and pairs drawn from scans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Kind = Literal["inter", "intra"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images and what belongs to them; paths, and a word that says what kind of pair it is."""
+    """Paths of two images and their labels, masks and points, and the group of the pair."""
 
     fixed: Path
     moving: Path
@@ -46,11 +46,11 @@ class Scan:
 
     Args:
         name: unique in its data set; letters, digits, ``-``, ``_`` and ``.``.
-        subject: who was scanned: two scans of one subject never come into different splits.
+        subject: all scans of one subject are in the same split.
         image: the file.
         labels: a label map on its grid.
-        split: ``"train"`` or ``"val"``, where the data set says so.
-        group: what kind of scan it is, such as ``"ED"``.
+        split: ``"train"`` or ``"val"``, if defined by the data set.
+        group: kind of scan, such as ``"ED"``.
     """
 
     name: str
@@ -68,14 +68,14 @@ def read_pairs(path: str | Path) -> list[Pair]:
     such keys. Relative paths are relative to the file.
 
     Raises:
-        MaxcaError: for a file that is no such list, or names images that do not exist; it names the row.
+        MaxcaError: for an invalid list or missing images; it names the row.
     """
     path = Path(path)
     if not os.path.lexists(path):
         raise MaxcaError(f"{path}: no such list of pairs")
     rows = _json_rows(path) if full_suffix(path) == ".json" else _csv_rows(path)
     if not rows:
-        raise MaxcaError(f"{path}: holds no pairs")
+        raise MaxcaError(f"{path}: contains no pairs")
     return [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
 
 
@@ -96,8 +96,8 @@ def pair_up(scans: Sequence[Scan], kind: Kind, count: int | None = None, seed: i
     Args:
         scans: of a data set.
         kind: ``"inter"``: of two subjects; ``"intra"``: of one.
-        count: how many to draw, without repetition; all unless given.
-        seed: decides which.
+        count: number of pairs to draw, without repetition; by default all.
+        seed: of the random choice.
     """
     pairs = [
         Pair(a.image, b.image, a.labels, b.labels, group=f"{a.group}-to-{b.group}" if a.group and b.group else kind)
@@ -114,15 +114,15 @@ def split_by_subject(scans: Sequence[Scan], share: float, seed: int = 0) -> tupl
 
     Args:
         scans: of a data set.
-        share: of the subjects that go to validation; at least one, and one stays.
-        seed: decides which.
+        share: fraction of the subjects used for validation; at least one, and at least one for training.
+        seed: of the random choice.
 
     Raises:
         ValueError: for fewer than two subjects.
     """
     subjects = sorted({scan.subject for scan in scans})
     if len(subjects) < 2:
-        raise ValueError(f"two subjects or more can be split, received {len(subjects)}")
+        raise ValueError(f"at least two subjects are needed for a split, received {len(subjects)}")
     count = min(max(1, round(share * len(subjects))), len(subjects) - 1)
     chosen = set(random.Random(seed).sample(subjects, count))
     return [s for s in scans if s.subject not in chosen], [s for s in scans if s.subject in chosen]
@@ -150,7 +150,7 @@ def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
         if row.get(name):
             files[name] = path.parent / row[name]
             if not os.path.exists(files[name]):
-                raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, and there is no such file")
+                raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, which does not exist")
     return Pair(**files, group=row.get("group", ""))
 
 
@@ -160,5 +160,5 @@ def _cell(value: Path | str | None, folder: Path) -> str:
     value, folder = value.resolve(), folder.resolve()
     text = str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
     if not text.isprintable():
-        raise MaxcaError(f"{text}: a name with control characters cannot stand in a list; rename the file")
+        raise MaxcaError(f"{text}: a name with control characters cannot be stored in a list; rename the file")
     return text if neutral(text) == text else f"./{text}"

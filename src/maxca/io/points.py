@@ -20,10 +20,10 @@ SUFFIXES = (".csv", ".fcsv", ".mrk.json")
 SIGNS = {"RAS": np.array([1.0, 1.0, 1.0]), "LPS": np.array([-1.0, -1.0, 1.0])}
 SLICER_NUMBERS = {"0": "RAS", "1": "LPS"}
 SPACE = re.compile(r"#\s*(?:space|CoordinateSystem)\s*[:=]\s*(\w+)\s*$", re.IGNORECASE)
-SAY_SPACE = "a first line # space: LPS says otherwise"  # than RAS, of a CSV file
-LARGEST = 1e300  # JSON knows numbers that no float64 holds
+SAY_SPACE = "unless the first line is # space: LPS"  # ... the coordinates of a CSV file are RAS
+LARGEST = 1e300  # JSON allows numbers beyond float64
 ANTS_COLUMN = "t"
-STATUS, DEFINED = "positionStatus", "2"  # of Slicer 5's .fcsv, which has two cells more than it names
+STATUS, DEFINED = "positionStatus", "2"  # of Slicer 5's .fcsv, which has two more cells than column names
 FCSV_COLUMNS = ["id", *"xyz", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID"]
 SLICER_3_COLUMNS = ["label", *"xyz", "sel", "vis"]
 FCSV_COLUMNS += [STATUS, "autoCreated"]
@@ -36,10 +36,10 @@ class Points:
 
     Args:
         coordinates: (N, 3) float64, RAS+ mm.
-        labels: a name for each, or none at all.
-        columns: other columns of a CSV file, by name, N cells each; carried through.
-        undefined: points that the file names without a position (Slicer): which of all its points each is, from 0, and
-            its label. They are no part of the N.
+        labels: a name for each, or no names.
+        columns: other columns of a CSV file, by name, N cells each; copied to the output.
+        undefined: index and label of points without a position (Slicer), counting all points of the file from 0. They
+            are not included in N.
 
     Raises:
         ValueError: for another shape, numbers that are not finite, or labels or columns of another length.
@@ -67,10 +67,10 @@ class Points:
 def read_points(path: str | Path) -> Points:
     """Read points: ``.csv``, ``.fcsv`` or ``.mrk.json``.
 
-    A CSV file has the columns x, y, z in world RAS+ mm, as nibabel and Slicer show them; other columns are carried
-    through, and ``label`` names the points. Points for ANTs are LPS: say so in a line ``# space: LPS`` (or Slicer's
-    ``# CoordinateSystem = LPS``) above the header; with ANTs' column t the line must be there, LPS or RAS. Slicer's
-    files say it themselves; points that are not placed yet are kept as ``undefined``.
+    A CSV file has the columns x, y, z in world RAS+ mm, as nibabel and Slicer show them; other columns are
+    copied, and ``label`` names the points. Points for ANTs are LPS: declare it in a line ``# space: LPS`` (or Slicer's
+    ``# CoordinateSystem = LPS``) above the header; with ANTs' column t this line is required, LPS or RAS. Slicer's
+    files declare it; points that are not placed yet are kept as ``undefined``.
 
     Raises:
         MaxcaError: for a missing file, a bad header, a cell that is not a number, with its line, or a coordinate system
@@ -83,15 +83,15 @@ def read_points(path: str | Path) -> Points:
     except UnicodeDecodeError as error:
         raise MaxcaError(f"{path}: not a readable text file; export the points again") from error
     if "\0" in text:
-        raise MaxcaError(f"{path}: not a text file, it holds zero bytes; export the points again")
+        raise MaxcaError(f"{path}: not a text file, it contains zero bytes; export the points again")
     return _parse_json(text, path) if suffix == ".mrk.json" else _parse_table(text, path, slicer=suffix == ".fcsv")
 
 
 def write_points(points: Points, path: str | Path) -> None:
-    """Write points; the suffix chooses the format. CSV is RAS, Slicer's formats are LPS and say so.
+    """Write points; the suffix chooses the format. CSV is RAS, Slicer's formats are LPS and declare it.
 
     Raises:
-        MaxcaError: for an unknown suffix, or a place that cannot be written.
+        MaxcaError: for an unknown suffix, or a path that cannot be written.
     """
     path = Path(path)
     write = {".csv": _write_csv, ".fcsv": _write_fcsv, ".mrk.json": _write_json}[_known_suffix(path)]
@@ -109,7 +109,7 @@ def _known_suffix(path: Path) -> str:
 def _parse_table(text: str, path: Path, slicer: bool) -> Points:
     """CSV, and Slicer's ``.fcsv``, whose header is a comment and whose older versions are RAS by default."""
     space = None
-    header = SLICER_3_COLUMNS if slicer else None  # until a line names a version
+    header = SLICER_3_COLUMNS if slicer else None  # until a line gives a version
     rows: list[tuple[int, dict[str, str]]] = []
     for number, line in enumerate(_lines(text, slicer), start=1):
         if line.lstrip().startswith("#"):
@@ -130,7 +130,7 @@ def _parse_table(text: str, path: Path, slicer: bool) -> Points:
         raise MaxcaError(f"{path}: empty; a points file starts with a header x,y,z")
     if space is None and ANTS_COLUMN in header:
         raise MaxcaError(
-            f"{path}: has the column t of ANTs, whose points are LPS, where others are RAS; say which in a first line: "
+            f"{path}: has the column t of ANTs, whose points are LPS, while other files are RAS; add a first line: "
             "# space: LPS (as ANTs writes them) or # space: RAS"
         )
     named = next((name for name in LABEL_COLUMNS if name in header), None)
@@ -146,7 +146,7 @@ def _parse_table(text: str, path: Path, slicer: bool) -> Points:
 
 
 def _cells(line: str, path: Path, number: int, *, strict: bool) -> list[str]:
-    """The cells of a line; Slicer does not quote its labels, so that a quote in one of them need have no partner."""
+    """The cells of a line; Slicer does not quote its labels, so that a label may contain a single quote."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], strict=strict), [])]
     except csv.Error as error:
@@ -170,7 +170,7 @@ def _space(line: str, path: Path, number: int) -> str | None:
 
 def _known_space(space: object, where: str) -> str:
     if space not in SIGNS:
-        raise MaxcaError(f"{where}: the coordinate system {str(space)[:40]} is not known; use RAS or LPS")
+        raise MaxcaError(f"{where}: the coordinate system {str(space)[:40]} is unknown; use RAS or LPS")
     return str(space)
 
 
@@ -206,7 +206,7 @@ def _parse_json(text: str, path: Path) -> Points:
 
 
 def _parse_markup(markup: Any, path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Labels and coordinates (3,) of one list of points; None for a point that is not placed."""
+    """Labels and coordinates (3,) of one list of points; None for an unplaced point."""
     space = markup.get("coordinateSystem", "LPS")
     space = _known_space(SLICER_NUMBERS.get(str(space), space), str(path))
     units = markup.get("coordinateUnits", "mm")

@@ -1,4 +1,4 @@
-"""JSON and other plain data read against a type, so that an error names the file, the field and what is wrong there."""
+"""Validation of JSON and other plain data against a type; errors name the file, the field and the problem."""
 
 from __future__ import annotations
 
@@ -12,48 +12,50 @@ from maxca.errors import MaxcaError, one_line
 from maxca.io.regular import check_regular, read_bytes
 
 T = TypeVar("T")
-LARGEST = 64 << 20  # bytes of a JSON file; the largest that maxca writes, a manifest of 10 000 scans, has about 6 MB
+LARGEST = (
+    64 << 20
+)  # most bytes of a JSON file; the largest written by maxca, a manifest of 10 000 scans, has about 6 MB
 REFUSALS = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 
 
 def read_json(path: str | Path, kind: type[T], meant: str) -> T:
-    """Read a JSON file against a type.
+    """Read and validate a JSON file.
 
     Args:
         path: a regular file, UTF-8.
-        kind: a dataclass, a ``TypedDict``, ``dict[str, float]``, …; keys that it does not name are passed over.
-        meant: what the file should be, and what to do if it is not: ``"the record of a run; start it again"``.
+        kind: a dataclass, a ``TypedDict``, ``dict[str, float]``, …; unknown keys are ignored.
+        meant: the expected content, and what to do otherwise: ``"the record of a run; start it again"``.
 
     Raises:
-        MaxcaError: for a file that is missing, no regular file, too large, no JSON, or does not fit ``kind``.
+        MaxcaError: for a file that is missing, not regular, too large, not JSON, or does not fit ``kind``.
     """
     return decode(read_text(path), kind, path, meant)
 
 
 def read_text(path: str | Path, largest: int = LARGEST) -> bytes:
-    """The content of a file of text.
+    """The content of a text file.
 
     Raises:
-        MaxcaError: for a file that is missing, no regular file, or larger than ``largest`` bytes.
+        MaxcaError: for a file that is missing, not regular, or larger than ``largest`` bytes.
     """
     path = Path(path)
     if (size := check_regular(path)) > largest:
-        raise MaxcaError(f"{path}: {size / 1e6:.0f} MB, more than a file of this kind can have; name another file")
+        raise MaxcaError(f"{path}: {size / 1e6:.0f} MB, more than expected of this kind of file; choose another file")
     return read_bytes(path)
 
 
 def decode(text: bytes | str, kind: type[T], place: str | Path, meant: str) -> T:
-    """JSON against a type; ``place`` is what an error calls it, the rest is as in ``read_json``."""
+    """Validate JSON text; ``place`` is its name in errors, the other arguments are those of ``read_json``."""
     text = text.removeprefix(b"\xef\xbb\xbf") if isinstance(text, bytes) else text
     try:
-        # Not msgspec's own parser: it refuses the names of files that are no UTF-8, as JSON can hold and maxca writes.
+        # Not msgspec's parser: it rejects file names that are not UTF-8, which JSON can represent and maxca writes.
         return msgspec.convert(json.loads(text), type=kind)
     except REFUSALS as error:
         raise _refusal(error, place, meant) from error
 
 
 def fitted(value: Any, kind: type[T], place: str | Path, meant: str) -> T:
-    """Plain data (dicts, lists, numbers, texts) against a type; raises as ``decode`` does."""
+    """Validate plain data (dicts, lists, numbers, strings) against a type; raises like ``decode``."""
     try:
         return msgspec.convert(value, type=kind)
     except REFUSALS as error:
@@ -65,7 +67,7 @@ def _refusal(error: Exception, place: str | Path, meant: str) -> MaxcaError:
         said = "nested too deeply"
     else:
         said = one_line(str(error), 240).replace(" - at `$", " at `")
-        parsed = isinstance(error, msgspec.MsgspecError)  # else it could not even be parsed
+        parsed = isinstance(error, msgspec.MsgspecError)  # otherwise parsing failed
         said = f"{said[:1].lower()}{said[1:]}" if parsed else f"not a JSON file: {said}"
     what, _, cure = meant.partition("; ")
     return MaxcaError(f"{place}: not {what}: {said.replace('`.', '`')}; {cure}")

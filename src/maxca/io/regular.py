@@ -1,4 +1,4 @@
-"""Files as they are read: regular ones, and not larger than the memory."""
+"""Reading of regular files that fit into memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from maxca.errors import MaxcaError
 
 
 def check_regular(path: Path) -> int:
-    """Refuse what is not a file of a known size: a pipe or a device may never end.
+    """Reject anything but a regular file; a pipe or a device may never end.
 
     Returns:
         Its size in bytes.
 
     Raises:
-        MaxcaError: for a path that is missing, cannot be looked at, or is not a regular file.
+        MaxcaError: for a path that is missing, not accessible, or not a regular file.
     """
     try:
         found = path.stat()
@@ -26,7 +26,7 @@ def check_regular(path: Path) -> int:
     except (OSError, ValueError) as error:
         raise MaxcaError(f"{path}: cannot be read; check the path and its permissions") from error
     if not stat.S_ISREG(found.st_mode):
-        raise MaxcaError(f"{path}: a folder, pipe or device where a file is meant; name the file")
+        raise MaxcaError(f"{path}: a folder, pipe or device, but a file is expected; pass a file")
     return found.st_size
 
 
@@ -34,11 +34,13 @@ def read_bytes(path: Path) -> bytes:
     """The content of a regular file.
 
     Raises:
-        MaxcaError: where ``check_regular`` does, for a file larger than the free memory, or one that cannot be read.
+        MaxcaError: like ``check_regular``, and for a file larger than the free memory or not readable.
     """
     size, free = check_regular(path), psutil.virtual_memory().available
     if size > free:
-        raise MaxcaError(f"{path}: {size / 1e9:.3g} GB, of which {free / 1e9:.3g} GB fit into memory; check the file")
+        raise MaxcaError(
+            f"{path}: {size / 1e9:.3g} GB, but only {free / 1e9:.3g} GB of memory are free; check the file"
+        )
     try:
         return path.read_bytes()
     except OSError as error:

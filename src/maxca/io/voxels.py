@@ -1,4 +1,4 @@
-"""What the voxels of an image may be: their type, their number, and how much of them fits."""
+"""Voxel types, and limits on the size of images."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import psutil
 
 from maxca.errors import MaxcaError
 
-DEFLATE_LIMIT = 1032  # no gzip stream grows more than this: https://zlib.net/zlib_tech.html
-# Images that compress better than this hold hardly more than one value; small ones do no harm.
+DEFLATE_LIMIT = 1032  # largest expansion of a gzip stream: https://zlib.net/zlib_tech.html
+# Images that compress better than this consist almost entirely of one value; small ones are accepted.
 LIKELY_GROWTH, HARMLESS = 500, 1 << 30
-LARGEST_EXACT = 2**53  # up to here every whole number has a float64 of its own
+LARGEST_EXACT = 2**53  # integers up to here are exact in float64
 SLAB = 1 << 20
 
 
 def plain(data: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarray:
-    """Native byte order; bool as uint8; any float as float32, but for whole numbers that would merge.
+    """Native byte order; bool as uint8; floats as float32, except integers that float32 would merge.
 
     Args:
         data: values as stored.
-        slope: what a file multiplies them by.
-        inter: what it adds then; integers that are scaled become floats.
+        slope: scale factor of the file.
+        inter: offset of the file; scaled integers become floats.
 
     Raises:
-        ValueError: for whole numbers that float64 cannot hold, or values beyond the range of float32.
+        ValueError: for integers beyond float64, or values beyond the range of float32.
     """
     scaled = (slope, inter) != (1.0, 0.0)
     if data.dtype.kind == "b" and not scaled:
@@ -36,7 +36,7 @@ def plain(data: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarra
     if data.dtype.kind == "f" and data.dtype.itemsize <= 4 and not scaled:
         return data.astype(np.float32, copy=False)
     if data.dtype.kind in "iu" and _largest(data) > LARGEST_EXACT and slope.is_integer() and inter.is_integer():
-        raise ValueError("whole numbers that are scaled and do not fit into float64; store them without a scale")
+        raise ValueError("scaled integers that do not fit into float64; store them without a scale")
     narrow = np.empty_like(data, dtype=np.float32)
     changed, lost, whole = False, False, True
     for place in _slabs(data):
@@ -51,7 +51,7 @@ def plain(data: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> np.ndarra
         changed = changed or bool((kept != wide).any())
         lost = lost or (data.dtype.itemsize > 8 and not scaled and bool((data[place] != wide)[finite].any()))
     if whole and lost:
-        raise ValueError("whole numbers that do not fit into float64; store them as integers")
+        raise ValueError("integers that do not fit into float64; store them as integers")
     if not (whole and changed):
         return narrow
     exact = np.empty_like(data, dtype=np.float64)
@@ -66,7 +66,7 @@ def _largest(data: np.ndarray) -> int:
 
 
 def _slabs(data: np.ndarray) -> Iterator[tuple[slice, ...]]:
-    """Pieces of an array along its last long axis, so that what is made of one on the way stays small."""
+    """Blocks of an array along its last long axis, to limit temporary memory."""
     axis = max((axis for axis, n in enumerate(data.shape) if n > 1), default=0)
     step = max(1, SLAB * data.shape[axis] // max(1, data.size))
     for first in range(0, data.shape[axis], step):
@@ -74,14 +74,14 @@ def _slabs(data: np.ndarray) -> Iterator[tuple[slice, ...]]:
 
 
 def _check_range(wide: np.ndarray, narrow: np.ndarray) -> None:
-    """Refuse finite values that are infinite in float32."""
+    """Reject finite values that are infinite in float32."""
     if not np.isfinite(narrow).all():
         largest = np.abs(wide).max()
         raise ValueError(f"values up to {largest:.3g}, beyond the range of float32; divide them by a constant")
 
 
 def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Voxels in a type that the formats know, integers rounded and clipped."""
+    """Voxels converted to a supported type, integers rounded and clipped."""
     stored: dict[str, type] = {"?": np.uint8, "e": np.float32}
     dtype = np.dtype(stored.get(dtype.char, dtype))
     if dtype.kind not in "iu" or data.dtype == dtype:
@@ -90,42 +90,42 @@ def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if data.dtype.kind in "iub":
         own = np.iinfo(np.uint8 if data.dtype.kind == "b" else data.dtype)
         return np.clip(data.astype(own.dtype), max(limits.min, own.min), min(limits.max, own.max)).astype(dtype)
-    # In float64, the largest int64 rounds up to a number that no int64 holds.
+    # In float64, the largest int64 rounds up to a number beyond int64.
     highest = float(limits.max) if int(float(limits.max)) <= limits.max else np.nextafter(float(limits.max), 0)
     return np.clip(np.rint(np.nan_to_num(data.astype(np.float64))), float(limits.min), highest).astype(dtype)
 
 
 def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool = False) -> None:
-    """Refuse before allocating: a header that claims more bytes than the file can hold, or than fit into memory.
+    """Reject, before allocation, a header that claims more bytes than the file can contain or than fit into memory.
 
     Args:
         path: the file.
-        claimed: bytes of the voxels by the header.
+        claimed: bytes of the voxels according to the header.
         stored: bytes of the file.
-        growth: how many bytes one byte of the file can unpack to.
-        packed: the file is compressed, and should not unpack to many gigabytes of nothing.
+        growth: largest expansion of a byte of the file.
+        packed: whether the file is compressed and must not expand to gigabytes of a single value.
 
     Raises:
         MaxcaError: for a truncated file, or an image larger than the free memory.
     """
     if claimed > stored * growth:
         raise MaxcaError(
-            f"{path}: truncated or damaged: the header claims {amount(claimed)}, the file holds {amount(stored)}; "
+            f"{path}: truncated or damaged: the header claims {amount(claimed)}, the file has {amount(stored)}; "
             "copy or convert it again"
         )
     if packed and claimed > HARMLESS and claimed > stored * LIKELY_GROWTH:
         raise MaxcaError(
-            f"{path}: {amount(stored)} that unpack to {amount(claimed)}, so hardly more than one value; crop it, "
+            f"{path}: {amount(stored)} that expand to {amount(claimed)}, so almost entirely one value; crop it, "
             "store it in a smaller type, or unpack it first"
         )
     check_memory(path, claimed)
 
 
 def check_memory(path: Path, needed: int) -> None:
-    """Refuse an image that does not fit into the free memory.
+    """Reject an image that does not fit into the free memory.
 
     Raises:
-        MaxcaError: saying how much it needs.
+        MaxcaError: with the memory that it needs.
     """
     free = psutil.virtual_memory().available
     if needed > free:
@@ -133,7 +133,7 @@ def check_memory(path: Path, needed: int) -> None:
 
 
 def check_kind(path: Path | None, size: Sequence[int], components: int, kind: str) -> None:
-    """Refuse what is not one real number a voxel, in two or three dimensions, as ITK describes an image.
+    """Reject images other than one real number per voxel in two or three dimensions, as described by ITK.
 
     Raises:
         MaxcaError: for more dimensions, colours, vectors or complex numbers.
@@ -141,13 +141,13 @@ def check_kind(path: Path | None, size: Sequence[int], components: int, kind: st
     name = path or "the image"
     if len(size) not in (2, 3):
         shape = tuple(size)
-        raise MaxcaError(f"{name}: {len(size)}-D, shape {shape}, where a 3-D image is meant; extract one volume first")
+        raise MaxcaError(f"{name}: {len(size)}-D, shape {shape}, but a 3-D image is expected; extract one volume first")
     if components != 1 or "complex" in kind:
         raise MaxcaError(f"{name}: voxels are {kind} ({components} numbers each); convert it to one grey value")
 
 
 def amount(size: int) -> str:
-    """A number of bytes in words."""
+    """A number of bytes as text."""
     value = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:

@@ -1,1 +1,1 @@
-"""What a registration climbs and what a network learns from: similarity, regularity and overlap."""
+"""Similarity measures, regularity penalties and overlap: terms of the optimisation and of training losses."""

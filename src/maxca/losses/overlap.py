@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def one_hot(labels: Int[Tensor, "n i j k"], names: Sequence[int]) -> Float[Tensor, "n labels i j k"]:
-    """A channel for each name, 1 where the label is that."""
+    """One-hot encoding: a channel for each label value."""
     return torch.stack([labels == name for name in names], dim=1).float()
 
 
 def soft_dice(a: Float[Tensor, "n labels i j k"], b: Float[Tensor, "n labels i j k"]) -> Tensor:
-    """Mean Dice of the labels that both hold, 2 Σab / (Σa² + Σb²); 0 where there is none.
+    """Mean Dice of the labels present in both, 2 Σab / (Σa² + Σb²); 0 if there is none.
 
     Source: Milletari et al., 3DV 2016.
     """
@@ -27,7 +27,7 @@ def soft_dice(a: Float[Tensor, "n labels i j k"], b: Float[Tensor, "n labels i j
 
 
 def channels(labels: Tensor, names: Sequence[int]) -> Tensor:
-    """The place of each label among rising names, from 1 on; 0 for all others; int64."""
+    """The index of each label in a sorted list of values, starting at 1; 0 for all others; int64."""
     known = torch.tensor(names, device=labels.device)
     place = torch.searchsorted(known, labels.long()).clamp(max=len(names) - 1)
     return torch.where(known[place] == labels, place + 1, 0)
@@ -36,16 +36,16 @@ def channels(labels: Tensor, names: Sequence[int]) -> Tensor:
 def warped_dice(
     fixed: Int[Tensor, "*points"], moving: Int[Tensor, "i j k"], at: Float[Tensor, "3 *points"], names: Sequence[int]
 ) -> Tensor:
-    """``soft_dice`` of labels and of others looked up between voxels, without a channel for each of them.
+    """``soft_dice`` of labels and of labels interpolated between voxels, without one-hot channels.
 
-    A point of the warped image has at most eight labels, those of the voxels around it: what they add to the sums is
-    counted, which costs the same for a hundred regions as for two.
+    A point of the warped image has at most eight labels, those of the surrounding voxels. Their contributions are
+    summed directly, at a cost independent of the number of labels.
 
     Args:
-        fixed: at points.
-        moving: what is looked up; nothing has a label beyond it.
-        at: where, in its voxels.
-        names: the labels that count, rising; at least one.
+        fixed: labels at points.
+        moving: labels to interpolate; there is no label outside.
+        at: the positions, in voxels of ``moving``.
+        names: the labels to evaluate, sorted; at least one.
     """
     known, points = channels(moving, names).flatten(), at.flatten(1)
     here, low = channels(fixed, names).flatten(), points.detach().floor()
@@ -62,7 +62,7 @@ def warped_dice(
         looked.append(torch.where(inside, known[place], 0))
         shares.append(share)
     label, weight = torch.stack(looked), torch.stack(shares)
-    alike = torch.stack([(weight * (label == one)).sum(dim=0) for one in label])  # what a corner's label has in all
+    alike = torch.stack([(weight * (label == one)).sum(dim=0) for one in label])  # the total of a corner's label
     both = (weight * (label == here)).sum(dim=0)
     sums = weight.new_zeros(4, 1 + len(names))
     common = sums[0].index_add(0, here, both)

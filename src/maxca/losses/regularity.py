@@ -1,7 +1,7 @@
-"""How rough a flow is: penalties that keep it smooth and free of folds.
+"""Regularity penalties of a flow: smoothness and folding.
 
-A flow is (N, 3, I, J, K), in voxels; ``spacing`` is the size of a voxel in mm along each axis, so that a penalty means
-the same on thick slices. Axes with a single voxel do not count.
+A flow is (N, 3, I, J, K), in voxels; ``spacing`` is the size of a voxel in mm along each axis, so that a penalty is
+independent of slice thickness. Axes with a single voxel are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ISOTROPIC = (1.0, 1.0, 1.0)
 
 
 def diffusion(flow: Float[Tensor, "n 3 i j k"], spacing: Sequence[float] = ISOTROPIC) -> Tensor:
-    """Mean square of the derivatives of the displacement: mean over voxels, the nine of them alike.
+    """Mean square of the nine derivatives of the displacement (diffusion regulariser), averaged over voxels.
 
     Source: Balakrishnan et al., IEEE TMI 38(8), 2019, for ``spacing`` 1.
     """
@@ -48,7 +48,7 @@ def bending(flow: Float[Tensor, "n 3 i j k"], spacing: Sequence[float] = ISOTROP
 
 
 def folding(flow: Float[Tensor, "n 3 i j k"]) -> Tensor:
-    """Share of the volume that the piecewise linear map turns inside out; see ``nondiffeomorphic_volume``."""
+    """Fraction of the volume where the piecewise linear map folds; see ``nondiffeomorphic_volume``."""
     i, j, k = flow.shape[2:]
     grid = Grid((i, j, k), np.eye(4))
     return torch.stack([nondiffeomorphic_volume(DenseField(one, grid)).mean() for one in flow]).mean()

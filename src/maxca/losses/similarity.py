@@ -22,7 +22,7 @@ from maxca.geometry.separable import Separable, box, per_axis
 from maxca.options import add_choice
 
 WINDOW = 125  # voxels in a window of local NCC: 5 along each axis
-NOISE = 1e-3  # variance below which a window is flat, as a share of the mean: its correlation would be that of noise
+NOISE = 1e-3  # relative to the mean variance: the correlation of a window with less variance would be that of noise
 
 
 class Score(NamedTuple):
@@ -33,7 +33,7 @@ class Score(NamedTuple):
 
 
 class Similarity(Protocol):
-    """What the optimisation asks of a measure."""
+    """The interface of a similarity measure."""
 
     def __call__(self, warped: Tensor) -> Score:
         """Similarity of ``warped`` (I, J, K) to the fixed volume, and its gradient of the same shape."""
@@ -46,12 +46,12 @@ Contrast = Literal["equal", "linear", "any"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A similarity measure that options call by its name.
+    """A similarity measure in the registry.
 
     Args:
         build: (fixed (I, J, K), its grid, mask (I, J, K) or None, voxels in a local window) → ``Similarity``.
-        contrast: how the intensities of the two images have to be related: ``"equal"``, ``"linear"`` within a window,
-            or ``"any"``, which includes T1 and T2.
+        contrast: the relation between the intensities of the two images that it assumes: ``"equal"``, ``"linear"``
+            within a window, or ``"any"``, which includes T1 and T2.
         refines_affine: the affine ends by maximising local NCC instead of mutual information.
     """
 
@@ -68,7 +68,7 @@ def similarity_measure(
     Args:
         name: a key of ``SIMILARITIES``.
         fixed: (I, J, K).
-        grid: where its voxels lie.
+        grid: of its voxels.
         mask: (I, J, K) weights in [0, 1], or None.
         window: voxels in a window, for measures that have windows.
     """
@@ -82,7 +82,7 @@ def add_similarity(name: str, measure: Measure) -> None:
 
 
 def dissimilarity(measure: Similarity, warped: Float[Tensor, "i j k"]) -> Tensor:
-    """Minus the similarity, as a loss: its gradient is the closed form, so nothing in between is kept for autograd."""
+    """The negative similarity as a loss, with a closed-form gradient and no intermediate tensors for autograd."""
     return _Dissimilarity.apply(warped, measure)
 
 
@@ -106,12 +106,12 @@ class LocalNCC:
 
     Args:
         fixed: (I, J, K).
-        window: the means over windows: a separable operator whose result may lie on a coarser lattice, which
-            makes all that follows cheaper; the gradient is exact for the windows that are kept.
+        window: the means over windows: a separable operator whose result may be on a coarser grid, which
+            reduces the cost; the gradient is exact for the windows evaluated.
         mask: (I, J, K) weights in [0, 1] of the fixed voxels, or None.
 
-    Source: Avants et al., Medical Image Analysis 12(1), 2008, eq. 6; the gradient here is that of the mean over whole
-    windows, without their approximation at the window's centre.
+    Source: Avants et al., Medical Image Analysis 12(1), 2008, eq. 6; the gradient here is that of the mean over
+    windows, without their approximation at the centre of the window.
     """
 
     def __init__(self, fixed: Float[Tensor, "i j k"], window: Separable, mask: Tensor | None = None) -> None:
@@ -170,7 +170,7 @@ class MutualInformation:
         self.weight = None if mask is None else mask.flatten().double()
 
     def __call__(self, warped: Float[Tensor, "*shape"], weight: Tensor | None = None) -> Score:
-        """See ``Similarity``; ``weight`` further weighs the samples, such as 0 where the warp has left its volume."""
+        """See ``Similarity``; ``weight`` multiplies the sample weights, such as 0 outside the warped volume."""
         weights = _product(self.weight, None if weight is None else weight.flatten().double())
         position = warped.flatten().clamp(0, 1) * (self.bins - 1) + 1.5
         first = position.floor()
@@ -217,17 +217,17 @@ class MeanSquares:
 
 
 def local_window(grid: Grid, voxels: int) -> Separable:
-    """Means over windows of about ``voxels`` voxels, as wide in mm along every axis, for ``LocalNCC``.
+    """Means over windows of about ``voxels`` voxels, of equal width in mm along every axis, for ``LocalNCC``.
 
-    Thick slices and 2-D images make a window flat; it is then wider within the slice, because a correlation of few
-    voxels is noise. The windows lie around every second voxel: neighbours overlap by four fifths, and the work falls
-    eightfold.
+    With thick slices and 2-D images a window has few voxels across slices; it is then wider within the slice, because a
+    correlation of few voxels is noise. The windows are centred on every second voxel: neighbours overlap by four
+    fifths, and the cost is one eighth.
     """
     smallest = grid.smallest_spacing
     share = [smallest / s if n > 1 else 0.0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
-    widest = max(2, max(grid.shape) // 8)  # a window that spans the image sees no detail
+    widest = max(2, max(grid.shape) // 8)  # a window that spans the image resolves no detail
     radius = max(range(1, widest + 1), key=lambda r: -abs(math.prod(2 * int(r * s + 1e-6) + 1 for s in share) - voxels))
-    radii = [round(radius * s, 6) for s in share]  # the same whatever the unit of the spacing
+    radii = [round(radius * s, 6) for s in share]  # independent of the unit of the spacing
     apart = [2 if r >= 2 and n > 4 * r else 1 for r, n in zip(radii, grid.shape, strict=True)]
     return per_axis(box, grid.shape, apart, radii)
 

@@ -1,4 +1,4 @@
-"""Transforms in files: what ITK, ANTs, greedy and Slicer read and write, one format per file of this room."""
+"""Transform files of ITK, ANTs, greedy, Slicer and other tools, one format per module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT_SUFFIXES = (".tfm", ".txt")
 AFFINE_SUFFIXES = (*TEXT_SUFFIXES, ".mat")
 COMPOSITE_SUFFIXES = (".h5", ".hdf5")
 FIELD_SUFFIXES = (".nii", ".nii.gz")
-TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES  # written, and read
+TRANSFORM_SUFFIXES = COMPOSITE_SUFFIXES + AFFINE_SUFFIXES + FIELD_SUFFIXES  # written and read
 READ_SUFFIXES = TRANSFORM_SUFFIXES + VECTOR_SUFFIXES
 PARSERS: dict[str, Callable[[bytes], list[Part]]] = {
     **dict.fromkeys(COMPOSITE_SUFFIXES, parse_composite),
@@ -44,23 +44,23 @@ def read_transform(
     """Read a transform from fixed to moving world points.
 
     ``.h5``, ``.tfm``, ``.txt`` and ``.mat`` hold what ITK, ANTs and Slicer write: affine transforms with their centre,
-    displacement fields, and composites of them; those of 2-D images move nothing along the third axis. A text file that
-    is just a 4x4 matrix does not say what it means: ``matrix_convention`` must.
+    displacement fields, and composites of them; those of 2-D images have no motion along the third axis. A text
+    file with a bare 4x4 matrix needs ``matrix_convention``.
 
     A displacement NIfTI is 5-D (X, Y, Z, 1, 3), or (X, Y, 1, 1, 2) in two dimensions, in mm. With intent 1007 (VECTOR),
-    as ANTs and ITK write it, its vectors are LPS. With intent 1006 (DISPVECT) they are RAS: SimpleITK 2.5 (ITK 5.4)
-    changes the sign of their x and y on reading, which it does not do for 1007. Deformations of SPM (``y_*.nii``) and
+    as written by ANTs and ITK, its vectors are LPS. With intent 1006 (DISPVECT) they are RAS: SimpleITK 2.5 (ITK 5.4)
+    changes the sign of their x and y on reading, unlike for 1007. Deformations of SPM (``y_*.nii``) and
     NiftyReg, which have intent 1007 too, are recognised by the name of the intent. Displacement fields in MHA and NRRD
     are LPS mm.
 
     Args:
         path: the file; ``[FILE,1]``, as in antsApplyTransforms, is the inverse of an affine.
-        matrix_convention: what a bare 4x4 matrix means: ``"ras"``, fixed to moving in RAS mm, as greedy and NiftyReg
-            write it, or ``"fsl"``, FLIRT's ``-omat``, which needs ``images``.
-        images: the grids of the fixed and the moving image, where both are known.
+        matrix_convention: convention of a bare 4x4 matrix: ``"ras"``, fixed to moving in RAS mm (greedy, NiftyReg),
+            or ``"fsl"``, FLIRT's ``-omat``, which needs ``images``.
+        images: the grids of the fixed and the moving image, if both are known.
 
     Returns:
-        The chain of its steps, RAS+ mm; ``steps[0]`` meets the fixed point first.
+        The chain of its steps, RAS+ mm; ``steps[0]`` is applied to the fixed point first.
 
     Raises:
         MaxcaError: for a file that is missing, damaged, singular, not finite, or of a kind that is not supported.
@@ -73,7 +73,7 @@ def read_transform(
     suffix = full_suffix(path)
     if suffix not in READ_SUFFIXES:
         known = ", ".join(READ_SUFFIXES)
-        raise MaxcaError(f"{path}: a transform ends in one of {known}; convert it to one of these")
+        raise MaxcaError(f"{path}: unknown suffix of a transform; convert it to one of {known}")
     if suffix in FIELD_SUFFIXES + VECTOR_SUFFIXES:
         check_regular(path)
         read = read_field if suffix in FIELD_SUFFIXES else read_vectors
@@ -90,15 +90,15 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
 
     ``.h5`` holds any chain: one ITK composite of affines and float32 fields, compressed. ``.tfm``, ``.txt`` and
     ``.mat`` hold an affine. ``.nii`` and ``.nii.gz`` hold one displacement field: 5-D, intent 1007, LPS mm.
-    A chain of the plane (``dimension`` 2) is written in two dimensions where its axes keep z apart.
+    A chain of the plane (``dimension`` 2) is written in two dimensions if it does not mix z with x and y.
 
     Args:
         chain: fixed to moving world points, RAS+ mm.
         path: the suffix chooses the format.
-        grid: where a displacement NIfTI has its nodes, in fixed space; the grid of the first field unless given.
+        grid: of the nodes of a displacement NIfTI, in fixed space; by default that of the first field.
 
     Raises:
-        MaxcaError: when the format cannot hold the chain, or the file cannot be written.
+        MaxcaError: if the format cannot store the chain, or the file cannot be written.
     """
     path = Path(path)
     suffix = full_suffix(path)
@@ -108,7 +108,7 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
             write_composite(chain, temporary)
     elif suffix in AFFINE_SUFFIXES:
         affine = Chain((Affine.identity(), *chain.steps)).as_affine()
-        # Not through ITK, which writes half a file to a full disc without a word.
+        # Not through ITK, which silently writes half a file to a full disk.
         with atomic_path(path) as temporary:
             write_affine = write_text if suffix in TEXT_SUFFIXES else write_matlab
             write_affine(affine, temporary, written_dimension(chain))
@@ -117,14 +117,16 @@ def write_transform(chain: Chain, path: str | Path, grid: Grid | None = None) ->
 
 
 def check_format(chain: Chain, path: Path) -> None:
-    """Refuse a file whose format cannot hold a chain, or its inverse, before any work.
+    """Check before a computation that the format of an output can store a chain, or its inverse.
 
     Raises:
-        MaxcaError: for an unknown suffix, a field where an affine is meant, or a field on a sheared grid.
+        MaxcaError: for an unknown suffix, a field in a format for affines, or a field on a sheared grid.
     """
     suffix = full_suffix(path)
     if suffix in AFFINE_SUFFIXES and not chain.is_affine:
-        raise MaxcaError(f"{path}: this format holds an affine transform only; name the file .h5 to keep the field too")
+        raise MaxcaError(
+            f"{path}: this format stores an affine transform only; write the file as .h5 to keep the field too"
+        )
     if suffix in COMPOSITE_SUFFIXES:
         for step in chain.steps:
             if isinstance(step, DenseField):
@@ -136,7 +138,7 @@ def check_format(chain: Chain, path: Path) -> None:
 
 
 def _named(path: Path, read: Callable[[], T]) -> T:
-    """What ``read`` gives; its ``ValueError`` becomes one that names the file and says what to do."""
+    """The result of ``read``, with its ``ValueError`` converted to a ``MaxcaError`` that names the file."""
     try:
         return read()
     except ValueError as error:
@@ -147,7 +149,7 @@ def _named(path: Path, read: Callable[[], T]) -> T:
 def _inverse(chain: Chain, path: str) -> Chain:
     if not chain.is_affine:
         raise MaxcaError(
-            f"{path}: holds a displacement field, and [FILE,1] inverts affines only, as in ANTs; pass the "
-            "inverse field that came with it, or compute one: maxca transform invert -i FILE -o inverse.h5"
+            f"{path}: contains a displacement field, but [FILE,1] inverts affines only, as in ANTs; pass the "
+            "inverse field stored with it, or compute one: maxca transform invert -i FILE -o inverse.h5"
         )
     return Chain((chain.as_affine().inverse()[0],))

@@ -1,4 +1,4 @@
-"""ITK's composite transforms in HDF5: affines and displacement fields, one after the other."""
+"""ITK's composite transforms in HDF5: sequences of affines and displacement fields."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from maxca.geometry import Affine, Chain
 from maxca.io.hdf5 import read_guarded, read_trusted
 from maxca.io.transforms.parts import Part, itk_part, written_dimension
 
-CHUNK = 1 << 18  # numbers that HDF5 compresses at a time
-# HDF5 ignores what follows its own end of a file. A flipped bit in a header is noticed by this only.
+CHUNK = 1 << 18  # numbers per HDF5 chunk
+# HDF5 ignores data after its own end of a file. Only this checksum detects a flipped bit in a header.
 SEAL = b"\nSHA-256 of all bytes before this line: "
 SEAL_SIZE = len(SEAL) + 64 + 1
 
@@ -21,7 +21,7 @@ SEAL_SIZE = len(SEAL) + 64 + 1
 def parse_composite(content: bytes) -> list[Part]:
     """The parts of a transform in HDF5, in the order of the file.
 
-    A file that ends with its SHA-256, as ours do, is held against it, and any other is read in a process of its own.
+    A file that ends with its SHA-256, as ours do, is verified; any other is read in a separate process.
 
     Raises:
         ValueError: for content that is damaged, not what ITK writes, or refers to other files.
@@ -29,14 +29,14 @@ def parse_composite(content: bytes) -> list[Part]:
     body, seal = content[:-SEAL_SIZE], content[-SEAL_SIZE:]
     sealed = seal.startswith(SEAL)
     if sealed and seal != _seal(body):
-        raise ValueError("damaged: it differs from what was written (SHA-256)")
+        raise ValueError("damaged: its content does not match its SHA-256")
     return [Part(*each) for each in (read_trusted(body) if sealed else read_guarded(content))]
 
 
 def write_composite(chain: Chain, path: Path) -> None:
-    """Through h5py: ITK's own writer stores float64 fields uncompressed, and equal transforms as unequal files.
+    """Write with h5py: ITK's writer stores float64 fields uncompressed, and equal transforms as different files.
 
-    HDF5 crashes the process when the disc fills, so the file is made in memory.
+    HDF5 crashes the process if the disk is full, so the file is created in memory.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:

@@ -1,4 +1,4 @@
-"""Displacement fields in NIfTI files: of ANTs, ITK, greedy, SPM and NiftyReg, each recognised by its header."""
+"""Displacement fields in NIfTI files of ANTs, ITK, greedy, SPM and NiftyReg, recognised by their headers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from maxca.io.transforms.parts import itk_vectors, written_dimension
 DISPLACEMENT_RAS, VECTOR = 1006, 1007  # NIfTI intents; the first is DISPVECT
 FSL_INTENTS = range(2006, 2019)  # FNIRT's and topup's fields and coefficients
 AFNI_EXTENSION = 4
-KNOWN = "ANTs', ITK's and greedy's have the shape (X, Y, Z, 1, 3), intent 1007 (LPS mm) or 1006 (RAS mm) and no name"
-# What intent_p1 of a NiftyReg transform says, from its _reg_maths.h, beside the two that are read.
+KNOWN = (
+    "those of ANTs, ITK and greedy have the shape (X, Y, Z, 1, 3), intent 1007 (LPS mm) or 1006 (RAS mm) and no name"
+)
+# Unsupported values of intent_p1 of a NiftyReg transform, from its _reg_maths.h.
 NIFTYREG = {
     2: "a grid of cubic B-splines",
     3: "a velocity field",
@@ -29,19 +31,19 @@ NIFTYREG = {
 
 
 def read_field(path: Path) -> Chain:
-    """A displacement field from fixed to moving world points, of two dimensions where its vectors have two.
+    """A displacement field from fixed to moving world points, of two dimensions if its vectors have two components.
 
     Raises:
-        MaxcaError: for a file that is damaged, or not a field whose meaning its header tells.
+        MaxcaError: for a file that is damaged, or a field whose header does not define its convention.
     """
-    # Not through ITK, which reads a truncated NIfTI as zeros without a word.
+    # Not through ITK, which silently reads a truncated NIfTI as zeros.
     nifti = open_nifti(path)
     meaning = _meaning(nifti, path)
     grid = nifti_grid(nifti, path)
     unit = nifti.header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         raise MaxcaError(
-            f"{path}: its header is in {unit}s, and programs differ on whether its vectors are too; write both in mm "
+            f"{path}: its header is in {unit}s, and programs differ on the unit of its vectors; write both in mm "
             "(nibabel: header.set_xyzt_units('mm'))"
         )
     components = nifti.shape[4]
@@ -56,9 +58,9 @@ def read_field(path: Path) -> Chain:
 
 
 def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
-    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm; of the plane, (I, J, 1, 1, 2), as ANTs does.
+    """Write a chain as one displacement NIfTI: 5-D, intent 1007, LPS mm; in the plane (I, J, 1, 1, 2), as ANTs does.
 
-    ITK holds no sheared grid: where one is asked for, the nodes are those of an upright grid around it.
+    ITK does not support sheared grids: the nodes are then those of an orthogonal grid around it.
 
     Raises:
         MaxcaError: for an affine without a grid, a field on a sheared grid, or a file that cannot be written.
@@ -66,7 +68,7 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
     fields = [step for step in chain.steps if isinstance(step, DenseField)]
     if grid is None and not fields:
         raise MaxcaError(
-            f"{path}: an affine has no grid to sample a field on; give one by --reference, or name the file .h5, .tfm "
+            f"{path}: an affine has no grid to sample a field on; pass --reference, or write the file as .h5, .tfm "
             "or .mat"
         )
     grid = fields[0].grid if grid is None else grid.upright
@@ -78,7 +80,7 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
 
 
 def _meaning(nifti: Any, path: Path) -> str:
-    """``"lps"`` or ``"ras"`` displacements, or ``"positions"`` in RAS, by what the header says of itself."""
+    """``"lps"`` or ``"ras"`` displacements, or ``"positions"`` in RAS, according to the header."""
     header = nifti.header
     intent = int(header["intent_code"])
     name, note = (_text(header[field]) for field in ("intent_name", "descrip"))
@@ -91,11 +93,11 @@ def _meaning(nifti: Any, path: Path) -> str:
     fits = len(shape) == 5 and shape[3] == 1 and (shape[4] == 3 or (shape[4] == 2 and shape[2] == 1))
     if not fits or intent not in (DISPLACEMENT_RAS, VECTOR):
         raise MaxcaError(
-            f"{path}: not a displacement field that is known, with shape {shape} and intent {intent}: {KNOWN}; "
+            f"{path}: not a known kind of displacement field, with shape {shape} and intent {intent}: {KNOWN}; "
             "convert it to one of these"
         )
     if any(extension.get_code() == AFNI_EXTENSION for extension in header.extensions):
-        raise MaxcaError(f"{path}: a dataset of AFNI, whose warps are not read; convert it to ITK's format first")
+        raise MaxcaError(f"{path}: a dataset of AFNI, whose warps are not supported; convert it to ITK's format first")
     if name.startswith("NREG"):
         return _niftyreg_meaning(name, float(header["intent_p1"]), path)
     words = note.lower()
@@ -105,7 +107,7 @@ def _meaning(nifti: Any, path: Path) -> str:
         return "positions"  # SPM's y_ and iy_ files
     if name:
         raise MaxcaError(
-            f"{path}: its intent is named {name!r}, which is not known, and so is what its vectors are: {KNOWN}; "
+            f"{path}: its intent name {name!r} is unknown, and therefore the convention of its vectors: {KNOWN}; "
             "convert it to one of these"
         )
     return "lps" if intent == VECTOR else "ras"
@@ -126,7 +128,7 @@ def _text(field: Any) -> str:
 
 
 def _displacements(positions: np.ndarray, grid: Grid, components: int) -> np.ndarray:
-    """What leads from each node to its position: (3, I, J, K), RAS mm; nothing along axes that have no position."""
+    """Displacement of each node to its position: (3, I, J, K), RAS mm; zero along axes without positions."""
     nodes = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
     found = positions - np.moveaxis(grid.to_world(nodes), -1, 0)
     found[components:] = 0

@@ -1,4 +1,4 @@
-"""ITK's and ANTs' ``.mat``: a transform in MATLAB's level-4 format, named columns of numbers."""
+"""ITK's and ANTs' ``.mat``: a transform as named columns of numbers in MATLAB's level-4 format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maxca.geometry import Affine
 from maxca.io.transforms.parts import Part, itk_part
 
 LONGEST_NAME = 256
-# A header begins with a number: 1000 for the other byte order, 100 for rows first (the same here), 10 for float32.
+# First number of a header: 1000 for the other byte order, 100 for row-major (equal here), 10 for float32.
 LITTLE, BIG = (0, 10, 100, 110), (1000, 1010, 1100, 1110)
 
 
@@ -24,7 +24,7 @@ def parse_matlab(content: bytes) -> list[Part]:
         ValueError: for anything else.
     """
     if content.startswith(b"MATLAB"):
-        raise ValueError("a MATLAB file of level 5 or 7.3, where transforms of ITK and ANTs are of level 4")
+        raise ValueError("a MATLAB file of level 5 or 7.3, but transforms of ITK and ANTs are of level 4")
     columns = list(_columns(content))
     kinds, fixed = columns[::2], columns[1::2]
     if len(kinds) != len(fixed) or any(name != "fixed" for name, _ in fixed):
@@ -33,13 +33,13 @@ def parse_matlab(content: bytes) -> list[Part]:
 
 
 def write_matlab(affine: Affine, path: Path, dimension: int = 3) -> None:
-    """Write an affine as ANTs does."""
+    """Write an affine in the format of ANTs."""
     kind, fixed, parameters = itk_part(affine, dimension)
     savemat(path, {kind: parameters[:, None], "fixed": fixed[:, None]}, format="4")
 
 
 def _columns(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and numbers, up to the last byte. A strict reader of our own: ITK's believes every size in the file."""
+    """Names and numbers of the whole file. A strict reader, because ITK's trusts every size in the file."""
     at = 0
     while at < len(content):
         if len(content) < at + 20:
@@ -53,9 +53,9 @@ def _columns(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
         number = np.dtype(f"{order}f{4 if code // 10 % 10 else 8}")
         end = at + length + rows * number.itemsize
         if end > len(content):
-            raise ValueError(f"truncated: {end} bytes are claimed, it has {len(content)}")
+            raise ValueError(f"truncated: it claims {end} bytes and has {len(content)}")
         name, zero, rest_of_name = content[at : at + length].partition(b"\0")
         if not zero or rest_of_name:
-            raise ValueError("damaged: the name of a column does not end")
+            raise ValueError("damaged: the name of a column is not terminated")
         yield name.decode("ascii", errors="replace"), np.frombuffer(content, number, rows, at + length).astype(float)
         at = end

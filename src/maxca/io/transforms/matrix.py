@@ -1,4 +1,4 @@
-"""Text files that are just a 4x4 matrix: what it means they do not say, so it is asked for."""
+"""Text files with a bare 4x4 matrix, whose convention has to be given."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def parse_matrix(content: bytes) -> np.ndarray | None:
 
 
 def affine_of(matrix: np.ndarray, convention: MatrixConvention | None, images: tuple[Grid, Grid] | None) -> Affine:
-    """What a bare matrix means.
+    """The affine of a bare matrix in a given convention.
 
     Args:
-        matrix: (4, 4), as it stands in the file.
+        matrix: (4, 4), as in the file.
         convention: ``"ras"``: fixed to moving world points, RAS+ mm; ``"fsl"``: from the moving image to the fixed one,
             both in FSL's scaled voxels.
-        images: the grids of the fixed and the moving image, where they are known; ``"fsl"`` needs them.
+        images: the grids of the fixed and the moving image, if known; required for ``"fsl"``.
 
     Returns:
         Fixed world points → moving world points, RAS+ mm.
 
     Raises:
-        ValueError: without a convention, for one that is not known, without the images for ``"fsl"``, or for a matrix
-            that is not finite, not affine or singular.
+        ValueError: without a convention, for an unknown one, without the images for ``"fsl"``, or for a matrix that is
+            not finite, not affine or singular.
     """
     if convention is None:
-        raise ValueError(f"a bare 4x4 matrix, which does not say what it means; pass {CHOICES}")
+        raise ValueError(f"a bare 4x4 matrix, whose convention is not defined; pass {CHOICES}")
     if convention not in ("ras", "fsl"):
         raise ValueError(f"a matrix convention is ras or fsl, received {convention!r}; pass {CHOICES}")
     given = Affine(matrix)
@@ -53,7 +53,7 @@ def affine_of(matrix: np.ndarray, convention: MatrixConvention | None, images: t
         return given
     if images is None:
         raise ValueError(
-            "a matrix of FLIRT means nothing without its two images, which are not both known here; convert it first: "
+            "a matrix of FLIRT requires its two images, which are not both known here; convert it first: "
             "c3d_affine_tool -ref FIXED -src MOVING THIS_FILE -fsl2ras -oitk affine.txt"
         )
     fixed, moving = images
@@ -62,9 +62,9 @@ def affine_of(matrix: np.ndarray, convention: MatrixConvention | None, images: t
 
 
 def _scaled(grid: Grid) -> np.ndarray:
-    """(4, 4): voxel indices to FSL's mm, which run from the last voxel of the first axis where that points right.
+    """(4, 4): voxel indices to FSL's mm, which start at the last voxel of the first axis if that points right.
 
-    See https://fsl.fmrib.ox.ac.uk/fsl/docs/#/registration/flirt/faq on what a matrix of FLIRT's -omat maps.
+    See https://fsl.fmrib.ox.ac.uk/fsl/docs/#/registration/flirt/faq on the matrix of FLIRT's -omat.
     """
     scaled = np.diag([*grid.spacing, 1.0])
     if np.linalg.det(grid.affine[:3, :3]) > 0:

@@ -1,7 +1,6 @@
-"""The parts of ITK's transform files, each a kind with its numbers: into steps of a chain and back.
+"""Conversion between the parts of ITK's transform files and steps of a chain.
 
-A file of any format is taken apart into ``Part`` first. What its kind asks for is checked here,
-before ITK sees a number.
+Files of all formats are first read as ``Part`` objects, which are validated here before ITK uses their numbers.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ FIELDS = (
 
 
 class Part(NamedTuple):
-    """One transform as ITK's files hold it.
+    """One transform as stored in ITK's files.
 
     Args:
         kind: such as ``AffineTransform_double_3_3``.
-        fixed: what ITK calls the fixed parameters: a centre, or the grid of a field.
+        fixed: the fixed parameters in ITK: a centre, or the grid of a field.
         parameters: the numbers.
     """
 
@@ -45,14 +44,14 @@ class Part(NamedTuple):
 
 
 class _Linear(NamedTuple):
-    """A linear kind: how to make one, and how many parameters and fixed parameters it may have."""
+    """A linear kind: its constructor and the allowed numbers of parameters and fixed parameters."""
 
     make: Callable[[], Any]
     parameters: int
     fixed: tuple[int, ...]
 
 
-# By name and dimension. An empty fixed part is a centre at 0.
+# By name and dimension. Without fixed parameters the centre is 0.
 LINEAR = {
     **{("IdentityTransform", n): _Linear(partial(sitk.Transform, n, sitk.sitkIdentity), 0, (0,)) for n in (2, 3)},
     **{("TranslationTransform", n): _Linear(partial(sitk.TranslationTransform, n), n, (0,)) for n in (2, 3)},
@@ -65,7 +64,7 @@ LINEAR = {
     ("Rigid2DTransform", 2): _Linear(sitk.Euler2DTransform, 3, (0, 2)),
     ("Euler2DTransform", 2): _Linear(sitk.Euler2DTransform, 3, (0, 2)),
     ("Similarity2DTransform", 2): _Linear(sitk.Similarity2DTransform, 4, (0, 2)),
-    ("Euler3DTransform", 3): _Linear(sitk.Euler3DTransform, 6, (0, 3, 4)),  # the fourth: order of the rotations
+    ("Euler3DTransform", 3): _Linear(sitk.Euler3DTransform, 6, (0, 3, 4)),  # the fourth is the order of the rotations
     ("VersorTransform", 3): _Linear(sitk.VersorTransform, 3, (0, 3)),
     ("VersorRigid3DTransform", 3): _Linear(sitk.VersorRigid3DTransform, 6, (0, 3)),
     ("Similarity3DTransform", 3): _Linear(sitk.Similarity3DTransform, 7, (0, 3)),
@@ -76,18 +75,18 @@ LINEAR = {
 
 
 def steps_of(parts: Sequence[Part]) -> tuple[Transform, ...]:
-    """Steps in the order in which they meet a point, of the parts in the order of a file.
+    """Steps in the order of application, from parts in the order of a file.
 
     Raises:
-        ValueError: for a kind that is not supported, numbers that do not suit it, or parts without an order.
+        ValueError: for an unsupported kind, invalid numbers, or parts without an order.
     """
     if not parts:
-        raise ValueError("it holds no transform")
+        raise ValueError("it contains no transform")
     if parts[0].kind.startswith(COMPOSITE):
         # ITK applies the last transform of a composite first.
         return tuple(_step(part) for part in reversed(parts[1:]))
     if len(parts) > 1:
-        raise ValueError(f"it holds {len(parts)} transforms and does not say how they follow each other")
+        raise ValueError(f"it contains {len(parts)} transforms without a composite that defines their order")
     return (_step(parts[0]),)
 
 
@@ -116,12 +115,12 @@ def itk_part(step: Transform, dimension: int = 3) -> Part:
 
 
 def written_dimension(chain: Chain) -> int:
-    """2 for a chain of the plane that ITK can hold in two dimensions: one that keeps z apart; else 3."""
+    """2 for a chain of the plane that does not mix z with x and y, which ITK can store in two dimensions; else 3."""
     return 2 if chain.dimension == 2 and all(_keeps_z_apart(step) for step in chain.steps) else 3
 
 
 def read_dimension(parts: Sequence[Part]) -> int:
-    """2 where all parts are of two dimensions, else 3."""
+    """2 if all parts have two dimensions, else 3."""
     return 2 if parts and all(part.kind.endswith("_2_2") for part in parts) else 3
 
 
@@ -146,9 +145,9 @@ def _step(part: Part) -> Transform:
         raise ValueError(f"{part.kind[:80]!r} is not a transform of ITK in two or three dimensions")
     name, n = named[1], int(named[2])
     if name == COMPOSITE:
-        raise ValueError("a composite lies within a composite, which ITK does not read either; flatten it first")
+        raise ValueError("a nested composite, which ITK does not support either; flatten it first")
     if not np.isfinite(part.fixed).all() or not np.isfinite(part.parameters).all():
-        raise ValueError(f"the parameters of its {name} hold NaN or infinite values")
+        raise ValueError(f"the parameters of its {name} contain NaN or infinite values")
     if name in FIELDS:
         return _field(part, n)
     if (name, n) not in LINEAR:
@@ -165,18 +164,18 @@ def _step(part: Part) -> Transform:
             transform.SetFixedParameters(part.fixed.tolist())
         transform.SetParameters(part.parameters.tolist())
     except RuntimeError as error:
-        raise ValueError(f"ITK takes the parameters of its {name} for impossible") from error
+        raise ValueError(f"ITK rejects the parameters of its {name}") from error
     return Affine(_matrix_of(transform))
 
 
 def _check_count(name: str, stored: int, possible: tuple[int, ...], which: str = "") -> None:
     if stored not in possible:
         wanted = " or ".join(map(str, possible))
-        raise ValueError(f"truncated or damaged: {stored} {which}parameters of a {name}, which has {wanted}")
+        raise ValueError(f"truncated or damaged: {stored} {which}parameters of a {name}, expected {wanted}")
 
 
 def _matrix_of(transform: sitk.Transform) -> np.ndarray:
-    """The RAS matrix of a linear transform, from where it puts points: so no parameter or centre is overlooked."""
+    """The RAS matrix of a linear transform, computed from mapped points, so that all parameters are respected."""
     n = transform.GetDimension()
     at_zero = np.array(transform.TransformPoint([0.0] * n))
     columns = [np.array(transform.TransformPoint(unit.tolist())) - at_zero for unit in np.eye(n)]
@@ -187,7 +186,7 @@ def _matrix_of(transform: sitk.Transform) -> np.ndarray:
 
 
 def _field(part: Part, n: int) -> DenseField:
-    """A displacement field; one of two dimensions moves nothing along the third axis."""
+    """A displacement field; one of two dimensions has no motion along the third axis."""
     _check_count("displacement field", len(part.fixed), (3 * n + n * n,), "fixed ")
     sizes, origin, spacing, direction = np.split(part.fixed, [n, 2 * n, 3 * n])
     if (sizes < 1).any() or (sizes != np.rint(sizes)).any() or (spacing <= 0).any():
@@ -204,8 +203,8 @@ def field_of_vectors(vectors: np.ndarray, grid: Grid) -> DenseField:
     """A field of LPS displacements in mm.
 
     Args:
-        vectors: (2 or 3, I, J) or (…, I, J, K), float32; two components move nothing along the third axis.
-        grid: where its nodes are.
+        vectors: (2 or 3, I, J) or (…, I, J, K), float32; with two components there is no motion along the third axis.
+        grid: of its nodes.
     """
     displacement = np.zeros((3, *grid.shape), dtype=np.float32)
     displacement[: len(vectors)] = vectors.reshape(-1, *grid.shape)

@@ -1,4 +1,4 @@
-"""ITK's text files of transforms: ``.tfm``, ``.txt``."""
+"""ITK's transforms in text files: ``.tfm``, ``.txt``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def parse_text(content: bytes) -> list[Part]:
     """The parts of a text file, in its order.
 
     Raises:
-        ValueError: for text that ITK does not write, that is truncated, or that elastix wrote.
+        ValueError: for text not written by ITK, truncated text, or parameters of elastix.
     """
     text = content.decode("latin-1")
     lines = [line.strip() for line in text.splitlines()]
     if any(line.startswith(ELASTIX) for line in lines):
         raise ValueError(
-            "parameters of elastix, whose transform only elastix knows in full; let transformix -def all write it as a "
+            "parameters of elastix, which only elastix can interpret; let transformix -def all write it as a "
             'displacement field, or elastix write ITK\'s format, (ITKTransformOutputFileNameExtension "h5")'
         )
     if not lines or lines[0] != FIRST_LINE:
         raise ValueError(f"not a transform of ITK (its first line would be {FIRST_LINE!r}) or a 4x4 matrix")
     if not text.endswith(("\n", "\r")):
-        raise ValueError("truncated within its last line; copy it again, or end the line if it is whole")
+        raise ValueError("truncated within its last line; copy it again, or terminate the line if it is complete")
     fields = [_field(line) for line in lines if line and not line.startswith("#")]
     parts: list[Part] = []
     while fields:
@@ -63,7 +63,7 @@ def _take(fields: list[tuple[str, str]], wanted: str) -> str:
         raise ValueError(f"truncated: its line {wanted}: is missing")
     name, value = fields.pop(0)
     if name != wanted:
-        raise ValueError(f"damaged: a line {name[:40]!r} where {wanted!r} is meant")
+        raise ValueError(f"damaged: a line {name[:40]!r} instead of {wanted!r}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Displacement fields in MHA and NRRD, as ITK, elastix and 3D Slicer write them: LPS, mm."""
+"""Displacement fields in MHA and NRRD as written by ITK, elastix and 3D Slicer: LPS, mm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_vectors(path: Path) -> Chain:
 
     Raises:
         MaxcaError: for a file that is damaged, not a field of floating-point vectors, or not in LPS mm.
-        ValueError: for a grid or vectors that make no field.
+        ValueError: for an invalid grid or invalid vectors.
     """
     stored = read_container(path, vectors=True)
     if path.suffix.lower() in (".nrrd", ".nhdr"):
@@ -29,8 +29,8 @@ def read_vectors(path: Path) -> Chain:
     n, components, dtype = stored.dimension, stored.layout.components, stored.data.dtype
     if components != n or dtype.kind != "f":
         raise MaxcaError(
-            f"{path}: {components} numbers of type {dtype} a voxel, where a displacement field in {n} "
-            f"dimensions has {n} of floating point; name the file of the field"
+            f"{path}: {components} numbers of type {dtype} per voxel, but a displacement field in {n} "
+            f"dimensions has {n} floating-point numbers; pass the file of the field"
         )
     with np.errstate(over="ignore"):
         field = field_of_vectors(stored.data.astype(np.float32), stored.grid)
@@ -38,17 +38,17 @@ def read_vectors(path: Path) -> Chain:
 
 
 def _check_nrrd(path: Path, said: dict[str, str]) -> None:
-    """Refuse a NRRD whose vectors may have another basis than its positions."""
+    """Reject a NRRD whose vectors may have another basis than its positions."""
     space, units, frame = said.get("space", LPS[0]), said.get("spaceunits", ""), said.get("measurementframe", "")
     if space.lower() not in LPS:
         raise MaxcaError(
-            f"{path}: its space is {space[:40]!r}, and programs differ on whether its vectors are too; write both "
+            f"{path}: its space is {space[:40]!r}, and programs differ on the basis of its vectors; write both "
             "as left-posterior-superior"
         )
     if set(re.findall(r'"([^"]*)"', units)) - {"mm", ""}:
         raise MaxcaError(f"{path}: its space units are {units[:40]}; write the field in mm")
     if frame and not _is_identity(frame):
-        raise MaxcaError(f"{path}: its measurement frame {frame[:60]} turns its vectors; write the field without one")
+        raise MaxcaError(f"{path}: its measurement frame {frame[:60]} rotates its vectors; write the field without one")
 
 
 def _is_identity(frame: str) -> bool:
