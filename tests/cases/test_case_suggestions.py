@@ -179,4 +179,4 @@ def test_where_a_file_of_a_report_is_now(role: str, capsys: pytest.CaptureFixtur
     assert option is not None and option[1] == f"--{role.replace('_', '-')}"
     assert main(["report", "out", option[1], str(moved)]) == 0
     assert main(["report", "out", option[1], str(moved), "--moving-mask", "scan.nii.gz"]) == 1
-    assert "was made without moving mask" in capsys.readouterr().err
+    assert "was created without moving mask" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_one_unreadable_folder_is_listed_with_its_reason(folder: Path, tmp_path:
         (tmp_path / how / "result.json").write_text(spoil(record, how))
     assert main(["report", str(tmp_path), "--cohort", "--pages", "-q"]) == 0
     page = (tmp_path / "cohort.html").read_text()
-    assert page.count("cannot be judged: ") == len(ways)
+    assert page.count("cannot be assessed: ") == len(ways)
     assert all(f"`{field}" in page for field in ("levels[0].spacing[0]", *ways[2:])) and "nested too deeply" in page
 
 

@@ -33,7 +33,7 @@ def test_what_needs_a_look_comes_first(cohort: Path) -> None:
     assert [row.state for row in rows] == ["failed", "failed", "aligned", "aligned"]
     assert {row.name for row in rows[:2]} == {"b/folded", "d/good"}
     lost = next(row for row in rows if row.name == "d/good")
-    assert lost.reasons[0].startswith("cannot be judged") and "fixed.nii.gz" in lost.reasons[0]
+    assert lost.reasons[0].startswith("cannot be assessed") and "fixed.nii.gz" in lost.reasons[0]
     page = (cohort / "cohort.html").read_text(encoding="utf-8")
     assert page.count("<tr>") == 1 + 4
     assert page.index("b/folded") < page.index("a/good")

@@ -1,1 +1,1 @@
-"""The demo: a pair with a known deformation, registered and measured."""
+"""The demo: registration of a pair with a known deformation."""

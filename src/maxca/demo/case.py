@@ -1,8 +1,8 @@
-"""A pair of images whose deformation is known: a template brain, and a copy of it that was deformed on purpose.
+"""A pair of images with a known deformation: a template brain and a synthetically deformed copy.
 
-The brain is the MNI152 template that nilearn carries in its package, so nothing is downloaded. The *fixed* image is the
-copy: it is sampled from the template through a known map, fixed world points → moving world points, and that is the
-direction of the transform that a registration returns. Nothing has to be inverted: the truth is exact at every point.
+The brain is the MNI152 template contained in the nilearn package, so nothing is downloaded. The *fixed* image is the
+copy: it is sampled from the template through a known map, fixed world points → moving world points, the
+direction of the transform that a registration returns. No inversion is needed: the true deformation is exact.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ RESOLUTION = 2  # mm between the voxels of the template
 TILT = (4.0, -3.0, 5.0)  # degrees around the axes of the world
 SCALE = 1.03
 SHIFT = (3.0, -4.0, 2.0)  # mm
-WARP = 9.0  # mm, the longest velocity of the deformation, which makes its largest motion
-SMOOTHNESS = 14.0  # mm, σ of the noise behind it
+WARP = 9.0  # mm, the largest velocity of the deformation
+SMOOTHNESS = 14.0  # mm, σ of the smoothed noise
 LATTICE = 3.0  # mm between its nodes
 SQUARINGS = 7  # a velocity of 9 mm starts as steps of less than 0.1 mm
-MARGIN = 12.0  # mm between the field of view of the template and that of the copy
-BRIGHTEST = 1000  # scanners write whole numbers
+MARGIN = 12.0  # mm between the fields of view of template and copy
+BRIGHTEST = 1000  # scanners store integers
 NOISE = 0.02  # of the brightest
 GAMMA = 0.75
-BIAS, BIAS_REACH = 0.35, 45.0  # share of the intensity, and mm over which it changes
+BIAS, BIAS_REACH = 0.35, 45.0  # relative amplitude, and wavelength in mm
 BIAS_NODES = 15.0  # mm
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A pair of images and the truth about it.
+    """A pair of images with its true deformation.
 
     Args:
         fixed: the deformed copy, with bias field, changed contrast and noise.
@@ -52,11 +52,11 @@ class Case:
 
 
 def make_case(seed: int = 0, resolution: int = RESOLUTION) -> Case:
-    """The template, a copy of it deformed by a known diffeomorphism, and that diffeomorphism.
+    """The template, a copy deformed by a known diffeomorphism, and this diffeomorphism.
 
     Args:
-        seed: decides the deformation, the bias field and the noise.
-        resolution: mm between the voxels of the template, a whole number.
+        seed: of the deformation, the bias field and the noise.
+        resolution: spacing of the template in mm, an integer.
     """
     random = np.random.default_rng(seed)
     template, mask, grid = _template(resolution)
@@ -73,8 +73,8 @@ def known_warp(grid: Grid, random: np.random.Generator) -> DenseField:
     """A smooth diffeomorphism: the exponential of Gaussian noise, by scaling and squaring.
 
     Args:
-        grid: where it shall be, fixed world space; it fades out towards the borders.
-        random: draws the noise.
+        grid: its domain in fixed world space; it decays to zero towards the borders.
+        random: generator of the noise.
 
     Returns:
         The field, linear between nodes ``LATTICE`` mm apart.
@@ -95,7 +95,7 @@ def known_warp(grid: Grid, random: np.random.Generator) -> DenseField:
 
 
 def true_error(case: Case, chain: Chain) -> np.ndarray:
-    """(I, J, K) distance in mm between where ``chain`` sends the voxels of the fixed image and where they belong."""
+    """(I, J, K) registration error of ``chain`` at the voxels of the fixed image, in mm."""
     grid = case.fixed.grid
     wrong = chain.field_on(grid).displacement - case.truth.field_on(grid).displacement
     return wrong.norm(dim=0).numpy()
@@ -113,7 +113,7 @@ def _template(resolution: int) -> tuple[np.ndarray, np.ndarray, Grid]:
 
 
 def _copy_grid(grid: Grid) -> Grid:
-    """Another grid around the same place, as another scanner would choose it: LAS, and thicker along the last axis."""
+    """A grid of another scanner over the same region: LAS, with thicker slices."""
     spacing = grid.spacing * (1.0, 1.0, 1.2)
     shape = np.ceil((np.array(grid.shape) * grid.spacing + MARGIN) / spacing).astype(int)
     affine = np.diag([-spacing[0], spacing[1], spacing[2], 1.0])
@@ -129,14 +129,14 @@ def _known_affine(center: np.ndarray) -> Affine:
 
 
 def _as_scanned(values: np.ndarray, grid: Grid, random: np.random.Generator) -> np.ndarray:
-    """Another contrast, an uneven coil, and the noise of a magnitude image; whole numbers."""
+    """Changed contrast, bias field and Rician noise; integers."""
     real, imaginary = NOISE * random.standard_normal((2, *grid.shape), dtype=np.float32)
     signal = np.clip(values, 0, 1) ** GAMMA * _bias(grid, random)
     return np.rint(BRIGHTEST * np.hypot(signal + real, imaginary)).astype(np.int16)
 
 
 def _bias(grid: Grid, random: np.random.Generator) -> np.ndarray:
-    """Slow waves around 1, made on few nodes."""
+    """A smooth bias field around 1, interpolated from few nodes."""
     coarse = grid.every([max(1, round(BIAS_NODES / s)) for s in grid.spacing])
     waves = gaussian_filter(random.standard_normal(coarse.shape), BIAS_REACH / coarse.spacing, mode="reflect")
     waves *= BIAS / np.abs(waves).max()

@@ -1,4 +1,4 @@
-"""The picture of the demo: one slice before and after, with the true errors and the deformation that was found."""
+"""The figure of the demo: one slice before and after, with the true error and the estimated deformation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from maxca.geometry import Chain, Grid, Interpolation
 from maxca.io.images import Image
 from maxca.registration.result import Result
 
-PIXEL = 0.6  # mm in the picture
-AROUND = 6.0  # mm around the brain
+PIXEL = 0.6  # spacing of the figure in mm
+AROUND = 6.0  # margin around the brain in mm
 HEIGHT = 6.0  # mm of the slice above the middle of the brain: through the ventricles and the deep nuclei
 OUTLINE = 0.6  # of the brightest: around the brain and its ventricles
 LINES = 8.0  # mm between the lines of the grid
-ERRORS = "viridis"  # readable for the colour-blind, and in grey
+ERRORS = "viridis"  # distinguishable with colour blindness, and in grey
 EDGE, LINE = "#ffb000", "#56b4e9"
 
 
 def draw(case: Case, result: Result, distances: dict[str, np.ndarray], path: Path) -> None:
-    """One slice of the pair, before and after, with the errors and the grid that was found.
+    """One slice of the pair before and after registration, with the errors and the estimated deformation.
 
     Args:
         case: the pair.
@@ -32,7 +32,7 @@ def draw(case: Case, result: Result, distances: dict[str, np.ndarray], path: Pat
         distances: (I, J, K) errors in mm ``"before"`` and ``"after"``, on the grid of the fixed image.
         path: the PNG to write.
     """
-    # The object-oriented interface: no global state, and no window system is asked for.
+    # The object-oriented interface: no global state and no window system.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image as Picture
@@ -42,30 +42,31 @@ def draw(case: Case, result: Result, distances: dict[str, np.ndarray], path: Pat
     before, after = (float(distances[name][case.brain].mean()) for name in ("before", "after"))
     figure = Figure(figsize=(10.2, 8.9), dpi=110, facecolor="white", layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(
-        f"A known deformation, found again: from {before:.1f} mm to {after:.1f} mm of true error", fontsize=15
-    )
+    figure.suptitle(f"A known deformation recovered: true error from {before:.1f} mm to {after:.1f} mm", fontsize=15)
     upper, lower = figure.subplots(2, 3)
-    view.image(upper[0], case.fixed, Chain(), "fixed\na brain: deformed, unevenly bright, noisy")
-    view.image(upper[1], case.moving, Chain(), "moving, before\nthe same brain as it was")
+    view.image(upper[0], case.fixed, Chain(), "fixed\na brain: deformed, with bias field and noise")
+    view.image(upper[1], case.moving, Chain(), "moving, before\nthe original brain")
     view.image(upper[2], case.moving, result.chain, "moving, after\nwarped by maxca")
     top = float(np.ceil(np.percentile(distances["before"][case.brain], 98)))
     view.error(lower[0], distances["before"], top, f"true error before\n{before:.2f} mm on average")
     colours = view.error(lower[1], distances["after"], top, f"true error after\n{after:.2f} mm on average")
     bar = figure.colorbar(colours, ax=list(lower[:2]), location="bottom", shrink=0.6, aspect=35, pad=0.02)
-    bar.set_label("distance to the true place (mm)")
+    bar.set_label("distance to the true position (mm)")
     view.deformation(
-        lower[2], result.chain, case.truth, f"deformation, lines {LINES:.0f} mm apart\nfound (blue) and true (dotted)"
+        lower[2],
+        result.chain,
+        case.truth,
+        f"deformation, lines {LINES:.0f} mm apart\nestimated (blue) and true (dotted)",
     )
     canvas.draw()
     picture = Picture.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     said = PngInfo()
     said.add_text("Description", f"true error {before:.2f} to {after:.2f} mm")
-    picture.quantize(256).save(path, optimize=True, pnginfo=said)  # a palette: a third of the bytes
+    picture.quantize(256).save(path, optimize=True, pnginfo=said)  # with a palette: a third of the bytes
 
 
 class _View:
-    """An axial slice of the fixed space, finely sampled, and what to draw on it."""
+    """An axial slice of the fixed space, finely sampled, to draw on."""
 
     def __init__(self, case: Case) -> None:
         grid = case.fixed.grid
@@ -83,7 +84,7 @@ class _View:
         self.edges = gaussian_filter(self._slice(case.fixed.data, grid, Chain()), 1.2 / PIXEL)
 
     def image(self, axes: Any, image: Image, chain: Chain, title: str) -> None:
-        """A slice of an image through a chain, with the outlines of the fixed one."""
+        """A slice of an image resampled through a chain, with the outlines of the fixed image."""
         pixels = self._slice(image.data, image.grid, chain)
         axes.imshow(pixels.T, cmap="gray", origin="lower", extent=self.extent, vmin=0, vmax=np.percentile(pixels, 99.7))
         level = OUTLINE * np.percentile(self.edges, 99)
@@ -101,7 +102,7 @@ class _View:
         return drawn
 
     def deformation(self, axes: Any, found: Chain, truth: Chain, title: str) -> None:
-        """Straight lines of the moving space as they lie in the fixed one."""
+        """Straight lines of moving space, mapped into fixed space."""
         shade = np.where(self.brain, 0.94, 1.0)
         axes.imshow(shade.T, cmap="gray", origin="lower", extent=self.extent, vmin=0, vmax=1)
         dotted = {"colors": "black", "linewidths": 0.9, "linestyles": "dotted"}

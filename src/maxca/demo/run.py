@@ -1,4 +1,4 @@
-"""Register the pair of the demo, and measure the error that remains."""
+"""Register the pair of the demo, and measure the remaining error."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from maxca.registration.result import Result
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """What the demo found.
+    """The result of the demo.
 
     Args:
-        error_before_mm: mean distance between where a point of the brain lies and where it belongs, before.
-        error_affine_mm: the same after the affine alone.
-        error_after_mm: the same after the whole registration.
+        error_before_mm: mean registration error over the brain, before registration.
+        error_affine_mm: after the affine alone.
+        error_after_mm: after the whole registration.
         folder: the output folder.
-        figure: the picture in it.
-        seconds: the whole run, and ``registration_seconds`` of it for the registration.
-        registration_seconds: see ``seconds``.
+        figure: the figure in it.
+        seconds: of the whole run.
+        registration_seconds: of the registration.
     """
 
     error_before_mm: float
@@ -43,7 +43,7 @@ class DemoOutcome:
 
     @property
     def fall(self) -> float:
-        """The share of the error that is gone, at most 1."""
+        """The relative reduction of the error, at most 1."""
         return 1 - self.error_after_mm / self.error_before_mm
 
 
@@ -56,28 +56,28 @@ def run_demo(
     resolution: int = RESOLUTION,
     progress: Progress = lambda _stage, _share: None,
 ) -> DemoOutcome:
-    """Register the template brain onto a deformed copy of itself, and measure the error that remains.
+    """Register the template brain onto a deformed copy of itself, and measure the remaining error.
 
     Args:
         out: the output folder: that of ``Result.save``, with ``fixed.nii.gz``, ``moving.nii.gz`` and ``demo.png``.
         overwrite: replace an earlier output.
-        threads: CPU threads; torch's default unless given.
-        seed: decides the deformation, the bias field and the noise.
-        resolution: mm between the voxels of the template, a whole number.
-        progress: called with the stage and the share of the work done.
+        threads: CPU threads; by default torch's.
+        seed: of the deformation, the bias field and the noise.
+        resolution: spacing of the template in mm, an integer.
+        progress: called with the stage and the completed fraction.
 
     Returns:
-        Mean errors at the voxels of the brain in mm, and where the output is.
+        Mean errors over the brain in mm, and the paths of the output.
 
     Raises:
-        MaxcaError: when nilearn or matplotlib is missing, or the folder cannot be written.
+        MaxcaError: if nilearn or matplotlib is missing, or the folder cannot be written.
     """
     begin = time.perf_counter()
     _need_extras()
     if resolution < 1:
-        raise MaxcaError(f"a resolution of {resolution} mm: the template has one voxel per mm, give at least 1")
+        raise MaxcaError(f"a resolution of {resolution} mm: the template has voxels of 1 mm, pass at least 1")
     with output_folder(out, overwrite) as place:
-        progress("making a pair with a known answer", 0.0)
+        progress("creating a pair with a known deformation", 0.0)
         case = make_case(seed, resolution)
         registering = time.perf_counter()
         result = register(
@@ -121,7 +121,7 @@ def _candidates(result: Result) -> dict[str, Chain]:
 
 
 def _summary(case: Case, distances: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Of the voxels of the brain."""
+    """Mean over the voxels of the brain."""
     summary: dict[str, Any] = {}
     for name, distance in distances.items():
         inside = distance[case.brain].astype(np.float64)

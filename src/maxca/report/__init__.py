@@ -1,1 +1,1 @@
-"""A page to look at: whether a registration worked, and how it looks."""
+"""Reports: a page with the verdict on a registration and its images."""

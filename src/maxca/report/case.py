@@ -1,4 +1,4 @@
-"""What a report is about: an output folder of ``register``, and the images it was made from."""
+"""The input of a report: an output folder of ``register`` and its images."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Case:
     """One registration.
 
     Args:
-        name: to call it by.
-        record: what ``result.json`` holds.
-        fixed: the fixed image and what belongs to it.
-        moving: the moving one.
+        name: shown on the page.
+        record: content of ``result.json``.
+        fixed: the fixed image with its mask, labels and points.
+        moving: the moving image with its mask, labels and points.
         chain: fixed world points → moving world points.
         inverse: moving world points → fixed world points.
         warped_labels: the moving labels on the fixed grid.
-        folder: what ``register`` wrote.
+        folder: the output of ``register``.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Case:
 
     @cached_property
     def content(self) -> np.ndarray:
-        """(N, 3) voxels of the fixed image that are brighter than its background; all, where none is."""
+        """(N, 3) foreground voxels of the fixed image; all voxels if there is no foreground."""
         return np.argwhere(foreground(self.fixed.image.data))
 
 
@@ -61,29 +61,29 @@ def read_case(
     name: str | None = None,
     others: Mapping[str, Path] | None = None,
 ) -> Case:
-    """Read an output folder and the images behind it.
+    """Read an output folder and its images.
 
     Args:
-        folder: what ``maxca register`` wrote.
-        fixed: where the fixed image is now, if not where it was.
-        moving: where the moving image is now, if not where it was.
-        name: to call it by; by default that of the folder.
-        others: where masks, labels and points are now, by role (``"fixed_mask"``, …), if not where they were.
+        folder: the output of ``maxca register``.
+        fixed: new path of the fixed image, if it was moved.
+        moving: new path of the moving image, if it was moved.
+        name: shown on the page; by default that of the folder.
+        others: new paths of masks, labels and points, by role (``"fixed_mask"``, …), if they were moved.
 
     Raises:
-        MaxcaError: for another folder, for files that are gone or have changed since, and for a role that none had.
+        MaxcaError: for another folder, for files that are missing or have changed, and for a role that was not used.
     """
     others = others or {}
     place = Path(folder)
     record = read_record(place)
     known = {role: (file["path"], file["sha256"]) for role, file in record["inputs"].items()}
     for role in others.keys() - known.keys():
-        raise MaxcaError(f"{folder}: was made without {role.replace('_', ' ')}; leave --{role.replace('_', '-')} out")
+        raise MaxcaError(f"{folder}: was created without {role.replace('_', ' ')}; remove --{role.replace('_', '-')}")
     sides = {}
     for side, given in (("fixed", fixed), ("moving", moving)):
         found = [_found(known, side + role, others.get(side + role) if role else given) for role in ROLES]
         if found[0] is None:
-            raise MaxcaError(f"{folder}: was not made from files; say where the {side} image is: --{side} FILE")
+            raise MaxcaError(f"{folder}: was not created from files; pass the path of the {side} image: --{side} FILE")
         image, mask, labels, points = found
         sides[side] = read_side(side, image, mask, labels, points)
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
@@ -101,15 +101,15 @@ def read_case(
 
 
 def _found(known: Mapping[str, tuple[str, str]], role: str, given: str | Path | None) -> Path | None:
-    """The file that played a role, if it is still what it was."""
+    """The file of a role, if it is unchanged."""
     if role not in known:
         return None if given is None else Path(given)
     recorded, digest = known[role]
     path = Path(given or recorded)
-    if not os.path.exists(path):  # not Path.exists, which fails for names that no file can have
-        raise MaxcaError(f"{path}: no longer there; say where it is now: --{role.replace('_', '-')} FILE")
+    if not os.path.exists(path):  # not Path.exists, which fails for invalid names
+        raise MaxcaError(f"{path}: does not exist any more; pass its new path: --{role.replace('_', '-')} FILE")
     if not path.is_dir():  # a folder is a DICOM series
-        check_regular(path)  # a pipe or a device would be read for ever
+        check_regular(path)  # a pipe or a device may never end
     if sha256(path) != digest:
-        raise MaxcaError(f"{path}: has changed since it was registered; register again, or name the old file")
+        raise MaxcaError(f"{path}: has changed since it was registered; register again, or pass the original file")
     return path

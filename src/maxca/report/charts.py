@@ -1,4 +1,4 @@
-"""Drawings with axes, as SVG that takes the colours of the page it stands in."""
+"""Charts as SVG in the colours of the surrounding page."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from matplotlib.figure import Figure
 
 from maxca.errors import one_line
 
-INK = "#010203"  # becomes the colour of the text around
-LONGEST_NAME = 60  # characters of a label
-COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"  # Okabe and Ito, 2008: apart for every eye
+INK = "#010203"  # replaced by the colour of the surrounding text
+LONGEST_NAME = 60  # most characters of a label
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+)  # Okabe and Ito, 2008: distinguishable with colour blindness
 
 
 def histogram(distances: np.ndarray, title: str) -> str:
-    """How far the voxels of the content move, in mm."""
+    """Histogram of the displacement of the content in mm."""
     figure, axes = _axes(title, "mm", "voxels")
     axes.hist(distances, bins=40, color=COLOURS[0])
     return _svg(figure, title)
 
 
 def curves(levels: Sequence[dict], name: str) -> str:
-    """The similarity at each step, level by level."""
+    """The similarity at each step of each level."""
     name = one_line(name, LONGEST_NAME)
     title = f"{name} at each step"
     figure, axes = _axes(title, "step", name)
@@ -49,7 +55,7 @@ def _axes(title: str, across: str, up: str) -> tuple[Figure, Any]:
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
-    # Names of measures come from result.json: text, whatever mathematics `$` begins elsewhere.
+    # Names of measures come from result.json: plain text, in which `$` does not start mathematics.
     axes.set_title(title, fontsize=10, color=INK, parse_math=False)
     axes.set_xlabel(across, color=INK, parse_math=False)
     axes.set_ylabel(up, color=INK, parse_math=False)
@@ -61,9 +67,9 @@ def _axes(title: str, across: str, up: str) -> tuple[Figure, Any]:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The drawing alone, named for those who cannot see it."""
+    """The chart as SVG with an accessible name."""
     buffer = io.StringIO()
-    # No date and a fixed salt: the same numbers give the same bytes.
+    # No date and a fixed salt, for reproducible output.
     figure.canvas = FigureCanvasSVG(figure)
     from matplotlib import rc_context
 

@@ -1,4 +1,4 @@
-"""One page for many registrations: what needs a look comes first."""
+"""One page for many registrations, those that need inspection first."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from maxca.report.planes import planes
 from maxca.report.verdict.check import ORDER, State, Verdict
 
 PAGE = "cohort.html"
-WIDTH = 168  # pixels of a thumbnail, shown at half of it
-NUMBERS = {"similarity": 1, "dice": 1, "ndv": -1, "inverse_mm": -1}  # which way is good, to find outliers by
+WIDTH = 168  # pixels of a thumbnail, shown at half the size
+NUMBERS = {"similarity": 1, "dice": 1, "ndv": -1, "inverse_mm": -1}  # sign of improvement, to detect outliers
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +31,12 @@ class Entry:
     """One registration in the table.
 
     Args:
-        name: of its folder, below that of the cohort.
-        state: its verdict; ``"failed"`` where it could not be judged.
-        reasons: why.
-        numbers: by the keys of ``NUMBERS``; NaN where there is none.
-        seconds: it took.
-        thumbnail: a checkerboard of its middle slice, if it could be made.
+        name: of its folder, relative to that of the cohort.
+        state: its verdict; ``"failed"`` if it could not be assessed.
+        reasons: of the verdict.
+        numbers: by the keys of ``NUMBERS``; NaN if missing.
+        seconds: of the registration.
+        thumbnail: a checkerboard of its middle slice, if available.
         link: its own page, relative.
     """
 
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def rank(self) -> int:
-        """2 for those that failed, 0 for those that are well."""
+        """2 for failed, 1 for check, 0 for aligned."""
         return ORDER.index(self.state)
 
 
@@ -60,19 +60,19 @@ def write_cohort(
     """Write ``cohort.html`` into a folder of output folders.
 
     Args:
-        folder: below it, at any depth, are folders that ``register`` wrote.
-        pages: make the page of each one too, where there is none.
-        progress: called with a name and the share of the work.
+        folder: contains output folders of ``register``, at any depth.
+        pages: also create the page of each result without one.
+        progress: called with a name and the completed fraction.
 
     Returns:
-        The rows, those that need a look first: by verdict, then by how far the worst number is from the median.
+        The rows, those that need inspection first: by verdict, then by deviation of the worst measure from the median.
 
     Raises:
-        MaxcaError: when there is no output folder.
+        MaxcaError: if there is no output folder.
     """
     places = sorted(path.parent for path in folder.rglob(RESULT_FILE))
     if not places:
-        raise MaxcaError(f"{folder}: holds no output folder of maxca register")
+        raise MaxcaError(f"{folder}: contains no output folder of maxca register")
     entries = []
     for number, place in enumerate(places):
         name = printable(str(place.relative_to(folder)) if place != folder else place.resolve().name)
@@ -100,7 +100,7 @@ def write_cohort(
 
 
 def outlyingness(rows: list[dict[str, float]]) -> list[float]:
-    """How far the worst number of each row is on the bad side of the median, in robust standard deviations."""
+    """Deviation of the worst measure of each row from the median, in robust standard deviations."""
     worst = np.zeros(len(rows))
     for name, good in NUMBERS.items():
         values = np.array([row[name] for row in rows], dtype=np.float64) * good
@@ -115,7 +115,7 @@ def outlyingness(rows: list[dict[str, float]]) -> list[float]:
 
 
 def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
-    """A row; whatever is wrong with a registration is said in it."""
+    """A row; errors of a registration are reported in it."""
     try:
         case = read_case(place, name=name)
         path = place / REPORT
@@ -136,10 +136,10 @@ def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
         seconds = float(sum(case.record["seconds"].values()))
         link = quote(os.fsencode(os.path.relpath(path, folder))) if path.is_file() else ""
         return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
-    except Exception as error:  # whatever is wrong with one folder, the page is of all of them
+    except Exception as error:  # an error in one folder must not prevent the page
         said = str(error) if isinstance(error, MaxcaError) else f"{type(error).__name__}: {one_line(str(error), 200)}"
         nothing = dict.fromkeys(NUMBERS, float("nan"))
-        return Entry(name, "failed", (f"cannot be judged: {said}",), nothing, float("nan"), None, "")
+        return Entry(name, "failed", (f"cannot be assessed: {said}",), nothing, float("nan"), None, "")
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

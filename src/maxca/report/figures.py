@@ -1,4 +1,4 @@
-"""The pictures of a report as files, for a paper or a talk."""
+"""The figures of a report as files, for papers and talks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FOLDER = "figures"
 
 
 def write_figures(case: Case, folder: Path, kind: str) -> list[Path]:
-    """One file for each group of pictures.
+    """One file for each group of figures.
 
     Args:
-        case: what to show.
-        folder: where the folder ``figures`` goes.
+        case: the registration.
+        folder: parent of the folder ``figures``.
         kind: one of ``KINDS``.
 
     Returns:
@@ -31,7 +31,11 @@ def write_figures(case: Case, folder: Path, kind: str) -> list[Path]:
     shown = [Shown(case, plane) for plane in planes(case)]
     layers = [
         Picture(one.middle(layer), f"{words}, {one.plane.name}")
-        for layer, words in (("fixed", "fixed"), ("before", "moving, as it lay"), ("warped", "moving, warped"))
+        for layer, words in (
+            ("fixed", "fixed"),
+            ("before", "moving, before registration"),
+            ("warped", "moving, warped"),
+        )
         for one in shown
     ]
     groups = {"images": layers} | {group.id: group.pictures for group in grouped(case, shown)}
@@ -58,5 +62,5 @@ def _figure(found: Sequence[Picture], across: int) -> Figure:
 
 
 def _undated(kind: str) -> dict[str, None]:
-    """The same pictures give the same bytes."""
+    """Metadata that make the files reproducible."""
     return {"Date": None} if kind == "svg" else {}

@@ -1,4 +1,4 @@
-"""What is shown of a registration: pictures in groups, tables and drawings."""
+"""Contents of a report: groups of figures, tables and charts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from maxca.report.case import Case
 from maxca.report.lengths import length
 from maxca.report.planes import Plane, sampled
 
-LINE_COUNT = 16  # lines of a bent grid along its longest side, at most
+LINE_COUNT = 16  # most lines of a deformed grid along its longest side
 DETERMINANT_VOXELS = 2_000_000
 POINTS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with words.
+    """A figure with its text.
 
     Args:
         array: (H, W) or (H, W, 3) uint8.
-        alt: what is to be seen.
+        alt: alternative text.
     """
 
     array: np.ndarray
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a caption; heads sort."""
+    """Rows under a caption, sortable by column."""
 
     caption: str
     heads: tuple[str, ...]
@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures of one kind."""
+    """Figures of one kind."""
 
     id: str
     title: str
@@ -61,7 +61,7 @@ class Group:
 
 
 class Shown:
-    """The images of a case in one plane, as pictures."""
+    """The images of a case in one plane."""
 
     def __init__(self, case: Case, plane: Plane) -> None:
         fixed, moving = case.fixed.image, case.moving.image
@@ -83,7 +83,7 @@ class Shown:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the page and its script need."""
+        """Data for the page and its script."""
         height, width = self.gray["fixed"][0].shape
         return {
             "name": self.plane.name,
@@ -101,17 +101,17 @@ class Shown:
 
 
 def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
-    """Pictures by what they show.
+    """The groups of figures.
 
     Args:
         case: the registration.
-        shown: its planes.
+        shown: the planes.
     """
     middle = [(one, one.plane.middle) for one in shown]
     yield Group(
         "checkerboard",
         "Checkerboard",
-        "Squares of the fixed and of the warped image in turn: edges must go on from one to the next.",
+        "Alternating squares of the fixed and of the warped image: edges must be continuous across squares.",
         [
             Picture(pictures.checkerboard(one.middle("fixed"), one.middle("warped")), f"checkerboard, {plane.name}")
             for one, plane in middle
@@ -121,7 +121,7 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
         "difference",
         "Difference, before and after",
         "Orange where the moving image is brighter than the fixed one, purple where it is darker, white where they "
-        "agree. Between two kinds of scan it says little.",
+        "agree. Of little use between two contrasts.",
         [
             Picture(pictures.difference(one.middle("fixed"), one.middle(layer)), f"difference {when}, {plane.name}")
             for layer, when in (("before", "before"), ("warped", "after"))
@@ -157,9 +157,9 @@ def _deformation(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     return Group(
         "deformation",
         "Deformation",
-        "Straight lines of the moving image as they lie in the fixed one, the affine part taken out; then the log of "
+        "Straight lines of the moving image mapped into the fixed one, without the affine part; then the log of "
         "the Jacobian determinant: orange where the map expands (fourfold where darkest), purple where it shrinks, and "
-        "pink where space is folded.",
+        "pink at folds.",
         drawn,
     )
 
@@ -208,7 +208,7 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         index = plane.grid.to_voxel(places)[:, across]
         columns, rows = (np.array(plane.grid.shape)[across] - 1 - index).T
         marked = pictures.dotted(one.middle("fixed"), np.stack([rows, columns], axis=1), pictures.FIRST)
-        drawn.append(Picture(marked, f"all landmarks, seen through the {plane.name} slice"))
+        drawn.append(Picture(marked, f"all landmarks, projected onto the {plane.name} slice"))
     metrics = case.record["metrics"]
     pairs = zip(metrics["tre_mm_before"]["by_point"], metrics["tre_mm_after"]["by_point"], strict=True)
     rows_: list[tuple[str, ...]] = [
@@ -217,7 +217,7 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     return Group(
         "points",
         "Landmarks",
-        "Where the landmarks of the fixed image are, and how far each lies from its partner.",
+        "Positions of the landmarks of the fixed image, and their distance to the corresponding moving ones.",
         drawn,
         Table("Target registration error", ("point", "before, mm", "after, mm"), rows_),
     )
@@ -233,7 +233,7 @@ def drawings(case: Case) -> Iterator[str]:
 
 
 def _without_affine(case: Case) -> Callable[[np.ndarray], np.ndarray]:
-    """The map with the affine that fits it best undone: what was bent, not how it was placed."""
+    """The map without its best-fitting affine: the nonlinear part."""
     grid = case.fixed.image.grid
     corners = np.stack(np.meshgrid(*(np.linspace(0, n - 1, 12) for n in grid.shape), indexing="ij"), axis=-1)
     start = grid.to_world(corners.reshape(-1, 3))
@@ -242,7 +242,7 @@ def _without_affine(case: Case) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _lattice(grid: Grid) -> Grid:
-    """The grid, or every second, third, … node of it: what a determinant is shown on."""
+    """The grid, or every n-th node of it, on which the determinant is shown."""
     step = 1
     while np.prod([-(-n // step) for n in grid.shape]) > DETERMINANT_VOXELS:
         step += 1
@@ -250,6 +250,6 @@ def _lattice(grid: Grid) -> Grid:
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is no smaller."""
+    """The smallest of 1, 2 and 5 times a power of ten that is at least ``value``."""
     power = 10.0 ** math.floor(math.log10(least))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9)))

@@ -1,4 +1,4 @@
-"""One registration as one page: everything inside, nothing fetched."""
+"""One registration as a self-contained page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from maxca.report.verdict.check import Verdict
 from maxca.report.volumes import as_volumes
 
 HERE = Path(__file__).parent / "viewer"
-VIEWER = HERE / "built" / "space.js"  # made by `make viewer`
+VIEWER = HERE / "built" / "space.js"  # created by `make viewer`
 REPORT = "report.html"
 
 
@@ -32,11 +32,11 @@ def write_report(case: Case, path: Path) -> Verdict:
     """Write the page of one registration.
 
     Args:
-        case: what to show.
+        case: the registration.
         path: the HTML file.
 
     Returns:
-        What the page says on top.
+        The verdict shown at the top of the page.
     """
     verdict = verdict_of(case)
     page = render(case, verdict)
@@ -63,7 +63,7 @@ def render(case: Case, verdict: Verdict) -> str:
             verdict=verdict,
             planes=[one.about for one in shown],
             groups=list(grouped(case, shown)),
-            charts=[Markup(drawing) for drawing in drawings(case)],  # SVG whose texts `charts` escaped
+            charts=[Markup(drawing) for drawing in drawings(case)],  # SVG with text escaped by `charts`
             volumes=volumes,
             viewer=viewer,
             command=record.get("command", ""),
@@ -78,7 +78,7 @@ def render(case: Case, verdict: Verdict) -> str:
 
 
 def templates() -> jinja2.Environment:
-    """Where pages come from; what is filled in is escaped, and what is not printable becomes so."""
+    """The template environment, which escapes values and replaces non-printable characters."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -91,18 +91,18 @@ def templates() -> jinja2.Environment:
 
 
 def own(name: str) -> Markup:
-    """A file of this package as part of a page: style or script, with nothing from outside in it."""
+    """A style sheet or script of this package to embed into a page."""
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
 def sources(*scripts: str) -> str:
-    """What a Content-Security-Policy says so that these inline scripts run, and no other."""
+    """The sources in a Content-Security-Policy that allow only these inline scripts."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts if script)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What else there is to know, in words."""
+    """Provenance as pairs of text."""
     settings = record["settings"]
     yield "model", f"{settings['model']} ({settings['model_reason']})"
     for key in ("transform", "effort", "initial_transform", "seed", "threads", "device"):
@@ -120,5 +120,5 @@ def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _file(image: Image) -> str:
-    """What to call an image: the name of its file, without the way to it."""
+    """The name of an image: that of its file without folders."""
     return image.name if image.path is None else image.path.name

@@ -1,4 +1,4 @@
-"""The verdict in ``result.json``: worked out once for a transform, and read from there afterwards."""
+"""The verdict in ``result.json``, computed once per transform and then read from there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maxca.report.verdict.check import Check, State, Verdict
 from maxca.report.verdict.judge import judge
 
 KEY = "verdict"
-METHOD = 1  # raised whenever a registration may get another verdict than before
+METHOD = 1  # incremented whenever the verdict on a registration may change
 
 
 class KeptCheck(TypedDict):
@@ -29,7 +29,7 @@ class KeptCheck(TypedDict):
 
 
 class Kept(TypedDict):
-    """A verdict, how it was worked out, and for which ``transform.h5``."""
+    """A verdict, the version of its rules, and the hash of its ``transform.h5``."""
 
     method: int
     transform_sha256: str
@@ -38,13 +38,13 @@ class Kept(TypedDict):
 
 
 def verdict_of(case: Case) -> Verdict:
-    """The verdict that ``result.json`` holds for this transform, or a new one, which is then kept there.
+    """The verdict stored in ``result.json`` for this transform, or a new one, which is then stored there.
 
-    A folder that cannot be written to keeps none.
+    It is not stored in a read-only folder.
     """
     digest = sha256(case.folder / "transform.h5")
     path = case.folder / RESULT_FILE
-    with suppress(MaxcaError):  # no verdict yet, or none that can be read: it is worked out again
+    with suppress(MaxcaError):  # no verdict yet, or an invalid one: compute it again
         kept = fitted(case.record.get(KEY), Kept, path, "the record of a registration; run maxca register again")
         if kept["method"] == METHOD and kept["transform_sha256"] == digest:
             return Verdict(tuple(Check(**check) for check in kept["checks"]))

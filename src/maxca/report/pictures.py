@@ -1,4 +1,4 @@
-"""Arrays as pictures: what lies where, what differs, how space was bent."""
+"""Figures from arrays: checkerboards, differences, deformed grids, outlines."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-QUALITY = 82  # of JPEG: half the bytes of 92, and no difference to the eye at this size
-SQUARES = 8  # of a checkerboard along the shorter side
-FIRST, SECOND, FOLD = (230, 159, 0), (86, 180, 233), (213, 0, 120)  # told apart by the colour-blind (Okabe and Ito)
+QUALITY = 82  # JPEG quality: half the bytes of 92, without a visible difference at this size
+SQUARES = 8  # squares of a checkerboard along the shorter side
+FIRST, SECOND, FOLD = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (213, 0, 120),
+)  # distinguishable with colour blindness (Okabe and Ito)
 DIFFERENCES, CHANGES = "PuOr_r", "PuOr_r"
-MOST_CHANGE = np.log(4.0)  # of volume, where the colours end
+MOST_CHANGE = np.log(4.0)  # of volume, at the ends of the colour scale
 
 
 def gray(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """(H, W) as (H, W) uint8, black at the first and white at the second end of the window."""
+    """(H, W) as (H, W) uint8, black at the lower and white at the upper end of the window."""
     low, high = window
     return (np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
 def window(values: np.ndarray) -> tuple[float, float]:
-    """The intensities between which an image is shown."""
+    """The intensity window of an image."""
     seen = values[values > values.min()]
     if not seen.size:
         return 0.0, 1.0
@@ -31,7 +35,7 @@ def window(values: np.ndarray) -> tuple[float, float]:
 
 
 def checkerboard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Squares of one and the other: lines must go on across their borders."""
+    """Checkerboard of two images."""
     side = max(2, min(first.shape) // SQUARES)
     row, column = np.indices(first.shape) // side
     return np.where((row + column) % 2 == 0, first, second)
@@ -44,12 +48,12 @@ def difference(fixed: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def bent_grid(base: np.ndarray, positions: np.ndarray, mm: float) -> np.ndarray:
-    """Lines of moving space, ``mm`` apart, as they lie over a picture.
+    """Grid lines of moving space, ``mm`` apart, drawn over a picture.
 
     Args:
         base: (H, W) uint8.
-        positions: (H, W, 2) where each pixel goes to, in mm.
-        mm: between lines.
+        positions: (H, W, 2) mapped position of each pixel, in mm.
+        mm: distance between lines.
     """
     cell = np.floor(positions / mm)
     lines = np.zeros(base.shape, dtype=bool)
@@ -59,7 +63,7 @@ def bent_grid(base: np.ndarray, positions: np.ndarray, mm: float) -> np.ndarray:
 
 
 def volume_change(log_determinant: np.ndarray, folded: np.ndarray) -> np.ndarray:
-    """(H, W, 3): orange where space grows towards the moving image, purple where it shrinks, and folds marked."""
+    """(H, W, 3): orange for expansion towards the moving image, purple for compression, and folds marked."""
     return _marked(_coloured(0.5 + log_determinant / (2 * MOST_CHANGE), CHANGES), folded, FOLD)
 
 
@@ -69,7 +73,7 @@ def outlined(base: np.ndarray, fixed: np.ndarray, other: np.ndarray) -> np.ndarr
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of a label beside one of another."""
+    """(H, W) bool: pixels adjacent to another label."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
@@ -86,7 +90,7 @@ def dotted(picture: np.ndarray, places: np.ndarray, colour: tuple[int, int, int]
 
 
 def as_address(picture: np.ndarray) -> str:
-    """A picture as ``data:``: JPEG where it is grey, PNG where it has colours."""
+    """A picture as ``data:`` URL: JPEG for grey values, PNG for colours."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
     if picture.ndim == 2:

@@ -1,4 +1,4 @@
-"""Slices of a case in three planes, finely sampled, the way a radiologist hangs them."""
+"""Slices of a case in three planes, finely sampled, in radiological orientation."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.grid import triple
 from maxca.report.case import Case
 
-MOST_PIXELS = 320  # along the longer side of a picture
-FINEST = 4  # pixels to a voxel at most: a line of one pixel must be thin on a small image too
-MARGIN = 4.0  # smallest spacings around the content
-SLICES = 9  # in each plane
-WITHIN = (0.12, 0.88)  # of the content, from end to end: where the slices are
-# The normal of each plane, among right, anterior and superior, and what lies at the left and right, top and bottom.
+MOST_PIXELS = 320  # pixels along the longer side of a picture
+FINEST = 4  # most pixels per voxel: a line of one pixel must be thin on a small image too
+MARGIN = 4.0  # margin around the content, in smallest spacings
+SLICES = 9  # slices in each plane
+WITHIN = (0.12, 0.88)  # relative positions of the slices in the content
+# The normal of each plane, among right, anterior and superior, and the directions at left and right, top and bottom.
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 SIDES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Some parallel slices in fixed space.
+    """Parallel slices in fixed space.
 
     Args:
         name: ``"axial"``, ``"coronal"`` or ``"sagittal"``.
         normal: the axis of ``grid`` across the slices.
-        grid: the nodes; as many along ``normal`` as there are slices, and square pixels.
-        sides: what lies at the left, the right, the top and the bottom.
+        grid: the nodes, with square pixels and one node per slice along ``normal``.
+        sides: anatomical directions at the left, right, top and bottom.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Plane:
         return float(self.grid.spacing[(self.normal + 1) % 3])
 
     def pictures(self, volume: np.ndarray) -> list[np.ndarray]:
-        """Values on ``grid`` (I, J, K) or (I, J, K, C) as one picture for each slice: rows downwards, columns right."""
+        """Values on ``grid`` (I, J, K) or (I, J, K, C) as one picture per slice, rows downwards and columns right."""
         each = np.moveaxis(volume, self.normal, 0)
         return [slice_[::-1, ::-1].swapaxes(0, 1) for slice_ in each]
 
@@ -59,7 +59,7 @@ class Plane:
         return Plane(self.name, self.normal, self.grid.box(low, high), self.sides)
 
     def positions(self) -> list[float]:
-        """Where each slice is, in mm along the axis of the world it crosses; in whole mm if slices are a mm apart."""
+        """Position of each slice along its world axis in mm, rounded to mm if slices are at least 1 mm apart."""
         index = np.zeros((self.grid.shape[self.normal], 3))
         index[:] = (np.array(self.grid.shape) - 1) / 2
         index[:, self.normal] = np.arange(self.grid.shape[self.normal])
@@ -69,7 +69,7 @@ class Plane:
 
 
 def planes(case: Case) -> Iterator[Plane]:
-    """The planes through the content of the fixed image; of a 2-D image, the one it is."""
+    """The planes through the content of the fixed image; for a 2-D image its own plane."""
     grid = case.fixed.image.grid
     fine = grid.canonical
     bright = torch.as_tensor(foreground(case.fixed.image.data)).float()
@@ -101,6 +101,6 @@ def planes(case: Case) -> Iterator[Plane]:
 def sampled(
     data: np.ndarray, grid: Grid, chain: Chain, plane: Plane, interpolation: Interpolation = "linear"
 ) -> np.ndarray:
-    """Voxels on ``grid`` at the nodes of a plane, through a chain."""
+    """Voxels on ``grid`` resampled at the nodes of a plane through a chain."""
     volume = torch.as_tensor(data.astype(np.int64 if interpolation == "nearest" else np.float32))
     return chain.resample(volume[None], grid, plane.grid, interpolation)[0].numpy()

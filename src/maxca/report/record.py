@@ -1,4 +1,4 @@
-"""What a report needs of a ``result.json``: another file is refused by its first wrong field."""
+"""The parts of ``result.json`` needed for a report, with validation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Length = Annotated[float, Meta(gt=0, le=1e9)]  # mm
 Similarity = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LabelName = Annotated[str, Meta(pattern=r"^-?[0-9]{1,20}$")]
-CURE = "run maxca register again"
-MEANT = f"the record of a registration; {CURE}"
+REMEDY = "run maxca register again"
+MEANT = f"the record of a registration; {REMEDY}"
 
 
 class Source(TypedDict):
@@ -28,7 +28,7 @@ class Source(TypedDict):
 
 
 class Settings(TypedDict):
-    """How it was registered."""
+    """Settings of the registration."""
 
     model: str
     model_reason: str
@@ -62,21 +62,21 @@ class Folding(TypedDict):
 
 
 class Distances(TypedDict):
-    """Mean distance in mm, of landmarks also one by one."""
+    """Mean distance in mm, and the distances of individual landmarks."""
 
     mean: float
     by_point: NotRequired[list[float]]
 
 
 class ByLabel(TypedDict):
-    """A score of each label, and their mean."""
+    """Scores of the labels, and their mean."""
 
     mean: float | None
     by_label: dict[LabelName, float | None]
 
 
 class Metrics(TypedDict):
-    """What was measured."""
+    """Measures of the registration."""
 
     similarity: Compared
     folding: Folding
@@ -90,7 +90,7 @@ class Metrics(TypedDict):
 
 
 class Record(TypedDict):
-    """The parts of a ``result.json`` that a report shows."""
+    """The parts of ``result.json`` shown in a report."""
 
     inputs: dict[str, Source]
     settings: Settings
@@ -104,14 +104,14 @@ class Record(TypedDict):
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The whole of a ``result.json``, other fields too, once those of ``Record`` are as they should be.
+    """The complete content of ``result.json``, after validation of the fields of ``Record``.
 
     Raises:
-        MaxcaError: for a folder without one, or a file that is not the record of a registration; it names the field.
+        MaxcaError: for a missing or invalid file; it names the field.
     """
     path = Path(folder) / RESULT_FILE
     if not os.path.lexists(path):
-        raise MaxcaError(f"{folder}: no {RESULT_FILE}; name a folder that maxca register wrote")
+        raise MaxcaError(f"{folder}: no {RESULT_FILE}; pass an output folder of maxca register")
     checked = read_json(path, Record, MEANT)
     for before, after in (("dice_before", "dice_after"), ("tre_mm_before", "tre_mm_after")):
         _alike(path, checked["metrics"], before, after)
@@ -119,10 +119,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 
 def _alike(path: Path, metrics: Any, before: str, after: str) -> None:
-    """Refuse scores that are there before or after alone, or of another number of points or labels."""
+    """Reject scores that exist only before or after registration, or differ in the number of points or labels."""
     if (before in metrics) != (after in metrics):
-        raise MaxcaError(f"{path}: `metrics` has only one of {before} and {after}; {CURE}")
+        raise MaxcaError(f"{path}: `metrics` has only one of {before} and {after}; {REMEDY}")
     if before in metrics:
         held = [metrics[name].get("by_point", metrics[name].get("by_label")) for name in (before, after)]
         if any(one is None for one in held) or len(held[0]) != len(held[1]):
-            raise MaxcaError(f"{path}: `metrics.{before}` and `metrics.{after}` differ in labels or points; {CURE}")
+            raise MaxcaError(f"{path}: `metrics.{before}` and `metrics.{after}` differ in labels or points; {REMEDY}")

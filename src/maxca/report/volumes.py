@@ -1,4 +1,4 @@
-"""The two images as small volumes for a viewer in the page."""
+"""The two images as small volumes for the viewer of the page."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from maxca.io.images import Image
 from maxca.report.case import Case
 from maxca.report.pictures import gray, window
 
-MOST_VOXELS = 3_000_000  # a brain at 1 mm, cropped: about 2 MB each when packed
+MOST_VOXELS = 3_000_000  # a cropped brain at 1 mm: about 2 MB each after compression
 
 
 def as_volumes(case: Case) -> list[dict[str, str]]:
-    """Name and NIfTI, gzipped and in base64, of the fixed and the warped image; nothing for a single slice."""
+    """Name and NIfTI, gzipped and in base64, of the fixed and the warped image; None for a single slice."""
     grid = case.fixed.image.grid
     if grid.thin_axes:
         return []

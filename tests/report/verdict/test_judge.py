@@ -213,9 +213,9 @@ def test_the_worst_check_decides() -> None:
 @pytest.mark.parametrize(
     ("volume", "swallowed", "state", "cause"),
     [
-        (0.5, (0.2, 0.0), "failed", "fixed image alone has: strip both or neither, or mask it"),
-        (0.7, (0.2, 0.0), "check", "stretched over a skull"),
-        (2.0, (0.0, 0.2), "failed", "moving image alone has"),
+        (0.5, (0.2, 0.0), "failed", "fixed image alone: skull-strip both or neither, or use a mask"),
+        (0.7, (0.2, 0.0), "check", "enlarged to cover a skull"),
+        (2.0, (0.0, 0.2), "failed", "moving image alone: skull-strip"),
         (0.9, (0.2, 0.0), "aligned", ""),
         (2.0, (0.2, 0.0), "aligned", ""),  # it is the moving image that would have something more
         (0.5, (0.0, 0.0), "aligned", ""),  # a child, say

@@ -1,1 +1,1 @@
-"""Whether a registration worked, and why one may say so: aligned, check or failed."""
+"""Verdict on a registration (aligned, check or failed) with its reasons."""

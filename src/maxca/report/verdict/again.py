@@ -1,4 +1,4 @@
-"""Registrations done again, coarsely: with the same freedom from here, from other orientations, and backward."""
+"""Coarse repeated registrations: from the result, from other orientations, and in the opposite direction."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Chain
 from maxca.report.verdict.coarse import CoarsePair
 
-SEEN_FIRST = 2_500  # nodes at which all orientations are compared
-SEEN = 8_000  # nodes at which the affine is found
-PROMISING = 6  # orientations of either handedness that are followed
+SEEN_FIRST = 2_500  # nodes for the comparison of all orientations
+SEEN = 8_000  # nodes for the estimation of the affine
+PROMISING = 6  # orientations of either handedness that are optimised
 STEPS, MORE_STEPS = 6, 15
-UNLIKE = 0.95  # of the agreement: a mirror image that reaches less is not deformed
-OTHERWISE = 40.0  # degrees between two orientations that are not the same
-SMOOTHNESS = 3.0  # voxels of the lattice
+UNLIKE = 0.95  # of the agreement: mirror images below this are not deformed
+OTHERWISE = 40.0  # degrees: smallest rotation between different orientations
+SMOOTHNESS = 3.0  # voxels of the coarse grid
 LEVELS = (Level(2, 20), Level(1, 10))
 
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """What is reached from one orientation.
+    """The agreement reached from one orientation.
 
     Args:
         affine: fixed world points → moving world points.
         placed: mutual information under the affine, in nats.
-        deformed: and after a coarse deformation, where the transform may deform.
+        deformed: mutual information after a coarse deformation, if the transform is deformable.
     """
 
     affine: Affine
@@ -41,12 +41,12 @@ class Rival:
 
 
 class Repeat:
-    """The affine and the deformation of a pair, found again on small lattices.
+    """Affine and deformable registration of a pair on coarse grids.
 
     Args:
         pair: both images.
-        deformable: whether the transform may deform.
-        rigid: whether it keeps lengths.
+        deformable: whether the transform model is deformable.
+        rigid: whether the affine part is rigid.
     """
 
     def __init__(self, pair: CoarsePair, *, deformable: bool, rigid: bool = False) -> None:
@@ -55,14 +55,14 @@ class Repeat:
         self.contrasts = False
 
     def from_here(self, affine: Affine) -> Rival:
-        """Improve on an affine, then deform; from then on it is known whether the contrasts differ."""
+        """Optimise an affine and a deformation from the result; also detect whether the contrasts differ."""
         back = problem(self.pair.moving, self.pair.fixed, SEEN)
         bends = self.problem.bend(affine), back.bend(affine.inverse()[0])
         self.contrasts = max(bends) >= BENT
         return self._deformed(self.problem.climb(affine, rigid=self.rigid, steps=STEPS + MORE_STEPS))
 
     def turned(self, affine: Affine) -> Rival:
-        """The best that is found from turns by 90°, 120° and 180°.
+        """The best registration initialised with rotations by 90°, 120° and 180°.
 
         Args:
             affine: fixed world points → moving world points, of the result.
@@ -70,10 +70,10 @@ class Repeat:
         return self._deformed(self._otherwise(affine, mirrored=False))
 
     def mirrored(self, affine: Affine, here: Affine) -> float:
-        """What the best mirror image reaches, as a share of what is reached from here.
+        """Agreement of the best mirror image, relative to that reached from the result.
 
-        Of the affine alone and of a deformation after it, the lesser share. Both are deformed by the measure that they
-        are compared by: heads are so nearly their own mirror images that anything else decides by chance.
+        The smaller ratio of the affine alone and of a deformation after it. Both are deformed with the measure used for
+        the comparison: heads are nearly symmetric, so that another measure would decide by chance.
 
         Args:
             affine: fixed world points → moving world points, of the result.
@@ -88,7 +88,7 @@ class Repeat:
         return min(placed, self.pair.compared(*chains))
 
     def at_own_size(self, affine: Affine) -> Affine:
-        """Where the moving image fits best without a change of its size.
+        """The best rigid alignment, which preserves the size of the moving image.
 
         Args:
             affine: fixed world points → moving world points, of the result.
@@ -109,12 +109,12 @@ class Repeat:
     def backward(self, affine: Affine, pair: CoarsePair | None = None) -> Chain:
         """Register the fixed image onto the moving one: moving world points → fixed world points.
 
-        The affine is looked for from the headers, the centres of mass, and the inverse of what was found; the last is
-        taken only where nothing else is more similar, so that a search that fails does not count against the result.
+        The affine is initialised with the headers, the centres of mass, and the inverse of the result; the last is used
+        only if no other has a higher similarity, so that a failed search does not count against the result.
 
         Args:
             affine: fixed world points → moving world points, of the result.
-            pair: the images with other masks; by default as they are.
+            pair: the images with other masks; by default the original ones.
         """
         fixed, moving = (pair or self.pair).moving, (pair or self.pair).fixed
         search = problem(fixed, moving, SEEN)
@@ -126,11 +126,11 @@ class Repeat:
         best = search.climb(max(found, key=search.similarity), rigid=self.rigid, steps=MORE_STEPS)
         if not self.deformable:
             return Chain((best,))
-        # Local correlation of two contrasts pulls to where structures look alike.
+        # Local correlation between two contrasts may align unrelated structures.
         return deformed(fixed, moving, best, "mi" if self.contrasts else "lncc", self.contrasts)
 
     def _starts(self, affine: Affine, mirrored: bool) -> list[Affine]:
-        """Each orientation with the shape that was found, and as the headers have it, centres on centres."""
+        """Each orientation with the linear part of the result and with that of the headers, with aligned centres."""
         fixed, moving = self.pair.fixed, self.pair.moving
         mass = center_of_mass(fixed)
         ends = affine.map_points(mass), center_of_mass(moving), moving.grid.center
@@ -154,7 +154,7 @@ class Repeat:
 
 
 def problem(fixed: Volume, moving: Volume, nodes: int) -> AffineProblem:
-    """The affine of two volumes that are already coarse."""
+    """The affine problem of two coarse volumes."""
     extent = [n * s for n, s in zip(fixed.grid.shape, fixed.grid.spacing, strict=True) if n > 1]
     return AffineProblem(fixed, moving, float((np.prod(extent) / nodes) ** (1 / len(extent))), 0)
 
@@ -163,11 +163,11 @@ def deformed(fixed: Volume, moving: Volume, affine: Affine, similarity: str, con
     """Deform one coarse volume onto another: fixed world points → moving world points.
 
     Args:
-        fixed: the volume whose space is kept.
-        moving: the volume that is warped.
+        fixed: the fixed volume.
+        moving: the volume to warp.
         affine: applied after the deformation.
-        similarity: what is maximised.
-        contrasts: whether their contrasts differ, so that the deformation is to be smoother.
+        similarity: the measure to maximise.
+        contrasts: whether their contrasts differ, which increases the smoothness.
     """
     reach = SMOOTHNESS * (SMOOTHER if contrasts else 1) * fixed.grid.smallest_spacing
     field, _ = optimise(fixed, moving, affine, Settings(LEVELS, similarity, reach))
@@ -175,11 +175,11 @@ def deformed(fixed: Volume, moving: Volume, affine: Affine, similarity: str, con
 
 
 def orientations(fixed: Volume, mirrored: bool) -> list[np.ndarray]:
-    """(3, 3) matrices in world space that take the axes of a grid to one another, but for the identity.
+    """(3, 3) matrices in world space that permute or reverse the axes of a grid, except the identity.
 
     Args:
-        fixed: within its plane, if it is two-dimensional.
-        mirrored: those with a determinant of -1, or of 1.
+        fixed: the volume; a 2-D one stays in its plane.
+        mirrored: whether the determinant is -1 or 1.
     """
     direction, thin = fixed.grid.direction, fixed.grid.thin_axes
     found = []
@@ -194,7 +194,7 @@ def orientations(fixed: Volume, mirrored: bool) -> list[np.ndarray]:
 
 
 def center_of_mass(volume: Volume) -> np.ndarray:
-    """(3,) in world mm, of the values inside the mask."""
+    """(3,) centre of mass of the values inside the mask, world mm."""
     mass = (volume.values if volume.mask is None else volume.values * volume.mask).double()
     total = max(float(mass.sum()), 1e-9)
     others: Sequence[tuple[int, int]] = ((1, 2), (0, 2), (0, 1))
@@ -203,14 +203,14 @@ def center_of_mass(volume: Volume) -> np.ndarray:
 
 
 def _differ(one: Affine, other: Affine) -> bool:
-    """Whether two affines have another orientation, rather than another place or size."""
+    """Whether two affines differ in orientation, rather than position or size."""
     turns = [np.linalg.svd(each.matrix[:3, :3]) for each in (one, other)]
     (a, b) = (left @ right for left, _, right in turns)
     return bool((np.trace(a @ b.T) - 1) / 2 < np.cos(np.radians(OTHERWISE)))
 
 
 def _around(linear: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Affine:
-    """The affine with a linear part that takes one point to another."""
+    """The affine with a given linear part that maps one point to another."""
     matrix = np.eye(4)
     matrix[:3, :3] = linear
     matrix[:3, 3] = end - linear @ begin

@@ -1,4 +1,4 @@
-"""What a verdict consists of: checks, the worst of which decides."""
+"""A verdict and its checks, the worst of which determines it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ class Check:
     """One piece of evidence about a registration.
 
     Args:
-        name: what was looked at.
-        state: what it says.
-        finding: the measurement, the thresholds it was compared with, and, where something is wrong, its cause and
-            cure.
+        name: of the measurement.
+        state: its outcome.
+        finding: the measurement, its thresholds and, if it is not acceptable, the likely cause and remedy.
     """
 
     name: str
@@ -27,18 +26,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all checks together say."""
+    """The verdict of all checks."""
 
     checks: tuple[Check, ...]
 
     @property
     def state(self) -> State:
-        """That of the worst check."""
+        """The state of the worst check."""
         return max((check.state for check in self.checks), key=ORDER.index)
 
     @property
     def reasons(self) -> list[str]:
-        """The findings that decided; none where all checks passed."""
+        """The findings of all checks that did not pass."""
         return [f"{c.name}: {c.finding}" for c in self.checks if c.state != "aligned"]
 
 
@@ -46,9 +45,9 @@ def state_of(value: float, aligned: float, failed: float) -> State:
     """The state of a measurement.
 
     Args:
-        value: what was measured; NaN is undecided.
-        aligned: from here on it is acceptable: at least this where ``failed`` is smaller, else at most this.
-        failed: from here on it is not.
+        value: the measurement; NaN is undecided.
+        aligned: threshold of acceptance: a lower bound if ``failed`` is smaller, otherwise an upper bound.
+        failed: threshold of failure.
     """
     sign = 1 if aligned > failed else -1
     if sign * value >= sign * aligned:
@@ -60,12 +59,12 @@ def graded(name: str, value: float, aligned: float, failed: float, finding: str,
     """A check of one measurement.
 
     Args:
-        name: what was looked at.
+        name: of the measurement.
         value: see ``state_of``.
         aligned: see ``state_of``.
         failed: see ``state_of``.
         finding: the measurement in words.
-        otherwise: cause and cure, added where the measurement is not acceptable.
+        otherwise: likely cause and remedy, added if the measurement is not acceptable.
     """
     state = state_of(value, aligned, failed)
     bound = "at least" if aligned > failed else "at most"

@@ -1,4 +1,4 @@
-"""Both images on small lattices, where a registration can be repeated in a fraction of a second."""
+"""Both images on coarse grids, on which a registration takes a fraction of a second."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from maxca.geometry.separable import gaussian, per_axis
 from maxca.losses.similarity import MutualInformation
 from maxca.registration.inputs import Side
 
-NODES = 20_000  # of a lattice: about 27 along each axis
+NODES = 20_000  # of a coarse grid: about 27 along each axis
 MARGIN = 0.06  # of the extent, around the content
 HALF = 0.5
-FINEST = 1 / 60  # of the extent: distances below say nothing about alignment that a lattice of this size could see
+FINEST = 1 / 60  # of the extent: smallest distance that a grid of this size resolves
 
 
 @dataclass(frozen=True, eq=False)
 class CoarsePair:
-    """Two images on small lattices.
+    """Two images on coarse grids.
 
     Args:
         fixed: the fixed image.
         moving: the moving image.
         content: (N, 3) world points within the fixed image's content and mask, mm.
-        unit: mm in which distances are judged: a voxel of the coarser image (the geometric mean of its sides), but no
-            less than a sixtieth of the extent.
+        unit: of distances, in mm: the voxel size of the coarser image (geometric mean), but at least a sixtieth of the
+            extent.
     """
 
     fixed: Volume
@@ -38,7 +38,7 @@ class CoarsePair:
     unit: float
 
     def warped(self, chain: Chain) -> tuple[Tensor, Tensor]:
-        """The moving image at the fixed lattice, and where it counts: inside its field of view and both masks.
+        """The moving image on the fixed grid, and its weights: 1 inside its field of view and both masks.
 
         Args:
             chain: fixed world points → moving world points.
@@ -49,21 +49,21 @@ class CoarsePair:
         return values, weight if self.fixed.mask is None else weight * self.fixed.mask
 
     def agreement(self, chain: Chain) -> float:
-        """Mutual information of both images under a chain, in nats, where both are seen."""
+        """Mutual information of both images under a chain, in nats, where both are visible."""
         values, weight = self.warped(chain)
         if float(weight.mean()) <= 0:
             return 0.0
         return self._information(values, weight)
 
     def compared(self, one: Chain, other: Chain) -> float:
-        """The agreement under another chain as a share of that under one, where both see the moving image.
+        """The agreement under another chain relative to that under one, where the moving image is visible under both.
 
-        Agreement differs from one part of the images to the next, so that what only one of the two sees would count for
-        or against it. Where they have less than half of what they see in common, each counts where it sees.
+        Agreement varies over the images, so that regions visible under one chain only would bias the comparison. If
+        less than half of the visible regions is common, each agreement is computed over its own region.
 
         Args:
             one: fixed world points → moving world points.
-            other: another such map, to compare it with.
+            other: another such map.
         """
         (values, seen), (others, also) = self.warped(one), self.warped(other)
         both = seen * also
@@ -81,9 +81,9 @@ def coarse_pair(fixed: Side, moving: Side, points: int = 3000) -> CoarsePair:
     """Prepare a pair.
 
     Args:
-        fixed: the fixed side; its mask counts.
-        moving: the moving side; its mask counts.
-        points: how many points of the content to take.
+        fixed: the fixed side with its mask.
+        moving: the moving side with its mask.
+        points: number of points sampled from the content.
     """
     volumes = [_volume(side) for side in (fixed, moving)]
     inside = (
@@ -108,7 +108,7 @@ def _volume(side: Side) -> Volume:
 
 
 def _thinned(volume: Volume) -> Volume:
-    """The volume on a lattice of about ``NODES`` nodes, blurred to match; never finer than it is."""
+    """The volume on a grid of about ``NODES`` nodes, smoothed accordingly; never finer than the original."""
     grid = volume.grid
     mm = grid.smallest_spacing
     while np.prod([n * min(1.0, s / mm) for n, s in zip(grid.shape, grid.spacing, strict=True)]) > NODES:

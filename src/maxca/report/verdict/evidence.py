@@ -1,4 +1,4 @@
-"""What is measured of a registration before it is judged: numbers, none of them a verdict."""
+"""Measurements of a registration, on which the verdict is based."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from maxca.report.verdict.coarse import CoarsePair, coarse_pair
 from maxca.report.verdict.scale import scaled_chain, scaled_side
 from maxca.report.verdict.volume import Extreme, Motion, extremes, hull, motion_of, one_sided, seen_share
 
-ONE_SIDED = 0.05  # of the bright parts: what one image alone has is left out
-DOUBTFUL = 2.0  # units between both directions: up to here nothing has to be left out
+ONE_SIDED = 0.05  # of the bright voxels: from here on, content of one image alone is excluded
+DOUBTFUL = 2.0  # units between both directions: up to here nothing has to be excluded
 HALF = 0.5
 SIZE = 150.0  # mm: a head
 
 
 class Registered(Protocol):
-    """A registration to judge; a ``report.case.Case`` is one."""
+    """The interface of a registration to assess, such as ``report.case.Case``."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``result.json`` holds."""
+        """The content of ``result.json``."""
 
     @property
     def fixed(self) -> Side:
@@ -49,27 +49,27 @@ class Registered(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements of a registration. Agreement is mutual information in nats, which no transform optimises last.
+    """Measurements of a registration. Agreement is mutual information in nats, which the deformation does not maximise.
 
     Args:
         agreement: of the images under the result.
         affine_agreement: under its affine part alone.
-        header_agreement: as the images lie in the world; 0 where that shows less than half as much of the content.
-        again: what the same freedom reaches from here, coarsely.
-        turned: what it reaches from the best other orientation.
-        mirrored: what the best mirror image reaches, as a share of that from here.
+        header_agreement: before registration; 0 if less than half as much of the content is visible then.
+        again: a coarse registration initialised with the result.
+        turned: a coarse registration from the best other orientation.
+        mirrored: agreement of the best mirror image, relative to that of ``again``.
         apart: distances between the result and a coarse registration backward, in units, at the 50th and 90th
             percentile of the content.
-        apart_with_all: the same where what one image alone has was not left out of the registration backward.
+        apart_with_all: the same without excluding content of one image alone.
         unit: mm, see ``CoarsePair``.
-        seen: share of the fixed image's content in the field of view of the moving image.
-        fixed_only: share of the fixed image's bright parts in the moving image's background.
-        moving_only: share of the moving image's bright parts in the fixed image's background.
-        squeezed: where the map squeezes most.
-        stretched: where it stretches most.
+        seen: fraction of the fixed image's content in the field of view of the moving image.
+        fixed_only: fraction of the fixed image's bright voxels in the moving image's background.
+        moving_only: fraction of the moving image's bright voxels in the fixed image's background.
+        squeezed: the largest compression.
+        stretched: the largest expansion.
         motion: of its affine part.
-        swallowed: share of one image's bright parts that leave the other's content where the moving image keeps its
-            size, but not in the result, and only where contrasts differ: of the fixed image's, and of the moving one's.
+        swallowed: fraction of the fixed, and of the moving, image's bright voxels that are covered by the other's
+            content only because the affine changed its size; measured only if contrasts differ.
     """
 
     agreement: float
@@ -91,10 +91,11 @@ class Evidence:
 
 
 def gather(case: Registered) -> Evidence:
-    """Measure a registration: a second or so.
+    """Measure a registration, in about a second.
 
-    All is measured in a world that is scaled so that the fixed image has an extent of ``SIZE``: no setting of the
-    affine or of the deformation that is given in mm can then make the verdict depend on the size of what is seen.
+    World space is scaled so that the fixed image has an extent of ``SIZE``: the verdict is then independent of the
+        physical
+    size of the object.
     """
     factor = SIZE / case.fixed.image.grid.extent
     pair = coarse_pair(scaled_side(case.fixed, factor), scaled_side(case.moving, factor))
@@ -134,7 +135,7 @@ def gather(case: Registered) -> Evidence:
 
 
 def _swallowed(repeat: Repeat, affine: Affine, alone: tuple[float, float]) -> tuple[float, float]:
-    """What one image alone has, such as a skull, where the size of the other changed until it covered that."""
+    """Content of one image alone, such as a skull, that the other covers because the affine changed its size."""
     if not repeat.contrasts or repeat.rigid:
         return 0.0, 0.0
     fixed, moving = one_sided(repeat.pair, Chain((repeat.at_own_size(affine),)))
@@ -142,9 +143,9 @@ def _swallowed(repeat: Repeat, affine: Affine, alone: tuple[float, float]) -> tu
 
 
 def _masked(volume: Volume, other: Volume, chain: Chain) -> Volume:
-    """A volume that counts where the other has content; the chain maps its world points to the other's.
+    """A volume masked to the content of the other; the chain maps its world points to the other's.
 
-    What one image alone has would pull a coarse registration aside.
+    Content of one image alone would distort a coarse registration.
     """
     content = torch.as_tensor(hull(other.values.numpy()), dtype=torch.float32)
     there = chain.resample(content[None], other.grid, volume.grid)[0]
@@ -152,7 +153,7 @@ def _masked(volume: Volume, other: Volume, chain: Chain) -> Volume:
 
 
 def _apart(pair: CoarsePair, ends: np.ndarray, back: Chain) -> tuple[float, float]:
-    """How far from where it began a point ends that goes there by the result and back by another map, in units."""
+    """Round-trip error of points mapped by the result and back by another map, in units: 50th and 90th percentile."""
     index = pair.moving.grid.to_voxel(ends)
     shape = np.array(pair.moving.grid.shape)
     seen = (((index > -1) & (index < shape)) | (shape == 1)).all(axis=1)

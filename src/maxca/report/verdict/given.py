@@ -1,4 +1,4 @@
-"""What masks, labels and landmarks say of a registration, where a user gave some."""
+"""Checks of masks, labels and landmarks supplied by the user."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from maxca.report.verdict.check import Check, State, graded
 if TYPE_CHECKING:
     from maxca.report.verdict.evidence import Registered
 
-MISSED = 0.01  # Dice: a label that is not there at all
-NOTABLE, LARGE = 2.0, 4.0  # voxels along each side: a label that small may be missed, one that large may not
+MISSED = 0.01  # Dice: up to here a label is missed
+NOTABLE, LARGE = 2.0, 4.0  # voxels along each side: only labels at least this large count as missed
 GAIN = (0.0, -0.02)  # of the mean Dice
 
 
 def of_labels(case: Registered) -> Iterator[Check]:
-    """Whether overlap improved, and whether a label was missed altogether."""
+    """Whether overlap improved, and whether a label was missed."""
     metrics = case.record["metrics"]
     after = metrics.get("dice_after", {})
     if after.get("mean") is None:
@@ -28,9 +28,11 @@ def of_labels(case: Registered) -> Iterator[Check]:
     before, mean = metrics["dice_before"]["mean"] or 0.0, after["mean"]
     told = f"mean Dice went from {before:.3f} to {mean:.3f}"
     if mean <= MISSED:
-        yield Check("labels", "failed", f"{told}: the labels do not meet; check that both files name the same regions")
+        yield Check(
+            "labels", "failed", f"{told}: the labels do not overlap; check that both files use the same label values"
+        )
     else:
-        yield graded("labels", mean - before, *GAIN, told, "The result made the labels overlap less")
+        yield graded("labels", mean - before, *GAIN, told, "The registration reduced the overlap of the labels")
     sizes = _sides(case)
     known = {int(label): dice for label, dice in after["by_label"].items() if dice is not None}
     if not known:
@@ -43,25 +45,25 @@ def of_labels(case: Registered) -> Iterator[Check]:
     told = f"label {worst} has the lowest Dice, {known[worst]:.3f}"
     if state != "aligned":
         told += (
-            f"; missed altogether: {names}{', …' if len(missed) > 5 else ''}. Look there: left and right swapped, or a "
+            f"; missed: {names}{', …' if len(missed) > 5 else ''}. Inspect it: left and right may be swapped, or the "
         )
-        told += "structure out of reach"
+        told += "structure beyond the capture range"
     yield Check("worst label", state, told)
 
 
 def of_masks(case: Registered) -> Iterator[Check]:
-    """Whether the masks cover what they are hardly meant to."""
+    """Whether the masks are plausible."""
     masks = [(name, side) for name, side in (("fixed", case.fixed), ("moving", case.moving)) if side.mask is not None]
     found = [(name, doubt_of(np.asarray(side.mask, dtype=bool), side.image)) for name, side in masks]
     doubts = [f"the {name} mask {doubt.text}" for name, doubt in found if doubt is not None]
     if doubts:
         yield Check("masks", "check", "; ".join(doubts))
     elif masks:
-        yield Check("masks", "aligned", "they cover much of what the images show")
+        yield Check("masks", "aligned", "they cover most of the foreground")
 
 
 def _sides(case: Registered) -> dict[int, float]:
-    """Side of a cube as large as each label, in voxels: the smaller of both images."""
+    """Side in voxels of a cube with the volume of each label; the smaller one of the two images."""
     sides: dict[int, float] = {}
     for side in (case.fixed, case.moving):
         if side.labels is None:
@@ -77,13 +79,13 @@ def _axes(grid: Grid) -> int:
 
 
 def of_points(case: Registered) -> Iterator[Check]:
-    """Whether landmarks came nearer to their partners."""
+    """Whether the distance between corresponding landmarks decreased."""
     metrics = case.record["metrics"]
     if "tre_mm_after" not in metrics:
         return
     before, after = metrics["tre_mm_before"]["mean"], metrics["tre_mm_after"]["mean"]
     worst = max(metrics["tre_mm_after"].get("by_point", [after]), default=after)
-    # Within a voxel of their partners they are where they can be placed by hand, nearer than before or not.
+    # An error below a voxel is within the accuracy of manual placement, even if it increased.
     voxel = max(side.image.grid.largest_spacing for side in (case.fixed, case.moving))
     farther = max(0.0, after - max(before, voxel)) / voxel
     yield graded(
@@ -93,5 +95,5 @@ def of_points(case: Registered) -> Iterator[Check]:
         1.0,
         f"the mean error went from {before:.3g} to {after:.3g} mm, with a largest of {worst:.3g} mm "
         f"and voxels of {voxel:.3g} mm",
-        "The result took them farther apart: check that both files name the same points in one coordinate system",
+        "The registration increased their distance: check that both files use the same points and coordinate system",
     )

@@ -1,4 +1,4 @@
-"""Images and transforms with all lengths multiplied: so that a verdict is the same at 5 µm and at 5 mm."""
+"""Images and transforms with all lengths scaled, so that the verdict does not depend on physical size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from maxca.registration.inputs import Side
 
 
 def scaled_side(side: Side, factor: float) -> Side:
-    """A side whose image lies on a grid that is ``factor`` times as large."""
+    """A side whose image is on a grid scaled by ``factor``."""
     return replace(side, image=replace(side.image, grid=_scaled_grid(side.image.grid, factor)), points=None)
 
 
 def scaled_chain(chain: Chain, factor: float) -> Chain:
-    """The same map between worlds that are ``factor`` times as large.
+    """The chain in world space scaled by ``factor``.
 
     Raises:
-        TypeError: for a chain with other steps than affine transforms and displacement fields.
+        TypeError: for a chain with steps other than affine transforms and displacement fields.
     """
     return Chain(tuple(_scaled_step(step, factor) for step in chain.steps), chain.dimension)
 

@@ -1,4 +1,4 @@
-"""Where a map stretches and where it squeezes, and the affine within it."""
+"""Volume change of a map, and its affine part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maxca.geometry import Affine, Chain
 from maxca.geometry.jacobian import field_determinant
 from maxca.report.verdict.coarse import CoarsePair
 
-NOTABLE = 4.0  # times the volume, or a fourth of it: the region around an extreme is where the map does so
+NOTABLE = 4.0  # volume ratio that delimits the region around an extreme
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Extreme:
     mm3: float
 
     def scaled(self, factor: float) -> Extreme:
-        """The same in a world that is ``factor`` times as large."""
+        """The same in world space scaled by ``factor``."""
         x, y, z = (c * factor for c in self.place)
         return Extreme(self.factor, (x, y, z), self.mm3 * factor**3)
 
 
 def extremes(pair: CoarsePair, chain: Chain) -> tuple[Extreme, Extreme]:
-    """Where the map of the fixed image's content squeezes most, and where it stretches most.
+    """The largest compression and the largest expansion of the fixed image's content.
 
     Args:
-        pair: both images; counted is what lies in the moving image's field of view.
+        pair: both images; only the moving image's field of view is considered.
         chain: fixed world points → moving world points.
     """
     lattice = pair.fixed.grid
@@ -48,7 +48,7 @@ def extremes(pair: CoarsePair, chain: Chain) -> tuple[Extreme, Extreme]:
     counted = (pair.fixed.values > FAINT).numpy() & (seen.numpy() > 0.5)
     if not counted.any():
         counted = np.ones(lattice.shape, dtype=bool)
-    # One node alone may lie across a border of the field of view; a region does not.
+    # A single node may be at a border of the field of view; a region is not.
     smooth = ndimage.median_filter(factor, size=[3 if n > 2 else 1 for n in lattice.shape])
     return _extreme(pair, smooth, counted, low=True), _extreme(pair, smooth, counted, low=False)
 
@@ -67,13 +67,13 @@ def _extreme(pair: CoarsePair, factor: np.ndarray, counted: np.ndarray, *, low: 
 
 @dataclass(frozen=True)
 class Motion:
-    """What an affine does to the fixed image's content.
+    """Rotation, scaling and translation of the fixed image's content by an affine.
 
     Args:
-        degrees: by how much it turns.
-        smallest: least stretch along any direction, in the plane of a two-dimensional image.
-        largest: largest stretch.
-        mm: by how much it moves the middle of the content.
+        degrees: rotation angle.
+        smallest: smallest scale factor along any direction, in the plane of a 2-D image.
+        largest: largest scale factor.
+        mm: displacement of the centre of the content.
         volume: mm³ of moving space per mm³ of fixed space.
     """
 
@@ -84,12 +84,12 @@ class Motion:
     volume: float
 
     def scaled(self, factor: float) -> Motion:
-        """The same in a world that is ``factor`` times as large."""
+        """The same in world space scaled by ``factor``."""
         return replace(self, mm=self.mm * factor)
 
 
 def motion_of(pair: CoarsePair, affine: Affine) -> Motion:
-    """Rotation, stretch and translation of an affine, fixed world points → moving world points."""
+    """Rotation, scaling and translation of an affine, fixed world points → moving world points."""
     linear = affine.matrix[:3, :3]
     left, stretch, right = np.linalg.svd(linear)
     turn = left @ right
@@ -101,7 +101,7 @@ def motion_of(pair: CoarsePair, affine: Affine) -> Motion:
 
 
 def seen_share(pair: CoarsePair, chain: Chain) -> float:
-    """The share of the fixed image's content that is mapped into the field of view of the moving image."""
+    """The fraction of the fixed image's content that is mapped into the field of view of the moving image."""
     grid = pair.moving.grid
     index = grid.to_voxel(chain.map_points(pair.content))
     shape = np.array(grid.shape)
@@ -110,16 +110,16 @@ def seen_share(pair: CoarsePair, chain: Chain) -> float:
 
 
 def one_sided(pair: CoarsePair, chain: Chain) -> tuple[float, float]:
-    """The share of one image's bright parts that lie outside the other's content, as a skull that only one has.
+    """The fraction of one image's bright voxels outside the other's content, such as a skull in one image only.
 
-    Only where both fields of view reach.
+    Only the common field of view is considered.
 
     Args:
         pair: both images.
         chain: fixed world points → moving world points.
 
     Returns:
-        Of the fixed image's, and of the moving image's.
+        The fractions of the fixed and of the moving image.
     """
     values, weight = pair.warped(chain)
     both = weight.numpy() > 0.5
@@ -136,7 +136,7 @@ def _alone(mine: np.ndarray, theirs: np.ndarray, both: np.ndarray) -> float:
 
 
 def hull(values: np.ndarray) -> np.ndarray:
-    """(I, J, K) bool: what is brighter than background, its holes, and one voxel around it."""
+    """(I, J, K) bool: the foreground, filled and dilated by one voxel."""
     inside = values > SHADE * threshold(values)
     inside = ndimage.binary_dilation(inside, ndimage.generate_binary_structure(3, 1))
     thin = [axis for axis, n in enumerate(values.shape) if n == 1]
