@@ -5,29 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 SOURCE = Path(__file__).parents[1] / "src" / "maxca"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room imports from itself and from earlier floors; rooms of one floor don't know each other.
-FLOORS = (
-    {"geometry"},
-    {"io"},
-    {"blocks"},
-    {"networks"},
-    {"losses", "metrics"},
-    {"engine"},
-    {"models"},
-    {"registration"},
-    {"datasets"},
-    {"training"},
-    {"report"},
-    {"evaluate"},
-    {"demo"},
-    {"cli"},
-)
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-EVERYWHERE = {"__version__", "errors", "options", "runtime"}
 LIFTABLE = {"blocks", "networks", "losses"}  # a stranger can lift these out: little beyond torch
 LIFTABLE_NEEDS = {"torch", "einops", "jaxtyping", "numpy", "maxca"}
 STANDARD = {
@@ -45,15 +27,10 @@ STANDARD = {
 }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_a_room_imports_only_earlier_rooms(file: Path) -> None:
-    here = room_of(file)
-    if here not in FLOOR_OF:
-        assert here in EVERYWHERE | {"__init__", "__main__"}, f"{here} is not a room; add it to FLOORS"
-        return
-    found = {module.split(".")[1] for module in imports(file) if module.startswith("maxca.")} - EVERYWHERE
-    for room in found:
-        assert room == here or FLOOR_OF[room] < FLOOR_OF[here], f"{here} must not import {room}"
+def test_imports_keep_to_the_contracts(capsys: pytest.CaptureFixture[str]) -> None:
+    # Directions between the rooms and no cycles inside them: [tool.importlinter] of pyproject.toml.
+    code = lint_imports(config_filename=str(SOURCE.parents[1] / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.relative_to(SOURCE).parts[0] in LIFTABLE], ids=str)
@@ -70,10 +47,6 @@ def test_lps_stays_at_the_door() -> None:
     users = {str(f.relative_to(SOURCE)) for f in FILES if any("lps" in word.lower() for word in words(parse(f)))}
     doors = {"io/itk.py", "io/nrrd.py", "io/points.py"}
     assert {user for user in users if not user.startswith("io/transforms/")} <= doors
-
-
-def room_of(file: Path) -> str:
-    return file.relative_to(SOURCE).with_suffix("").parts[0]
 
 
 def parse(file: Path) -> ast.Module:
