@@ -1,1 +1,1 @@
-"""The command line: one file per command; a command parses and calls, and holds no logic."""
+"""The command line: one file per command, which parses its arguments and calls the library."""

@@ -1,4 +1,4 @@
-"""The commands of ``maxca``, gathered. Nothing here, nor at the top of a command's file, imports torch."""
+"""The commands of ``maxca``. Neither this module nor the top level of a command's module imports torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import typer
 from maxca.cli import apply, apply_points, demo, evaluate, info, models, prepare, register, report, train, transform
 from maxca.cli.options import help_of
 
-SUMMARY = """Align medical images: warp a moving scan onto a fixed one, by a transform that ANTs and 3D Slicer read.
+SUMMARY = """Register medical images: warp a moving scan onto a fixed one, with a transform that ANTs and 3D Slicer
+read.
 
-Start with [bold]maxca demo[/bold], or with two scans of your own:
+Start with [bold]maxca demo[/bold], or with two of your own scans:
 [bold]maxca register -f FIXED -m MOVING -o OUTDIR[/bold]
 """
 
@@ -26,11 +27,11 @@ def _version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """The options of every command; ``main`` takes ``--debug`` away before it comes here."""
+    """The options of all commands; ``main`` removes ``--debug`` before."""
 
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""``maxca apply``: an image through transforms."""
+"""``maxca apply``: warp an image with transforms."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EXAMPLE = (
 
 def apply(
     image: Annotated[Path, typer.Option("--input", "-i", help="The image to warp, in moving space.")],
-    reference: Annotated[Path, typer.Option("--reference", "-r", help="An image with the grid of the result.")],
+    reference: Annotated[Path, typer.Option("--reference", "-r", help="An image that defines the grid of the result.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
     transforms: OptionalTransforms = None,
     interpolation: Annotated[
         Literal["auto", "linear", "nearest", "labels", "bspline"],
         typer.Option(
-            help="linear, nearest, bspline (cubic, for images), or labels (whole numbers; smoother than nearest). "
-            "auto: labels for what is recognised as a label map, else linear; the choice is printed."
+            help="linear, nearest, bspline (cubic, for images), or labels (integers; smoother than nearest). "
+            "auto: labels for a detected label map, otherwise linear; the choice is printed."
         ),
     ] = "auto",
     fill: Fill = None,
@@ -32,10 +32,10 @@ def apply(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Warp an image with transforms that exist already, interpolating it once; without any, by the headers alone.
+    """Warp an image with existing transforms and one interpolation; without transforms, by the headers alone.
 
-    transform.h5 brings images of the moving space onto the fixed one; inverse_transform.h5 brings images of the fixed
-    space onto the moving one.
+    transform.h5 warps images in moving space onto the fixed grid; inverse_transform.h5 warps images in fixed space onto
+    the moving grid.
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write

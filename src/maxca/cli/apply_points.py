@@ -1,4 +1,4 @@
-"""``maxca apply-points``: points through transforms."""
+"""``maxca apply-points``: map points with transforms."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def apply_points(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Move points with transforms that exist already.
+    """Map points with existing transforms.
 
-    Points go the other way than images: transform.h5 takes points of the [bold]fixed[/bold] image to the moving one. To
-    carry points of the [bold]moving[/bold] image into the fixed one, pass inverse_transform.h5.
+    Points are mapped in the opposite direction to images: transform.h5 maps points of the [bold]fixed[/bold] image to
+        the
+    moving one. To map points of the [bold]moving[/bold] image into fixed space, pass inverse_transform.h5.
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.points import SUFFIXES, write_points

@@ -1,4 +1,4 @@
-"""``maxca demo``: see it work, on a brain whose deformation is known."""
+"""``maxca demo``: registration of a brain with a known deformation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLE = "Example:  maxca demo -o maxca-demo"
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")] = Path("maxca-demo"),
+    out: Annotated[Path, typer.Option("--output", "-o", help="The output folder.")] = Path("maxca-demo"),
     overwrite: Overwrite = False,
     threads: Threads = None,
     seed: Seed = 0,
@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     r"""Register a template brain to a copy with a known deformation, and measure the true error.
 
-    Needs no data of your own, and the demo extra: pip install 'maxca\[demo]'.
+    Requires no data, but the demo extra: pip install 'maxca\[demo]'.
     """
     from maxca.demo.run import run_demo
 

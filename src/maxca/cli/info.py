@@ -1,4 +1,4 @@
-"""``maxca info``: what runs here."""
+"""``maxca info``: the software and hardware environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "h5py", "nilearn"
 
 
 def info() -> None:
-    """Print versions, devices, threads and memory: what a report of a problem needs."""
+    """Print versions, devices, threads and memory, as needed for a bug report."""
     import psutil
     import torch
 
@@ -44,4 +44,4 @@ def _gpus() -> str:
     import torch
 
     names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return ", ".join(names) or "none that torch can use"
+    return ", ".join(names) or "none usable by torch"

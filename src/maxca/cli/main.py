@@ -1,4 +1,4 @@
-"""The door of the command line: whatever happens inside, it ends with an exit code and at most one line of error."""
+"""Entry point of the command line: exit codes and one-line error messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def process() -> NoReturn:
-    """``main`` as a process; it ends without Python's tidying up, which takes most of a second once torch is loaded."""
+    """``main`` as a process, which skips Python's cleanup: it takes most of a second once torch is loaded."""
     streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an arrow that a terminal or a log cannot hold fails no work
+            stream.reconfigure(errors="replace")  # a character that a terminal cannot encode must not raise an error
     _keep_freed_memory()
     code = main()
     atexit._run_exitfuncs()
@@ -37,26 +37,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``maxca`` with these arguments, by default those of the process.
 
     Returns:
-        0 done, 1 failed, 2 wrong usage, 130 interrupted, 128 + n ended by signal n.
+        0 success, 1 error, 2 wrong usage, 130 interrupted, 128 + n terminated by signal n.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # --debug is the option one adds last, to a command that just failed.
+    # --debug is usually appended to a command that just failed.
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
-    # Threads that wait in a busy loop take the cores from other programs: on a loaded machine that costs a factor of
-    # ten. A short loop before they sleep (GNU's OpenMP) makes work on small images a quarter faster. OpenMP reads both
-    # once, when torch is loaded.
+    # Threads that wait in a busy loop occupy the cores: on a loaded machine that costs a factor of ten. A short loop
+    # before they sleep (GNU's OpenMP) makes small images a quarter faster. OpenMP reads both when torch is loaded.
     waiting = environment(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
     with waiting, signals.as_exceptions() as interrupted, warnings.catch_warnings():
         if not debug:
-            warnings.simplefilter("ignore")  # those of libraries; ours come with the result
+            warnings.simplefilter("ignore")  # those of libraries; ours are part of the result
         try:
             return _ending(_run(words))
         except SystemExit as end_of_process:
             return end_of_process.code if isinstance(end_of_process.code, int) else FAILED
         except BaseException as error:
-            # A library in the middle of its import turns an interruption into an error of its own.
+            # A library interrupted during its import may raise another error.
             if isinstance(error, KeyboardInterrupt) or interrupted:
                 return _ending(INTERRUPTED)
             if debug:
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Ask the C library (glibc) to keep what is freed: it would have each large tensor made and zeroed anew.
+    """Make the C library (glibc) keep freed memory; otherwise each large tensor is allocated and zeroed anew.
 
     Source: mallopt(3).
     """
@@ -73,14 +72,14 @@ def _keep_freed_memory() -> None:
         return
     import ctypes
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries do not have it
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _run(words: list[str]) -> int | None:
-    # Late, so that an interruption while typer loads is met too.
+    # Imported late, so that an interruption while typer loads is handled too.
     import typer
 
     from maxca.cli.app import app
@@ -88,10 +87,12 @@ def _run(words: list[str]) -> int | None:
     try:
         command = typer.main.get_command(app)
         return command.main(args=words, prog_name="maxca", standalone_mode=False)
-    except typer.Abort as error:  # what some versions of typer make of Ctrl-C
+    except typer.Abort as error:  # raised by some versions of typer on Ctrl-C
         raise KeyboardInterrupt from error
     except Exception as error:
-        if not hasattr(error, "format_message"):  # click's UsageError, wherever this version of typer keeps it
+        if not hasattr(
+            error, "format_message"
+        ):  # click's UsageError, in whichever module this version of typer defines it
             raise
         context = getattr(error, "ctx", None)
         _say(f"error: {error.format_message().rstrip('.')}; see {context.command_path if context else 'maxca'} --help")
@@ -111,17 +112,18 @@ def _fail(error: BaseException) -> int:
         _say("error: out of memory; use --effort fast or --device cpu, crop the images, or close other programs")
     elif isinstance(error, OSError) and error.filename and error.strerror:
         _say(
-            f"error: {error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}; check the path and its rights"
+            f"error: {error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}; "
+            "check the path and its permissions"
         )
     elif isinstance(error, OSError) and error.strerror:
-        _say(f"error: {error.strerror[:1].lower()}{error.strerror[1:]}; check the disc and what the output goes to")
+        _say(f"error: {error.strerror[:1].lower()}{error.strerror[1:]}; check the disk and the target of the output")
     else:
-        _say(f"error: {type(error).__name__}: {error}; run again with --debug for the whole story")
+        _say(f"error: {type(error).__name__}: {error}; run again with --debug for the traceback")
     return FAILED
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Torch is not imported to ask: where it never was, its error cannot be."""
+    """Checked without importing torch, whose error can only occur if it is loaded."""
     torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or torchs
 

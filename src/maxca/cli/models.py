@@ -1,4 +1,4 @@
-"""``maxca models``: what networks come along, and what is known about them."""
+"""``maxca models``: the bundled models and their cards."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 from maxca.cli.options import Overwrite, Quiet, help_of
 from maxca.cli.terminal import report
 
-app = typer.Typer(no_args_is_help=True, help="Trained networks: which come along, and what is known about them.")
+app = typer.Typer(no_args_is_help=True, help="Bundled models and their cards.")
 
 
 def list_models() -> None:
-    """Name the models that come along, with the first line of their cards."""
+    """List the bundled models with the first line of their cards."""
     from maxca.models.zoo import card, shipped
 
     names = shipped()
@@ -22,11 +22,11 @@ def list_models() -> None:
         title = next((line for line in card(name).splitlines() if line and not line.startswith("#")), "")
         report(f"{name:<16} {title}")
     if not names:
-        report("none come along yet; register --model takes a file too")
+        report("no bundled models; register --model also takes a file")
 
 
-def show(name: Annotated[str, typer.Argument(help="As in the list.", show_default=False)]) -> None:
-    """Print a model's card: what for, how it was trained, licence, figures, and what it fails on."""
+def show(name: Annotated[str, typer.Argument(help="A name from maxca models list.", show_default=False)]) -> None:
+    """Print a model card: purpose, training, licence, figures and limitations."""
     from maxca.models.zoo import card
 
     report(card(name))
@@ -40,8 +40,8 @@ def pack(
         typer.Option(
             "--refine",
             min=0,
-            help="Steps of optimisation that register takes after the network; 0 where it learnt from labels and knows "
-            "better. By default what the effort asks.",
+            help="Refinement steps of register after the prediction; 0 for a network trained with labels. By default "
+            "that of the effort.",
             show_default=False,
         ),
     ] = None,
@@ -49,19 +49,19 @@ def pack(
         str,
         typer.Option(
             "--mirror",
-            help="Axes along which the pair is shown to it mirrored too, for the mean of the answers: x for left and "
-            "right, xy for front and back besides.",
+            help="Axes along which predictions for mirror images are averaged: x for left and "
+            "right, xy to include anterior and posterior.",
             show_default=False,
         ),
     ] = "",
     by_name: Annotated[
         bool,
-        typer.Option("--by-name", help="For those who ask for it by name only: --model auto passes it by."),
+        typer.Option("--by-name", help="Use the model only when named explicitly; --model auto ignores it."),
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a model ready to be given away: half the size, and with what register is to do after it."""
+    """Pack a model for distribution: half precision, with the settings of register after the prediction."""
     from dataclasses import replace
 
     from maxca.io.atomic import check_new_file
@@ -70,7 +70,7 @@ def pack(
 
     check_new_file(out, (SUFFIX,), overwrite)
     if not set(mirror) <= set("xyz"):
-        raise typer.BadParameter(f"--mirror {mirror}: give some of x, y and z")
+        raise typer.BadParameter(f"--mirror {mirror}: use a combination of x, y and z")
     model = load_model(source)
     axes = tuple(sorted("xyz".index(letter) for letter in set(mirror))) or model.mirror
     packed = replace(model, refine=model.refine if refine is None else refine, mirror=axes)

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ import typer
 
 MACHINE = "Machine"
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, rich_help_panel=MACHINE, help="CPU threads to use; all cores unless given."),
+    typer.Option("--threads", min=1, rich_help_panel=MACHINE, help="CPU threads; by default one per core."),
 ]
-Seed = Annotated[int, typer.Option("--seed", rich_help_panel=MACHINE, help="Same seed and threads, same files.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        rich_help_panel=MACHINE,
+        help="Random seed; the output is reproducible for a given seed and thread count.",
+    ),
+]
 _TRANSFORMS = typer.Option(
     "--transform",
     "-t",
-    help="A transform; give several with several -t. As in antsApplyTransforms, a point of the reference meets the "
+    help="A transform; repeatable. As in antsApplyTransforms, a point of the reference passes through the "
     "first one first, and \\[FILE,1] is the inverse of an affine.",
 )
 Transforms = Annotated[list[Path], _TRANSFORMS]
@@ -30,8 +37,8 @@ MatrixConvention = Annotated[
     Literal["ras", "fsl"] | None,
     typer.Option(
         "--matrix-convention",
-        help="What a text file with a bare 4x4 matrix means; never guessed. ras: fixed to moving, RAS mm (greedy, "
-        "NiftyReg). fsl: FLIRT's -omat, where both its images are given.",
+        help="Convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy, "
+        "NiftyReg). fsl: FLIRT's -omat, if both its images are given.",
     ),
 ]
 Fill = Annotated[
@@ -48,6 +55,6 @@ READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
 
 
 def help_of(command: Callable[..., None]) -> str:
-    """The docstring of a command with its paragraphs on one line each, for the terminal to wrap."""
+    """The docstring of a command with one line per paragraph, to be wrapped by the terminal."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -1,4 +1,4 @@
-"""The command that does again what was done, whatever folder it is called from."""
+"""The command that repeats a run, independent of the working folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import typer
 
-INVERSE = re.compile(r"\[(.+),\s*([01])\]")  # as antsApplyTransforms writes the inverse of an affine
+INVERSE = re.compile(r"\[(.+),\s*([01])\]")  # the inverse of an affine, as in antsApplyTransforms
 
 
 def repeated(context: typer.Context, names: Mapping[str, Callable[[str], str]], **known: Any) -> str:
-    """A line for a shell: the options that were given, and files by their absolute paths.
+    """A shell command with the given options and absolute paths.
 
     Args:
         context: of the command.
-        names: for each option whose text may name a file, how it is written for any folder.
-        known: values of options as they turned out; they count as given.
+        names: for each option that may contain a path, a function that makes it absolute.
+        known: resolved values of options, which are included.
     """
     options = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
     words = ["maxca", *context.command_path.split()[1:]]
@@ -37,12 +37,12 @@ def repeated(context: typer.Context, names: Mapping[str, Callable[[str], str]], 
 
 
 def absolute(path: str | Path) -> str:
-    """A path that means the same in every folder; links in it are kept."""
+    """An absolute path; symbolic links are preserved."""
     return os.path.abspath(path)
 
 
 def anywhere(*words: str) -> Callable[[str], str]:
-    """How to write the name of a file, or of one in ``[FILE,1]``, unless it is one of ``words``."""
+    """A function that makes a path, or one in ``[FILE,1]``, absolute, unless it is one of ``words``."""
 
     def written(text: str) -> str:
         if text in words:

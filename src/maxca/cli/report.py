@@ -1,4 +1,4 @@
-"""``maxca report``: a page for a registration that is there."""
+"""``maxca report``: the report of an existing registration."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from maxca.cli.terminal import progress_bar
 from maxca.cli.terminal import report as say
 
 EXAMPLE = "Example:  maxca report patient_on_atlas"
-Moved = Annotated[Path | None, typer.Option(help="Where it is now, if it was moved.", show_default=False)]
+Moved = Annotated[Path | None, typer.Option(help="Its new path, if it was moved.", show_default=False)]
 
 
 def report(
     folder: Annotated[
         Path,
-        typer.Argument(help="What maxca register wrote; with --cohort, what holds many.", show_default=False),
+        typer.Argument(help="An output folder of maxca register; with --cohort, a folder of them.", show_default=False),
     ],
     fixed: Annotated[
         Path | None,
-        typer.Option("--fixed", "-f", help="Where the fixed image is now, if it was moved.", show_default=False),
+        typer.Option("--fixed", "-f", help="New path of the fixed image, if it was moved.", show_default=False),
     ] = None,
     moving: Annotated[
         Path | None,
-        typer.Option("--moving", "-m", help="Where the moving image is now, if it was moved.", show_default=False),
+        typer.Option("--moving", "-m", help="New path of the moving image, if it was moved.", show_default=False),
     ] = None,
     fixed_mask: Moved = None,
     moving_mask: Moved = None,
@@ -37,18 +37,17 @@ def report(
     cohort: Annotated[
         bool, typer.Option("--cohort", help="One page, cohort.html, for all output folders below this one.")
     ] = False,
-    pages: Annotated[bool, typer.Option("--pages", help="With --cohort: make the page of each too.")] = False,
+    pages: Annotated[bool, typer.Option("--pages", help="With --cohort: also create the page of each result.")] = False,
     figures: Annotated[
         Literal["png", "svg"] | None,
-        typer.Option("--figures", help="Write the pictures alone, as files of this kind.", show_default=False),
+        typer.Option("--figures", help="Write only the figures, as files of this kind.", show_default=False),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make report.html in an output folder: what a registration did, and whether to trust it.
+    """Create report.html in an output folder, with the verdict on a registration and its images.
 
-    One file, which opens without a network: both images in three planes, what differs, how space was bent, labels and
-    landmarks where there are some, and a verdict with its reasons. With --cohort, a table of many, with what needs a
-    look first.
+    A self-contained file: both images in three planes, differences, deformation, labels and landmarks if given, and a
+    verdict with its reasons. With --cohort, a table of many results, those that need inspection first.
     """
     from maxca.errors import MaxcaError
 
@@ -66,7 +65,7 @@ def report(
     if pages and not cohort:
         raise typer.BadParameter("--pages goes with --cohort")
     if not folder.is_dir():
-        raise MaxcaError(f"{folder}: no such folder; name one that maxca register wrote")
+        raise MaxcaError(f"{folder}: no such folder; pass an output folder of maxca register")
     try:
         from maxca.report.case import read_case
         from maxca.report.cohort import PAGE, write_cohort

@@ -1,4 +1,4 @@
-"""What ends a process from outside, as exceptions, so that every ``with`` on the way cleans up."""
+"""Signals that end a process, converted to exceptions so that context managers clean up."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDINGS = ("SIGTERM", "SIGHUP")
-PATIENCE = 2.0  # seconds during which a second Ctrl-C waits for the cleaning up after the first
+PATIENCE = 2.0  # seconds during which a second Ctrl-C waits for the cleanup after the first
 
-_interruptions: list[float] = []  # times of Ctrl-C; signals belong to the process, and so does this
+_interruptions: list[float] = []  # times of Ctrl-C; global, because signals are per process
 
 
 @contextmanager
 def as_exceptions() -> Iterator[list[float]]:
-    """Let Ctrl-C raise KeyboardInterrupt, other endings SystemExit, within this context.
+    """Within this context, Ctrl-C raises KeyboardInterrupt and other termination signals SystemExit.
 
     Yields:
         The times of Ctrl-C so far.
@@ -38,7 +38,7 @@ def as_exceptions() -> Iterator[list[float]]:
         for name in ENDINGS:
             if number := getattr(signal, name, None):
                 before[number] = signal.signal(number, end)
-    except ValueError:  # not in the main thread of a program that calls us
+    except ValueError:  # not called from the main thread
         pass
     try:
         yield _interruptions
@@ -51,7 +51,7 @@ def as_exceptions() -> Iterator[list[float]]:
 def check() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C whose exception was lost.
 
-    Python drops what is raised while an object is collected, and some libraries what is raised while they load.
+    Python drops exceptions raised while an object is collected, and so do some libraries while loading.
     """
     if _interruptions:
         raise KeyboardInterrupt

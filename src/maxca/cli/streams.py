@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, or whose reader is gone: what is said is lost then, the work is not."""
+"""Standard streams that may be closed, or have no reader: output is then lost, but the run continues."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from maxca.errors import printable
 
 
 def open_closed() -> None:
-    """Give the process the streams it was started without, as daemons and cron do: they lead nowhere.
+    """Open missing standard streams on the null device, as when started by daemons and cron.
 
-    Otherwise the first file that is opened takes the place of standard output, and libraries print into it.
+    Otherwise the first opened file would become standard output, and libraries would print into it.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free descriptor, which is this one
     if sys.stdout is None:
         sys.stdout = _nowhere(1)
     if sys.stderr is None:
@@ -27,7 +27,7 @@ def open_closed() -> None:
 
 
 def write(text: str, stream: TextIO | None) -> None:
-    """Write lines that a terminal does not obey: control characters in names of files become escapes."""
+    """Write lines without control sequences: control characters in file names are escaped."""
     if stream is None:
         return
     with suppress(BrokenPipeError):
@@ -35,15 +35,15 @@ def write(text: str, stream: TextIO | None) -> None:
 
 
 def flush() -> bool:
-    """Empty both streams at the end; False where something could not be written and somebody waits for it."""
+    """Flush both streams at the end; False if output was lost although there is a reader."""
     whole = True
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:  # whoever read it is gone, and has what it wanted
+        except BrokenPipeError:  # the reader has closed the pipe on purpose
             pass
-        except OSError:  # the disc is full
+        except OSError:  # the disk is full
             whole = False
     return whole
 

@@ -1,4 +1,4 @@
-"""What a command shows: progress and warnings on stderr, results on stdout."""
+"""Terminal output: progress and warnings on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from maxca.cli.streams import write
 from maxca.errors import one_line, printable
 
 Progress = Callable[[str, float], None]
-ROWS = 12  # of a training log that are shown
+ROWS = 12  # rows of a training log that are shown
 
 
 @contextmanager
 def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
-    """A bar on stderr while it is a terminal; with ``verbose``, a line for each stage as well."""
+    """A progress bar on stderr if it is a terminal; with ``verbose``, also a line for each stage."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -37,7 +37,7 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
             signals.check()
             bar.update(task, description=printable(stage), completed=share)
             if verbose and not quiet and stage != last:
-                # Above the bar where there is one, else as plain text, which a reader that is gone does not fail.
+                # Above the bar if there is one, otherwise as plain text, which does not fail for a closed pipe.
                 line = f"{time.monotonic() - begin:7.1f} s  {printable(stage)}"
                 console.print(line, markup=False) if console.is_terminal else write(line, sys.stderr)
             last = stage
@@ -47,7 +47,7 @@ def progress_bar(*, quiet: bool, verbose: bool = False) -> Iterator[Progress]:
 
 @contextmanager
 def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None]]:
-    """The last rows of a training log on stderr, live on a terminal; elsewhere a line for each validation."""
+    """The last rows of a training log on stderr, live on a terminal; otherwise a line per validation."""
     import os
 
     from rich.console import Console
@@ -80,7 +80,7 @@ def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Print warnings on stderr, one line each; they come with ``--quiet`` too."""
+    """Print warnings on stderr, one line each, also with ``--quiet``."""
     for line in lines:
         write(f"maxca: warning: {one_line(line)}", sys.stderr)
 

@@ -1,4 +1,4 @@
-"""``maxca transform``: join, invert, convert and measure transforms."""
+"""``maxca transform``: compose, invert, convert and measure transforms."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from maxca.cli.options import EXTENSIONS, READ_EXTENSIONS, MatrixConvention, Ove
 from maxca.cli.terminal import report
 
 COMPOSE = "Example:  maxca transform compose -t warp.nii.gz -t affine.mat -o both.h5"
-INVERT = "Example:  maxca transform invert -i OUTDIR/transform.h5 -o back.h5"
+INVERT = "Example:  maxca transform invert -i OUTDIR/transform.h5 -o inverse.h5"
 CONVERT = "Example:  maxca transform convert -i OUTDIR/transform.h5 -r fixed.nii.gz -o displacement.nii.gz"
 JACOBIAN = "Example:  maxca transform jacobian -t OUTDIR/transform.h5 -r fixed.nii.gz -o determinant.nii.gz"
 
 app = typer.Typer(
-    help="Join, invert, convert and measure transforms.",
+    help="Compose, invert, convert and measure transforms.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,9 +40,10 @@ def compose(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Join several transforms into one.
+    """Compose several transforms into one.
 
-    The order is that of maxca apply and antsApplyTransforms: a point of the fixed image meets the first -t first.
+    The order is that of maxca apply and antsApplyTransforms: a point of the fixed image passes through the first -t
+        first.
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
@@ -60,9 +61,9 @@ def invert(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a transform round: moving points to fixed points instead of fixed to moving.
+    """Invert a transform: the result maps moving points to fixed points.
 
-    The residual says how far a point ends from where it began when it goes one way and back.
+    The residual is the round-trip error of points.
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, check_format, write_transform
@@ -86,8 +87,8 @@ def convert(
 ) -> None:
     """Write a transform in another format, chosen by the suffix.
 
-    .h5 holds everything; .tfm, .txt and .mat hold an affine; .nii and .nii.gz hold a displacement field on the grid of
-    the field in the input, or of the reference.
+    .h5 stores any transform; .tfm, .txt and .mat store an affine; .nii and .nii.gz store a displacement field on the
+    grid of the field in the input, or of the reference.
     """
     from maxca.io.atomic import check_new_file
     from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
@@ -108,7 +109,7 @@ def jacobian(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Map the determinant of the Jacobian: how many mm³ of moving space one mm³ of fixed space takes.
+    """Compute the Jacobian determinant: volume in moving space per volume in fixed space.
 
     Above 1 the moving structure is larger, below 1 smaller, and at or below 0 the transform folds.
     """
