@@ -16,8 +16,8 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,11 @@ from maxca.engine.settings import settings_for
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Chain, Grid
 from maxca.losses.similarity import LocalNCC, MutualInformation, local_window
+from maxca.models.select import Predictor
 from maxca.networks import build_network
 from maxca.options import EffortName
 from maxca.registration.deformation import deform
+from maxca.registration.monitor import Monitor
 
 EFFORTS: tuple[EffortName, ...] = ("balanced", "fast")
 PAIRS = (("1107", "1101"), ("1125", "1119"), ("1003", "1004"), ("1018", "1107"))
@@ -110,23 +112,29 @@ def registered(fixed: Volume, moving: Volume, effort: EffortName, clock: dict[st
     """The way of one pair without files."""
     device = fixed.values.device
 
-    class Stage:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def __enter__(self) -> None:
-            synchronised(device)
-            self.begin = time.perf_counter()
-
-        def __exit__(self, *_: object) -> None:
-            synchronised(device)
-            clock[self.name] = round(time.perf_counter() - self.begin, 3)
-
+    monitor = SynchronisedMonitor(device)
     with torch.no_grad():
-        with Stage("align"):
+        with monitor.stage("align"):
             found = align(fixed, moving)
-        made = deform(fixed, moving, found.affine, settings_for(fixed.grid, effort), None, Stage, lambda *_: None)
-        return Chain((made.field, found.affine))
+        settings = settings_for(fixed.grid, effort)
+        made = deform(fixed, moving, found.affine, settings, Predictor("none", device), monitor)
+    clock |= monitor.seconds
+    return Chain((made.field, found.affine))
+
+
+class SynchronisedMonitor(Monitor):
+    """Waits for the device at both ends of a stage."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        synchronised(self.device)
+        with super().stage(name):
+            yield
+            synchronised(self.device)
 
 
 def dice(fixed: Tensor, moving: Tensor, chain: Chain, grids: tuple[Grid, Grid]) -> float:

@@ -92,11 +92,11 @@ def measured(
         error = missed(result.chain)
         yield {
             **dict(zip(KEY, (visit, contrast, rms, seed, model, similarity), strict=True)),
-            "taken": result.record["network"].get("taken", ""),
+            "taken": "" if result.record.network is None else result.record.network.accepted,
             "before_mm": f"{missed(lies).mean():.4f}",
             "mean_mm": f"{error.mean():.4f}",
             "p95_mm": f"{np.percentile(error, 95):.4f}",
-            "ndv_percent": f"{result.metrics['folding']['ndv_percent']:.6g}",
+            "ndv_percent": f"{result.metrics.folding.ndv_percent:.6g}",
             "seconds": f"{seconds:.2f}",
             "threads": threads,
             "maxca": maxca.__version__,

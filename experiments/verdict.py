@@ -14,7 +14,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ import maxca
 from maxca.geometry import Chain
 from maxca.io.images import Image
 from maxca.registration.inputs import Side
+from maxca.registration.record import Record
 from maxca.report.verdict.judge import judge
 
 sys.path.append(str(Path(__file__).parent))
@@ -43,7 +43,7 @@ class Outcome:
     moving: Side
     chain: Chain
     inverse: Chain
-    record: dict[str, Any]
+    record: Record
 
 
 def outcome(trial: Trial) -> Outcome:

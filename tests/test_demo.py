@@ -19,6 +19,7 @@ from maxca.metrics import folding
 COARSE = 4  # mm: seconds instead of half a minute
 FILES = {
     "demo.png",
+    "true_error_mm.json",
     "fixed.nii.gz",
     "inverse_transform.h5",
     "moving.nii.gz",
@@ -46,7 +47,7 @@ def test_the_true_error_falls_by_four_fifths(outcome: DemoOutcome) -> None:
 
 def test_the_folder_holds_all_that_was_promised(outcome: DemoOutcome) -> None:
     assert {file.name for file in outcome.folder.iterdir()} == FILES
-    errors = json.loads((outcome.folder / "result.json").read_text())["true_error_mm"]
+    errors = json.loads((outcome.folder / "true_error_mm.json").read_text())
     assert errors["before"]["mean"] == pytest.approx(outcome.error_before_mm, abs=1e-3)
     assert errors["after"]["mean"] == pytest.approx(outcome.error_after_mm, abs=1e-3)
 
@@ -65,7 +66,7 @@ def test_the_picture_is_fit_for_a_readme(outcome: DemoOutcome) -> None:
 
 
 def test_an_earlier_output_is_kept_unless_told_otherwise(outcome: DemoOutcome) -> None:
-    with pytest.raises(MaxcaError, match="--overwrite"):
+    with pytest.raises(MaxcaError, match="overwrite=True"):
         run_demo(outcome.folder, resolution=COARSE)
 
 

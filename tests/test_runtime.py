@@ -100,7 +100,7 @@ def test_threads_are_limited_meanwhile_and_put_back_after_an_error() -> None:
 
 
 def test_the_record_says_how_many_threads_were_used() -> None:
-    assert registered().record["settings"]["threads"] == 1  # type: ignore[attr-defined]
+    assert registered().record.settings.threads == 1  # type: ignore[attr-defined]
 
 
 def test_random_numbers_are_drawn_from_a_seed_meanwhile() -> None:

@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from maxca.runtime import WAITING, environment
+
 if TYPE_CHECKING:
     __version__: str
     from maxca.errors import MaxcaError
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from maxca.io.images import read as read_image
     from maxca.models.load import load_model
     from maxca.networks import build_network
-    from maxca.registration.register import register
+    from maxca.registration.facade import register
     from maxca.registration.resampling import apply
     from maxca.registration.result import Result
 
@@ -47,7 +49,7 @@ _HOME = {
     "build_network": ("maxca.networks", "build_network"),
     "load_model": ("maxca.models.load", "load_model"),
     "read_image": ("maxca.io.images", "read"),
-    "register": ("maxca.registration.register", "register"),
+    "register": ("maxca.registration.facade", "register"),
 }
 
 
@@ -61,4 +63,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'maxca' has no attribute {name!r}")
     module, attribute = _HOME[name]
-    return getattr(import_module(module), attribute)
+    with environment(**WAITING):  # read when torch is loaded
+        return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """The public names and nothing else."""
+    return [*__all__, "__version__"]

@@ -26,6 +26,42 @@ class Folding(NamedTuple):
     sd_log_jacobian_plus_3: float
 
 
+class LabelScores(NamedTuple):
+    """Scores of each label; one that is moved out of the image has a Dice of 0 and no distances.
+
+    Args:
+        dice: label → Dice in [0, 1].
+        hd95: label → 95th percentile of the surface distances in mm.
+        msd: label → mean surface distance in mm.
+    """
+
+    dice: dict[int, float]
+    hd95: dict[int, float]
+    msd: dict[int, float]
+
+
+def label_scores(
+    fixed: np.ndarray, warped: np.ndarray, spacing: Sequence[float] | np.ndarray, labels: Iterable[int]
+) -> LabelScores:
+    """Overlap and surface distances of fixed and warped labels.
+
+    Args:
+        fixed: (I, J, K) whole numbers, 0 is background.
+        warped: the moving labels on the fixed grid, by nearest neighbour.
+        spacing: (3,) mm per voxel along i, j, k.
+        labels: those to score, see ``common_labels``.
+
+    Raises:
+        ValueError: as for ``dice``.
+    """
+    distances = surface_distances(fixed, warped, spacing)
+    return LabelScores(
+        dice(fixed, warped, labels),
+        {label: percentile95(mm) for label, mm in distances.items()},
+        {label: float(mm.mean()) for label, mm in distances.items()},
+    )
+
+
 def common_labels(a: np.ndarray, b: np.ndarray) -> list[int]:
     """Labels other than 0 that are in both maps, whatever their shapes.
 

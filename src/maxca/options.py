@@ -25,7 +25,7 @@ IMAGES, METHOD, REGIONS, MACHINE = "Images", "Method", "Masks, labels and points
 _vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
 
 
-class OptionError(MaxcaError):
+class OptionError(MaxcaError, ValueError):
     """An option that cannot be used; ``field`` is its name, to which the command line adds its dashes."""
 
     def __init__(self, field: str, value: object, advice: str) -> None:

@@ -21,7 +21,8 @@ from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
 from maxca.io.pairs import Pair, read_pairs, write_pairs
-from maxca.models.load import Domain, Model, load_model, read_domain
+from maxca.models.domain import Domain
+from maxca.models.load import Model, load_model, read_domain
 from maxca.networks import NetworkConfig
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -59,10 +60,10 @@ def test_a_list_without_points_is_named(tmp_path: Path, scan: Path) -> None:
 
 def test_result_json_is_json_whatever_was_measured(tmp_path: Path, scan: Path) -> None:
     result = maxca.register(scan, scan, transform="rigid", **QUICK)
-    result.record["metrics"]["odd"] = [float("nan"), {"deeper": float("inf")}]
-    result.save(tmp_path / "out")
+    odd = {"shallow": [float("nan")], "deeper": {"deepest": float("inf")}}
+    replace(result, record=replace(result.record, optimisation=odd)).save(tmp_path / "out")
     text = (tmp_path / "out" / "result.json").read_text()
-    assert json.loads(text)["metrics"]["odd"] == [None, {"deeper": None}]
+    assert json.loads(text)["optimisation"] == {"shallow": [None], "deeper": {"deepest": None}}
     assert "NaN" not in text and "Infinity" not in text
 
 

@@ -221,9 +221,9 @@ def test_a_model_of_another_scale_is_left_out_with_its_reason(name: str, factor:
     grid = Grid(SHAPE, header("isotropic", factor))
     fixed, moving = (Image(a, grid) for a in pair())
     result = maxca.register(fixed, moving, model=name, **QUICK)
-    assert any(f"the model {name} was left out: it works at" in warning for warning in result.warnings)
-    assert result.record["inputs"]["model"]["sha256"]
+    assert any(f"model {name} was not used: it works at" in warning for warning in result.warnings)
+    assert result.record.inputs["model"].sha256
     auto = maxca.register(fixed, moving, **QUICK)
-    assert auto.record["settings"]["model"] == "none"
-    assert "its own were" in auto.record["settings"]["model_reason"]
+    assert auto.record.settings.model == "none"
+    assert "its training images were" in auto.record.model_reason
     np.testing.assert_array_equal(auto.warped.data, result.warped.data)

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -344,15 +345,16 @@ def check_interrupted(scans: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize("function", ["write", "write_transform"])
-def test_ctrl_c_while_a_file_is_written(scans: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
-    original = getattr(maxca.registration.result, function)
+@pytest.mark.parametrize("place", ["io.images.write", "registration.result.write_transform"])
+def test_ctrl_c_while_a_file_is_written(scans: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    module, _, function = f"maxca.{place}".rpartition(".")
+    original = getattr(import_module(module), function)
 
     def interrupted(*words: Any, **named: Any) -> None:
         original(*words, **named)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(maxca.registration.result, function, interrupted)
+    monkeypatch.setattr(f"{module}.{function}", interrupted)
     check_interrupted(scans)
 
 

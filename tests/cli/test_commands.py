@@ -336,20 +336,12 @@ def test_the_choices_are_those_of_the_library() -> None:
 
     from maxca.cli.apply import apply
     from maxca.cli.prepare import prepare
-    from maxca.cli.register import register
     from maxca.cli.train import train
     from maxca.datasets.prepare import DATASETS
     from maxca.geometry import INTERPOLATIONS
-    from maxca.losses.similarity import SIMILARITIES
-    from maxca.options import EFFORTS
     from maxca.registration.interpolation import CHOICES
-    from maxca.registration.register import TRANSFORMS
     from maxca.training.recipes import RECIPES
 
-    hints = get_type_hints(register)
-    assert get_args(hints["effort"]) == EFFORTS
-    assert get_args(hints["transform"]) == TRANSFORMS
-    assert set(get_args(hints["similarity"])) == set(SIMILARITIES)
     assert get_args(get_type_hints(apply)["interpolation"]) == CHOICES == ("auto", *INTERPOLATIONS)
     assert set(get_args(get_type_hints(prepare)["dataset"])) == set(DATASETS)
     told = get_type_hints(train, include_extras=True)["recipe"].__metadata__[0].help

@@ -8,7 +8,8 @@ import pytest
 from commands import run
 
 from maxca.models import zoo
-from maxca.models.load import Domain, Model, load_model
+from maxca.models.domain import Domain
+from maxca.models.load import Model, load_model
 from maxca.networks import NetworkConfig
 
 CONFIG = NetworkConfig("corrxca_tiny", {})
@@ -52,7 +53,10 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
         (("train", "nothing", "-o", "run"), "no recipe is called 'nothing'; choose one of hippocampus"),
         (("train", "hippocampus", "-o", "run"), "needs --data, a folder that maxca prepare made"),
         (("train", "hippocampus", "--data", "nowhere", "-o", "run"), "nowhere: no manifest.json"),
-        (("train", "synth", "--init", "nobody", "-o", "run"), "nobody: no such file, and no model of that name"),
+        (
+            ("train", "synth", "--init", "nobody", "-o", "run"),
+            "nobody: no such file, and no bundled model",
+        ),
         (("train", "hippocampus", "--resume", "-o", "nowhere"), "nowhere/run.json: no such file"),
         (("prepare", "nothing", "here", "-o", "there"), "'nothing' is not one of 'bids', 'hippocampus'"),
         (("prepare", "hippocampus", "nowhere", "-o", "there"), "nowhere: no such folder"),

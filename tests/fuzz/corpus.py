@@ -25,7 +25,8 @@ from maxca.io.images import read, write
 from maxca.io.pairs import Pair, read_pairs, write_pairs
 from maxca.io.points import Points, read_points, write_points
 from maxca.io.transforms import read_transform, write_transform
-from maxca.models.load import Domain, Model, load_model, read_domain
+from maxca.models.domain import Domain
+from maxca.models.load import Model, load_model, read_domain
 from maxca.networks import NetworkConfig
 from maxca.report.case import read_case
 from maxca.training.recipes import hippocampus

@@ -17,8 +17,9 @@ from maxca.engine.affine import align
 from maxca.engine.settings import Level, Settings
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
-from maxca.models.load import Domain, Model, gain
-from maxca.models.predict import ask, network_field
+from maxca.models.domain import Domain
+from maxca.models.load import Model, gain
+from maxca.models.predict import network_field, predict
 from maxca.networks import NetworkConfig, Prediction
 from maxca.registration.result import Result
 
@@ -151,60 +152,60 @@ def unmoved(*pair: object, **options: object) -> object:
     return replace(align(*pair, **options), affine=Affine.identity())  # type: ignore[arg-type]
 
 
-def registered_by(told: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
-    """A registration with a network that knows the answer."""
-    path = tmp_path / "model.safetensors"
-    Model(CONFIG.build(), CONFIG).save(path)
-    monkeypatch.setattr("maxca.registration.register.load_model", lambda path, device: told)
-    # The answer is known on the whole grid, and without an affine.
-    monkeypatch.setattr("maxca.registration.register._cropped", lambda volume: volume)
-    monkeypatch.setattr(
-        "maxca.registration.register.align",
-        lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity()),
-    )
+@pytest.fixture
+def unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions are known on the whole grid, and without an affine."""
+    monkeypatch.setattr("maxca.registration.pair._cropped", lambda volume: volume)
+    monkeypatch.setattr("maxca.registration.register.align", unmoved)
+
+
+def registered_by(model: Model) -> Result:
+    """A registration with a network that knows the truth."""
     where = phantoms.grid()
-    return maxca.register(phantoms.image(where, wave), phantoms.image(where), model=str(path), effort="fast")
+    return maxca.register(phantoms.image(where, wave), phantoms.image(where), model=model, effort="fast")
 
 
+@pytest.mark.usefixtures("unprepared")
 @pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
-def test_an_answer_is_taken_only_if_it_helps(good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = registered_by(Model(Told(1.0 if good else -1.0), CONFIG), tmp_path, monkeypatch)
-    assert result.record["network"]["taken"] == good
-    assert len(result.record["levels"]) <= 2 or not good
-    assert any("left out" in warning for warning in result.warnings) != good
+def test_a_prediction_is_accepted_only_if_it_helps(good: bool) -> None:
+    result = registered_by(Model(Told(1.0 if good else -1.0), CONFIG))
+    assert result.record.network is not None
+    assert result.record.network.accepted == good
+    assert len(result.record.levels) <= 2 or not good
+    assert any("acceptance check" in warning for warning in result.warnings) != good
+    assert "model" not in result.record.inputs  # it has no file
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0], ids=["away", "towards"])
-def test_a_start_is_taken_if_it_is_better_than_coarse_levels_alone(sign: float) -> None:
+def test_a_start_is_accepted_if_it_is_better_than_coarse_levels_alone(sign: float) -> None:
     where = phantoms.grid()
     fixed, moving = (
         Volume(torch.from_numpy(phantoms.scene(points) / 1000).float(), where)
         for points in (wave(phantoms.nodes(where)), phantoms.nodes(where))
     )
     settings = Settings((Level(2, 5), Level(1, 5), Level(1, 5)), smoothness=3 * where.smallest_spacing)
-    answer = ask(Model(Told(sign), CONFIG), fixed, moving, Affine.identity(), settings)
-    scores = answer.similarity
-    assert answer.taken == (sign > 0)
+    found = predict(Model(Told(sign), CONFIG), fixed, moving, Affine.identity(), settings)
+    scores = found.similarity
+    assert found.accepted == (sign > 0)
     assert scores["optimised"] > scores["affine"]
     assert scores["started"] != scores["network"]
     # The truth is better as it is than smoothed by coarse levels.
     points = phantoms.nodes(phantoms.grid((8.0, 8.0, 8.0), extent=24.0)).reshape(-1, 3)
-    missed = np.linalg.norm(answer.field.map_points(points) - wave(points), axis=1)
+    missed = np.linalg.norm(found.field.map_points(points) - wave(points), axis=1)
     assert (missed.max() < 0.5) == (sign > 0)
-    rough = ask(Model(Told(0.4), CONFIG), fixed, moving, Affine.identity(), settings)
+    rough = predict(Model(Told(0.4), CONFIG), fixed, moving, Affine.identity(), settings)
     assert rough.similarity["started"] > rough.similarity["network"]
-    assert rough.taken
-    told = ask(Model(Told(sign), CONFIG, refine=0), fixed, moving, Affine.identity(), settings)
+    assert rough.accepted
+    told = predict(Model(Told(sign), CONFIG, refine=0), fixed, moving, Affine.identity(), settings)
     assert told.similarity.keys() == {"affine", "network"}
-    assert told.taken == (sign > 0)
+    assert told.accepted == (sign > 0)
 
 
+@pytest.mark.usefixtures("unprepared")
 @pytest.mark.parametrize("steps", [0, 3])
-def test_a_model_says_how_much_its_answer_is_refined(
-    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = registered_by(Model(Told(1.0), CONFIG, refine=steps), tmp_path, monkeypatch)
-    assert sum(level["steps"] for level in result.record["levels"]) == steps
+def test_a_model_says_how_much_its_prediction_is_refined(steps: int) -> None:
+    result = registered_by(Model(Told(1.0), CONFIG, refine=steps))
+    assert sum(level.steps or 0 for level in result.record.levels) == steps
     points = phantoms.nodes(phantoms.grid((8.0, 8.0, 8.0), extent=24.0)).reshape(-1, 3)
     missed = np.linalg.norm(result.chain.map_points(points) - wave(points), axis=1)
     assert missed.max() < (0.6 if steps == 0 else 2.0)
@@ -217,10 +218,11 @@ def test_a_registration_with_a_model_says_so_and_repeats(tmp_path: Path) -> None
     Model(CONFIG.build(), CONFIG, (4.0, 4.0, 4.0)).save(path)
     pair = phantoms.image(where, phantoms.bend), phantoms.image(where)
     first, again = (maxca.register(*pair, model=str(path), effort="fast") for _ in range(2))
-    assert first.record["settings"]["model"] == str(path)
-    assert first.record["inputs"]["model"]["path"] == str(path.resolve())
-    assert first.record["network"]["spacing_mm"] == (4.0, 4.0, 4.0)
-    assert first.record["metrics"]["folding"]["ndv_percent"] == 0
+    assert first.record.settings.model == str(path)
+    assert first.record.inputs["model"].path == str(path.resolve())
+    assert first.record.network is not None
+    assert first.record.network.spacing_mm == [4.0, 4.0, 4.0]
+    assert first.record.metrics.folding.ndv_percent == 0
     np.testing.assert_array_equal(first.warped.data, again.warped.data)
 
 
@@ -228,19 +230,17 @@ BODY = ((40.0, 400.0),) * 3
 
 
 @pytest.fixture
-def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
-    """Models that come along, by name: their files are made of them, their networks are those given."""
+def zoo(unprepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Model]:
+    """Bundled models by name, with the networks given here."""
     held: dict[str, Model] = {}
-    monkeypatch.setattr("maxca.models.predict.read_domain", lambda path: held[path.stem].domain)
-    source = {"path": "of a model", "sha256": "0"}
-    monkeypatch.setattr("maxca.models.predict.load_model", lambda path, device: replace(held[path.stem], source=source))
-    monkeypatch.setattr("maxca.registration.register.shipped", lambda: list(held))
-    monkeypatch.setattr("maxca.registration.register.find_model", lambda name: tmp_path / f"{name}.safetensors")
-    monkeypatch.setattr("maxca.registration.register._cropped", lambda volume: volume)
-    monkeypatch.setattr(
-        "maxca.registration.register.align",
-        lambda *pair, **options: replace(align(*pair, **options), affine=Affine.identity()),
-    )
+    source = {"path": "of a model", "sha256": "0" * 64}
+    for name, made in {
+        "read_domain": lambda path: held[path.stem].domain,
+        "load_model": lambda path, device: replace(held[path.stem], source=source),
+        "shipped": lambda: list(held),
+        "find_model": lambda name: tmp_path / f"{name}.safetensors",
+    }.items():
+        monkeypatch.setattr(f"maxca.models.select.{name}", made)
     return held
 
 
@@ -249,7 +249,7 @@ def chosen(similarity: str = "lncc") -> Result:
     return maxca.register(phantoms.image(where, wave), phantoms.image(where), similarity=similarity, effort="fast")
 
 
-def test_the_model_is_chosen_that_fits_and_proves_itself(zoo: dict[str, Model]) -> None:
+def test_the_first_model_that_fits_and_is_accepted_is_used(zoo: dict[str, Model]) -> None:
     zoo["anything"] = Model(Told(1.0), CONFIG, name="anything")
     zoo["elsewhere"] = Model(Told(1.0), CONFIG, name="elsewhere", domain=Domain(((1, 2),) * 3, "lncc", 0.0))
     zoo["fails"] = Model(Told(-1.0), CONFIG, name="fails", domain=Domain(BODY, "lncc", 0.05))
@@ -257,13 +257,13 @@ def test_the_model_is_chosen_that_fits_and_proves_itself(zoo: dict[str, Model]) 
     zoo["right"] = Model(Told(1.0), CONFIG, name="right", domain=Domain(BODY, "lncc", 0.05), refine=0)
     zoo["late"] = Model(Told(1.0), CONFIG, name="late", domain=Domain(BODY, "lncc", 0.05))
     result = chosen()
-    settings = result.record["settings"]
-    assert settings["model"] == result.record["network"]["name"] == "right"
-    assert result.record["inputs"]["model"]
-    assert result.record["levels"] == []
-    reasons = dict(reason.split(": ", 1) for reason in settings["model_reason"].split("; ") if ": " in reason)
-    assert "by its name only" in reasons["anything"]
-    assert "its own were 1 to 2" in reasons["elsewhere"]
+    assert result.record.network is not None
+    assert result.record.settings.model == result.record.network.name == "right"
+    assert result.record.inputs["model"]
+    assert result.record.levels == []
+    reasons = dict(reason.split(": ", 1) for reason in result.record.model_reason.split("; ") if ": " in reason)
+    assert "only when named explicitly" in reasons["anything"]
+    assert "its training images were 1 to 2" in reasons["elsewhere"]
     assert list(reasons) == ["anything", "elsewhere", "fails", "weak", "right"]
 
 
@@ -271,12 +271,12 @@ def test_no_model_is_better_than_a_wrong_one(zoo: dict[str, Model]) -> None:
     zoo["fails"] = Model(Told(-1.0), CONFIG, name="fails", domain=Domain(BODY, "lncc", 0.05))
     zoo["other"] = Model(Told(1.0), CONFIG, name="other", domain=Domain(BODY, "mi", 0.05))
     result = chosen()
-    assert result.record["settings"]["model"] == "none"
-    assert "learnt from mi, not lncc" in result.record["settings"]["model_reason"]
-    assert result.record["network"] == {}
-    assert result.record["levels"]
-    assert not any("left out" in warning for warning in result.warnings)
-    assert "model" not in result.record["inputs"]
+    assert result.record.settings.model == "none"
+    assert "trained with mi, not lncc" in result.record.model_reason
+    assert result.record.network is None
+    assert result.record.levels
+    assert not any("not used" in warning for warning in result.warnings)
+    assert "model" not in result.record.inputs
 
 
 def test_gain_is_a_share_of_what_was_missing() -> None:
@@ -289,7 +289,7 @@ def test_auto_on_real_hippocampi_and_on_something_as_small(data_folder: Callable
     images = data_folder("hippocampus") / "imagesTr"
     fixed, moving = images / "hippocampus_185.nii.gz", images / "hippocampus_361.nii.gz"
     known = maxca.register(fixed, moving, effort="fast", threads=2)
-    assert known.record["settings"]["model"] == "hippocampus"
+    assert known.record.settings.model == "hippocampus"
     # Pieces as large, out of the front of two brains.
     brains = sorted((data_folder("oasis")).glob("sub-*/anat/*T1w.nii.gz"))[:2]
     pieces = []
@@ -300,5 +300,5 @@ def test_auto_on_real_hippocampi_and_on_something_as_small(data_folder: Callable
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         pieces.append(replace(brain, data=brain.data[box], grid=brain.grid.box(low, high), path=None))
     other = maxca.register(*pieces, effort="fast", initial_transform="center", threads=2)
-    assert other.record["settings"]["model"] == "none"
-    assert "looks unlike its training images" in other.record["settings"]["model_reason"]
+    assert other.record.settings.model == "none"
+    assert "outside the model's training distribution" in other.record.model_reason

@@ -29,13 +29,13 @@ def test_a_name_a_path_or_nothing(folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     mine.touch()
     assert zoo.find_model(mine) == mine
-    with pytest.raises(MaxcaError, match="tinny: no such file, and no model of that name"):
+    with pytest.raises(MaxcaError, match="tinny: no such file, and no bundled model of that name"):
         zoo.find_model("tinny")
 
 
 def test_cards(folder: Path) -> None:
     assert "Knows nothing" in zoo.card("tiny")
-    with pytest.raises(MaxcaError, match="those that come along: tiny"):
+    with pytest.raises(MaxcaError, match="the bundled models are tiny"):
         zoo.card("../tiny")
 
 

@@ -141,6 +141,6 @@ def test_register_says_how_it_warped_further_images() -> None:
     scan = Image(SCAN.astype(np.float32), GRID)
     others = [Image(REGIONS.astype(np.uint8), GRID), (Image(REGIONS.astype(np.uint8), GRID), "linear")]
     result = maxca.register(scan, scan, transform="rigid", apply=others, effort="fast", threads=1)
-    said = result.record["applied"]
-    assert [said[name]["interpolation"] for name in ("0.nii.gz", "1.nii.gz")] == ["labels", "linear"]
+    said = result.record.applied
+    assert [said[name].interpolation for name in ("0.nii.gz", "1.nii.gz")] == ["labels", "linear"]
     assert set(np.unique(result.applied["0.nii.gz"].data)) <= set(range(12))

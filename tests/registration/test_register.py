@@ -36,8 +36,8 @@ def found() -> Result:
 
 def test_a_known_deformation_is_recovered(found: Result) -> None:
     assert phantoms.error(found.chain) < 0.4 * BEFORE
-    assert found.metrics["similarity"]["after"] > found.metrics["similarity"]["before"]
-    assert found.metrics["folding"]["nonpositive_percent"] == 0
+    assert found.metrics.similarity.after > found.metrics.similarity.before
+    assert found.metrics.folding.nonpositive_percent == 0
 
 
 def test_the_field_finds_more_than_the_affine(found: Result) -> None:
@@ -95,12 +95,12 @@ def test_between_contrasts_it_is_smoother_unless_told(given: float | None, times
     moving = phantoms.image(where)
     other = Image(np.where(moving.data > 0, np.abs(moving.data - 400) + 100, 0).astype(np.int16), where)
     record = register(moving, other, similarity="mi", effort="fast", smoothness=given).record
-    assert not record["affine"]["same_contrast"]
-    assert record["settings"]["optimisation"]["smoothness"] == times * where.smallest_spacing
+    assert not record.affine.same_contrast
+    assert record.optimisation["smoothness"] == times * where.smallest_spacing
 
 
 @pytest.mark.parametrize(
-    ("similarity", "said"), [("lncc", "look at the result"), ("mse", "use --similarity"), ("mi", "")]
+    ("similarity", "said"), [("lncc", "look at the result"), ("mse", "use similarity=lncc"), ("mi", "")]
 )
 def test_another_contrast_is_said(similarity: str, said: str) -> None:
     moving = phantoms.image(COARSE)
@@ -120,7 +120,7 @@ def test_every_effort_helps(effort: str) -> None:
     pair = phantoms.image(COARSE, phantoms.bend), phantoms.image(COARSE)
     result = register(*pair, effort=effort)
     assert phantoms.error(result.chain) < 0.7 * BEFORE
-    assert result.record["settings"]["effort"] == effort
+    assert result.record.settings.effort == effort
 
 
 def test_paths_and_images_of_other_libraries_give_the_same_result(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_labels_and_points_are_measured() -> None:
         fixed_points=points,
         moving_points=phantoms.bend(points),
     ).metrics
-    assert metrics["dice_after"]["mean"] > metrics["dice_before"]["mean"]
-    assert metrics["hd95_mm_after"]["mean"] < metrics["hd95_mm_before"]["mean"]
-    assert metrics["tre_mm_after"]["mean"] < 0.6 * metrics["tre_mm_before"]["mean"]
+    assert metrics.dice_after.mean > metrics.dice_before.mean
+    assert metrics.hd95_mm_after.mean < metrics.hd95_mm_before.mean
+    assert metrics.tre_mm_after.mean < 0.6 * metrics.tre_mm_before.mean
 
 
 def test_images_far_apart_are_brought_together_from_their_centres() -> None:
@@ -205,7 +205,7 @@ def test_images_far_apart_are_brought_together_from_their_centres() -> None:
 )
 def test_an_unknown_setting_is_refused(option: dict[str, Any]) -> None:
     image = phantoms.image(COARSE)
-    with pytest.raises(MaxcaError, match="--" + next(iter(option))):
+    with pytest.raises(MaxcaError, match=next(iter(option))):
         maxca.register(image, image, **option)
 
 

@@ -16,6 +16,7 @@ from maxca.geometry import Affine, Chain, DenseField
 from maxca.io.images import Image
 from maxca.registration.assessment import overlap, regularity
 from maxca.registration.inputs import Side
+from maxca.registration.record import Compared
 from maxca.registration.resampling import resample
 from maxca.registration.result import Result
 
@@ -76,24 +77,24 @@ def told(result: Result, chain: Chain) -> Result:
     """The result with another map, and the record of what that map is worth; the way back stays."""
     sides = {}
     for side in ("fixed", "moving"):
-        image, labels = (maxca.read_image(result.record["inputs"][side + what]["path"]) for what in ("", "_labels"))
+        image, labels = (maxca.read_image(result.record.inputs[side + what].path) for what in ("", "_labels"))
         sides[side] = Side(image, labels=labels.data)
     fixed, moving = sides["fixed"].image, sides["moving"].image
     volumes = [Volume(normalise(torch.as_tensor(one.data.astype(np.float32))), one.grid) for one in (fixed, moving)]
     labels = replace(moving, data=sides["moving"].labels)
-    warped_labels = resample(labels, fixed.grid, chain, "labels")
     scores = similarity_of(*volumes, "lncc", {"before": Chain(), "after": chain})
-    metrics = {
-        **result.record["metrics"],
-        "similarity": {"name": "lncc", **scores},
-        **regularity(chain, result.inverse, volumes[0], 1),
-        **overlap(sides["fixed"], labels, warped_labels),
-    }
-    warped = resample(moving, fixed.grid, chain)
+    folding, consistency = regularity(chain, result.inverse, volumes[0], 1)
+    metrics = replace(
+        result.record.metrics,
+        similarity=Compared("lncc", **scores),
+        folding=folding,
+        inverse_consistency_mm=consistency,
+        **overlap(sides["fixed"], sides["moving"], chain),
+    )
     return replace(
         result,
         chain=chain,
-        warped=warped,
-        warped_labels=warped_labels,
-        record={**result.record, "metrics": metrics},
+        warped=resample(moving, fixed.grid, chain),
+        warped_labels=resample(labels, fixed.grid, chain, "labels"),
+        record=replace(result.record, metrics=metrics),
     )

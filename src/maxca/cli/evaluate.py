@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import MACHINE, MatrixConvention, Quiet
+from maxca.cli.options import MatrixConvention, Quiet
 from maxca.cli.terminal import progress_bar, report, warn
+from maxca.options import MACHINE
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
 WHICH = "What is compared"

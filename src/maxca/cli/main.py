@@ -13,10 +13,9 @@ from typing import NoReturn
 
 from maxca.cli import signals, streams
 from maxca.errors import LONGEST, MaxcaError, one_line
-from maxca.runtime import environment
+from maxca.runtime import tuned
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def process() -> NoReturn:
@@ -25,7 +24,6 @@ def process() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that a terminal cannot encode must not raise an error
-    _keep_freed_memory()
     code = main()
     atexit._run_exitfuncs()
     if not streams.flush():
@@ -44,10 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
-    # Threads that wait in a busy loop occupy the cores: on a loaded machine that costs a factor of ten. A short loop
-    # before they sleep (GNU's OpenMP) makes small images a quarter faster. OpenMP reads both when torch is loaded.
-    waiting = environment(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="1000")
-    with waiting, signals.as_exceptions() as interrupted, warnings.catch_warnings():
+    with tuned(), signals.as_exceptions() as interrupted, warnings.catch_warnings():
         if not debug:
             warnings.simplefilter("ignore")  # those of libraries; ours are part of the result
         try:
@@ -61,21 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             if debug:
                 traceback.print_exc()
             return _fail(error)
-
-
-def _keep_freed_memory() -> None:
-    """Make the C library (glibc) keep freed memory; otherwise each large tensor is allocated and zeroed anew.
-
-    Source: mallopt(3).
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries do not have it
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _run(words: list[str]) -> int | None:
@@ -107,7 +87,9 @@ def _ending(code: int | None) -> int:
 
 def _fail(error: BaseException) -> int:
     if isinstance(error, MaxcaError):
-        _say(f"error: {error}")
+        from maxca.cli.dashes import dashed
+
+        _say(f"error: {dashed(error)}")
     elif _is_out_of_memory(error):
         _say("error: out of memory; use --effort fast or --device cpu, crop the images, or close other programs")
     elif isinstance(error, OSError) and error.filename and error.strerror:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import MISSING, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-MACHINE = "Machine"
+from maxca.cli.dashes import flag
+from maxca.options import IMAGES, MACHINE, REGIONS, Option, OptionError, options_of
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
@@ -52,6 +55,70 @@ Fill = Annotated[
 ]
 EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
 READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
+
+
+def from_options(**callbacks: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field of each of its parameters that is a class of options.
+
+    Args:
+        callbacks: by the name of a field: checks its value while the command line is read.
+    """
+
+    def expanded(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        kinds: dict[str, Any] = {
+            each.name: each.annotation for each in signature.parameters.values() if is_dataclass(each.annotation)
+        }
+        parameters: list[inspect.Parameter] = []
+        for each in signature.parameters.values():
+            fields = options_of(kinds[each.name]) if each.name in kinds else None
+            parameters += [each] if fields is None else [_parameter(one, callbacks.get(one.name)) for one in fields]
+
+        @wraps(command)
+        def call(**values: Any) -> None:
+            for name, kind in kinds.items():
+                given = {each.name: values.pop(each.name) for each in options_of(kind)}
+                try:
+                    values[name] = kind(**given)
+                except OptionError as error:
+                    raise typer.BadParameter(f"{error.value}: {error.advice}", param_hint=flag(error.field)) from error
+            command(**values)
+
+        required = [each for each in parameters if each.default is inspect.Parameter.empty]
+        optional = [each for each in parameters if each.default is not inspect.Parameter.empty]
+        call.__signature__ = signature.replace(parameters=required + optional)  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in parameters}
+        return call
+
+    return expanded
+
+
+def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect.Parameter:
+    """The parameter that typer makes an option of."""
+    about = option.about
+    setting = typer.Option(
+        flag(option.name),
+        *([about.short] if about.short else []),
+        help=about.help,
+        rich_help_panel=about.panel,
+        show_default=option.default not in (None, (), MISSING),
+        metavar="|".join(option.choices) if about.vocabulary else None,
+        callback=callback,
+        min=about.least,
+    )
+    default = inspect.Parameter.empty if option.default is MISSING else None if option.default == () else option.default
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(option.name, kind, default=default, annotation=Annotated[_type(option), setting])
+
+
+def _type(option: Option) -> Any:
+    """What the text of an option is read as."""
+    if option.type is not Any:
+        return option.type
+    if option.default == ():
+        return list[str] | None
+    kind = Path if option.about.panel in (IMAGES, REGIONS) else str
+    return kind if option.default in (MISSING,) or isinstance(option.default, str) else kind | None
 
 
 def help_of(command: Callable[..., None]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from maxca.cli import signals
+from maxca.cli.dashes import dashed
 from maxca.cli.streams import write
 from maxca.errors import one_line, printable
 
@@ -82,7 +83,7 @@ def training_table(*, quiet: bool) -> Iterator[Callable[[dict[str, float]], None
 def warn(lines: Iterable[str]) -> None:
     """Print warnings on stderr, one line each, also with ``--quiet``."""
     for line in lines:
-        write(f"maxca: warning: {one_line(line)}", sys.stderr)
+        write(f"maxca: warning: {dashed(one_line(line))}", sys.stderr)
 
 
 def note(line: str, *, quiet: bool = False) -> None:

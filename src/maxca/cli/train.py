@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import MACHINE, Quiet, Threads
+from maxca.cli.options import Quiet, Threads
 from maxca.cli.terminal import report
+from maxca.options import MACHINE
 
 EXAMPLE = "Example:  maxca train hippocampus --data hippocampus-ready -o run"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain
 from maxca.io.atomic import output_folder
 from maxca.io.images import write
-from maxca.registration.register import Progress, register
+from maxca.io.records import encode
+from maxca.registration.facade import register
+from maxca.registration.monitor import Progress
 from maxca.registration.result import Result
+
+ERRORS = "true_error_mm.json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def run_demo(
     """Register the template brain onto a deformed copy of itself, and measure the remaining error.
 
     Args:
-        out: the output folder: that of ``Result.save``, with ``fixed.nii.gz``, ``moving.nii.gz`` and ``demo.png``.
+        out: the output folder: that of ``Result.save``, with both images, ``true_error_mm.json`` and ``demo.png``.
         overwrite: replace an earlier output.
         threads: CPU threads; by default torch's.
         seed: of the deformation, the bias field and the noise.
@@ -93,7 +97,8 @@ def run_demo(
         means = {name: float(distance[case.brain].mean()) for name, distance in distances.items()}
         progress("drawing", 0.93)
         _write_inputs(case, place)
-        replace(result, record={**result.record, "true_error_mm": _summary(case, distances)}).write_into(place)
+        result.write_into(place)
+        (place / ERRORS).write_text(encode(_summary(case, distances)), encoding="utf-8")
         draw(case, result, distances, place / "demo.png")
     progress("done", 1.0)
     return DemoOutcome(
@@ -116,7 +121,8 @@ def _need_extras() -> None:
 
 
 def _candidates(result: Result) -> dict[str, Chain]:
-    affine = Affine(np.asarray(result.record["affine"]["affine"]))
+    assert result.record.affine is not None
+    affine = Affine(np.asarray(result.record.affine.affine))
     return {"before": Chain(), "affine": Chain((affine,)), "after": result.chain}
 
 

@@ -82,7 +82,7 @@ def check_new_file(path: str | Path, suffixes: Sequence[str], overwrite: bool) -
         if path.is_dir():
             raise MaxcaError(f"{path} is a folder; choose a file for the output")
         if path.exists() and not overwrite:
-            raise MaxcaError(f"{path} exists; pass --overwrite to replace it")
+            raise MaxcaError(f"{path} exists; pass overwrite=True to replace it")
         with tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())):
             pass
     except OSError as error:
@@ -159,7 +159,7 @@ def _check_replaceable(target: Path, named: str | Path, overwrite: bool) -> None
     except OSError as error:
         raise _cannot_write(Path(named), error) from error
     if not overwrite:
-        raise MaxcaError(f"{named} exists; pass --overwrite to replace it")
+        raise MaxcaError(f"{named} exists; pass overwrite=True to replace it")
     if not is_output:
         raise MaxcaError(f"{named} exists and is not an earlier output (no {RESULT_FILE}); choose another folder")
 

@@ -12,11 +12,12 @@ from nibabel.spatialimages import SpatialImage
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
+from maxca.geometry.grid import triple
 from maxca.io.atomic import full_suffix
 from maxca.io.containers import READERS, read_container
 from maxca.io.form import Form
-from maxca.io.itk import from_sitk, refuse_shear
-from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti, save_nifti
+from maxca.io.itk import from_sitk, refuse_shear, to_sitk
+from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, as_nifti, form_of, image_of, intent_of, open_nifti, save_nifti
 from maxca.io.packed import write_packed
 from maxca.io.regular import check_regular
 from maxca.io.stored import foreign
@@ -25,7 +26,7 @@ from maxca.io.voxels import cast, check_kind, plain
 ITK_SUFFIXES = tuple(READERS)
 FILE_OF_THREE = Form()
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
-ImageLike = Any  # a path, a maxca.Image, or an image of nibabel or SimpleITK
+ImageLike = Any  # a path, a maxca.Image, an image of nibabel or SimpleITK, or (array, affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +72,36 @@ class Image:
         """The name of the image in messages."""
         return str(self.path) if self.path else "the image"
 
+    def save(self, path: str | Path) -> None:
+        """Write the image, its header in the form that it was read in; see ``write``."""
+        write(self.data, self.grid, path, form=self.form, intent=self.intent)
 
-def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
+    def to_nibabel(self) -> SpatialImage:
+        """The image as nibabel has it, in RAS+ mm."""
+        data = self.data[:, :, 0] if self.dimension == 2 else self.data
+        return as_nifti(data, self.grid, self.intent or None, self.form)
+
+    def to_sitk(self) -> sitk.Image:
+        """The image as SimpleITK has it, in LPS mm.
+
+        Raises:
+            MaxcaError: for a sheared grid, which ITK cannot hold.
+        """
+        refuse_shear(self.grid, self.name)
+        return to_sitk(self.data, self.grid, self.dimension)
+
+    def __repr__(self) -> str:
+        shape, spacing = " x ".join(map(str, self.data.shape)), " x ".join(f"{mm:.3g}" for mm in self.grid.spacing)
+        return f"Image({shape} voxels of {self.dtype}, {spacing} mm, {self.name})"
+
+
+def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarray, np.ndarray]) -> Image:
     """Read an image.
 
     Args:
-        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; or an image of
-            nibabel, SimpleITK or this package.
+        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; an image of
+            nibabel, SimpleITK or this package; or a NumPy array (I, J, K) or (I, J) and its affine (4, 4), voxel to
+            world in RAS+ mm.
 
     Returns:
         The image. Integers keep their stored type unless the file scales them; other values are float32, except
@@ -90,6 +114,8 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image) -> Image:
         return source
     if isinstance(source, sitk.Image):
         return _from_itk(source, None)
+    if isinstance(source, tuple):
+        return _from_array(*source)
     if isinstance(source, SpatialImage):
         name = source.get_filename()
         return _from_nifti(source, Path(name) if name else None)
@@ -169,6 +195,18 @@ def check_contrast(image: Image) -> None:
         raise MaxcaError(
             f"{image.name}: every voxel is {low}, so there is nothing to register; check how it was created"
         )
+
+
+def _from_array(data: np.ndarray, affine: np.ndarray) -> Image:
+    data = np.asarray(data)
+    if data.ndim not in (2, 3) or not data.size:
+        raise MaxcaError(f"an array of shape {data.shape} is not an image; give (I, J, K) or (I, J) voxels")
+    try:
+        grid = Grid(triple((*data.shape, 1)[:3]), np.asarray(affine, dtype=float))
+        voxels = plain(data.reshape(grid.shape))
+    except (TypeError, ValueError) as error:
+        raise MaxcaError(f"an array and its affine make no image: {error}") from error
+    return _finished(voxels, grid, None, form=Form(dimension=data.ndim))
 
 
 def _from_nifti(nifti: SpatialImage, path: Path | None) -> Image:

@@ -172,20 +172,16 @@ def intent_of(nifti: Any) -> int:
     return int(nifti.header["intent_code"]) if hasattr(nifti.header, "get_sform") else 0
 
 
-def save_nifti(
-    data: np.ndarray, grid: Grid, path: Path, intent: str | int | None = None, form: Form | None = None
-) -> None:
-    """Write an array whose first axes are those of the grid; sform and, except for a sheared grid, qform are equal.
+def as_nifti(
+    data: np.ndarray, grid: Grid, intent: str | int | None = None, form: Form | None = None
+) -> nib.Nifti1Image:
+    """An array whose first axes are those of the grid; sform and, except for a sheared grid, qform are equal.
 
     Args:
         data: (I, J), (I, J, K) or more.
         grid: voxel to world, RAS+ mm.
-        path: the output file.
         intent: NIfTI intent, code or name.
         form: unit and codes of the header.
-
-    Raises:
-        MaxcaError: when the file cannot be written.
     """
     form = form or Form()
     affine = grid.affine.copy()
@@ -197,6 +193,18 @@ def save_nifti(
     nifti.header.set_xyzt_units(form.unit)
     if intent:
         nifti.header.set_intent(intent)
+    return nifti
+
+
+def save_nifti(
+    data: np.ndarray, grid: Grid, path: Path, intent: str | int | None = None, form: Form | None = None
+) -> None:
+    """Write what ``as_nifti`` makes to ``path``.
+
+    Raises:
+        MaxcaError: when the file cannot be written.
+    """
+    nifti = as_nifti(data, grid, intent, form)
     with atomic_path(path) as temporary:
         nib.save(nifti, temporary)
         check_written(temporary, nifti.header.single_vox_offset + data.nbytes)

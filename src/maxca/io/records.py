@@ -1,12 +1,15 @@
-"""Validation of JSON and other plain data against a type; errors name the file, the field and the problem."""
+"""JSON from and to types; errors name the file, the field and the problem."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from maxca.errors import MaxcaError, one_line
 from maxca.io.regular import check_regular, read_bytes
@@ -62,6 +65,31 @@ def fitted(value: Any, kind: type[T], place: str | Path, meant: str) -> T:
         raise _refusal(error, place, meant) from error
 
 
+def encode(value: Any) -> str:
+    """A dataclass, or other data of numbers, texts and arrays, as JSON that ``decode`` reads.
+
+    Fields of a dataclass that are None by default and None now are left out. NaN and infinity, which JSON does not
+    know, become null.
+    """
+    return json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        each = {one.name: getattr(value, one.name) for one in fields(value)}
+        missing = {one.name for one in fields(value) if one.default is None and each[one.name] is None}
+        return {name: _plain(held) for name, held in each.items() if name not in missing}
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
 def _refusal(error: Exception, place: str | Path, meant: str) -> MaxcaError:
     if isinstance(error, RecursionError):
         said = "nested too deeply"
@@ -69,5 +97,5 @@ def _refusal(error: Exception, place: str | Path, meant: str) -> MaxcaError:
         said = one_line(str(error), 240).replace(" - at `$", " at `")
         parsed = isinstance(error, msgspec.MsgspecError)  # otherwise parsing failed
         said = f"{said[:1].lower()}{said[1:]}" if parsed else f"not a JSON file: {said}"
-    what, _, cure = meant.partition("; ")
-    return MaxcaError(f"{place}: not {what}: {said.replace('`.', '`')}; {cure}")
+    what, _, advice = meant.partition("; ")
+    return MaxcaError(f"{place}: not {what}: {said.replace('`.', '`')}; {advice}")

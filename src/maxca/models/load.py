@@ -16,6 +16,7 @@ from maxca.losses.similarity import SIMILARITIES
 from maxca.models.checkpoint import read_checkpoint, read_description, save_checkpoint
 from maxca.models.description import check_description, check_weights
 from maxca.models.distribution import Likeness
+from maxca.models.domain import Domain
 from maxca.networks import NetworkConfig
 
 FORMAT = 1
@@ -23,21 +24,6 @@ COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain:
 LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
 Spacing = tuple[float | None, float | None, float | None]
 Shape = tuple[int | None, int | None, int | None]
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What a model was made for, as far as a pair of images can tell.
-
-    Args:
-        extent_mm: least and most that the content of an image reaches to the right, anterior and superior.
-        similarity: that it learnt from.
-        gain: the share of the similarity missing to 1 after an affine that it should add at least.
-    """
-
-    extent_mm: tuple[tuple[float, float], ...]
-    similarity: str
-    gain: float
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from maxca.errors import MaxcaError
+from maxca.options import OptionError
 
 HERE = Path(__file__).parent
 WEIGHTS, CARDS = HERE / "weights", HERE / "cards"
@@ -23,7 +24,7 @@ def find_model(name: str | Path) -> Path:
     """The file of a model.
 
     Args:
-        name: of a model that comes along, a path, or ``hf://OWNER/NAME[/FILE.safetensors][@REVISION]``.
+        name: of a bundled model, a path, or ``hf://OWNER/NAME[/FILE.safetensors][@REVISION]``.
 
     Raises:
         MaxcaError: when there is no such model, or the network that would bring it.
@@ -34,18 +35,18 @@ def find_model(name: str | Path) -> Path:
         return WEIGHTS / f"{name}{SUFFIX}"
     path = Path(name)
     if not path.is_file():
-        raise MaxcaError(f"--model {name}: no such file, and no model of that name comes along; see maxca models list")
+        raise OptionError("model", name, "no such file, and no bundled model of that name; see maxca models list")
     return path
 
 
 def card(name: str) -> str:
-    """What is to be said about a model that comes along, in Markdown.
+    """What is to be said about a bundled model, in Markdown.
 
     Raises:
         MaxcaError: for any other name.
     """
     if name not in shipped():
-        raise MaxcaError(f"no model is called {name}; those that come along: {', '.join(shipped()) or 'none'}")
+        raise MaxcaError(f"no model is called {name}; the bundled models are {', '.join(shipped()) or 'none'}")
     return (CARDS / f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -58,7 +59,7 @@ def _downloaded(address: str) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
-        raise MaxcaError(f"{address}: downloading needs one package more: pip install 'maxca[hub]'") from error
+        raise MaxcaError(f"{address}: downloading needs an additional package: pip install 'maxca[hub]'") from error
     try:
         return Path(hf_hub_download(match["repo"], match["file"] or FILE, revision=match["revision"]))
     except LocalEntryNotFoundError as error:

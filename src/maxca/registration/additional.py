@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from maxca.geometry import Chain
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, ImageLike, read
 from maxca.registration.interpolation import CHOICES, Choice, InterpolationChoice, choose
+from maxca.registration.record import Applied
 from maxca.registration.resampling import check_fill, fill_of, resample
 
 SUFFIX = ".nii.gz"
@@ -18,7 +18,7 @@ LABELS = f"labels{SUFFIX}"  # the name of the warped labels
 
 
 @dataclass(frozen=True, eq=False)
-class Further:
+class AdditionalImage:
     """An image to warp, and how.
 
     Args:
@@ -37,12 +37,12 @@ class Further:
         """On the grid of the fixed image, in the form of its file."""
         return resample(self.image, fixed.grid, chain, self.choice.interpolation, self.fill, fixed.form)
 
-    def as_plain(self) -> dict[str, Any]:
-        """Numbers and text only."""
-        return {**self.choice._asdict(), "fill": self.fill}
+    def as_applied(self) -> Applied:
+        """For the record."""
+        return Applied(str(self.choice.interpolation), self.choice.reason, float(self.fill))
 
 
-def read_further(apply: Sequence[ImageLike], fill: float | None) -> dict[str, Further]:
+def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str, AdditionalImage]:
     """Read further images, by the name of the file they become.
 
     Args:
@@ -55,7 +55,7 @@ def read_further(apply: Sequence[ImageLike], fill: float | None) -> dict[str, Fu
     Raises:
         MaxcaError: for files that cannot be read, or a value that their type cannot hold.
     """
-    named: dict[str, Further] = {}
+    named: dict[str, AdditionalImage] = {}
     for number, each in enumerate(apply):
         source, wanted = each if isinstance(each, tuple) else (each, "auto")
         image = read(source)
@@ -66,11 +66,11 @@ def read_further(apply: Sequence[ImageLike], fill: float | None) -> dict[str, Fu
         labels = choice.interpolation == "labels"
         outside = fill_of(image, choice.interpolation) if fill is None or labels else fill
         check_fill(outside, image)
-        named[name] = Further(image, choice, outside, image.warnings + (renamed if name != wished else ()))
+        named[name] = AdditionalImage(image, choice, outside, image.warnings + (renamed if name != wished else ()))
     return named
 
 
-def parse_further(text: str) -> tuple[str, InterpolationChoice]:
+def parse_additional(text: str) -> tuple[str, InterpolationChoice]:
     """``IMG:labels`` into the path and the interpolation; a path alone is ``"auto"``."""
     path, colon, last = text.rpartition(":")
     for choice in CHOICES:

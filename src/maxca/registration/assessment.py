@@ -1,26 +1,57 @@
-"""How well one pair was registered: what ``result.json`` says under ``metrics``."""
+"""How well one pair was registered: the scores of ``register``, ``evaluate`` and the report come from here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from maxca import metrics
-from maxca.engine.settings import level_steps
+from maxca.engine.comparison import similarity_of
+from maxca.engine.settings import Settings, level_steps
 from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
-from maxca.io.images import Image
+from maxca.geometry.transforms import Residual
 from maxca.registration.inputs import Side
+from maxca.registration.pair import Pair, Prepared
+from maxca.registration.record import Assessment, ByLabel, Compared, Distances, Folding
 from maxca.registration.resampling import resample
 
 COMPARED_POINTS = 200_000  # voxels at which the two transforms are compared
 
 
-def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> dict[str, dict[str, float]]:
-    """Folding and the round trip through both transforms, at the voxels of the finest level inside the content.
+def assess(
+    pair: Pair, prepared: Prepared, settings: Settings, found: Chain, final: tuple[Chain, Chain], residual: Residual
+) -> Assessment:
+    """Measure a registration.
 
-    Between those voxels the field is linear.
+    Args:
+        pair: both sides, with labels and landmarks where there are some.
+        prepared: the volumes that the engine saw.
+        settings: of the optimisation: its similarity, and its finest level.
+        found: fixed world points → moving world points of the prepared volumes.
+        final: fixed world points → moving world points, and the inverse, of the images as they were read.
+        residual: of the inverse.
+    """
+    chain, inverse = final
+    start = Chain((prepared.guess,)) if prepared.guess else Chain()
+    chains = {"before": start, "after": found}
+    similarity = similarity_of(prepared.fixed, prepared.moving, settings.similarity, chains)
+    folding, error = regularity(chain, inverse, prepared.upright, settings.levels[-1].factor)
+    return Assessment(
+        similarity=Compared(settings.similarity, similarity["before"], similarity["after"]),
+        folding=folding,
+        inverse_consistency_mm=error,
+        inverse_residual_mm=Distances(residual.mean, residual.max),
+        **{**overlap(pair.fixed, pair.moving, chain), **landmark_error(pair.fixed, pair.moving, chain)},
+    )
+
+
+def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tuple[Folding, Distances]:
+    """Folding, and how far a point ends from where it began after both transforms.
+
+    Both are taken at the voxels of the finest level inside the content; between those voxels the field is linear.
     """
     lattice = every(fixed, level_steps(fixed.grid, factor))
     content = lattice.values.cpu().numpy() > FAINT
@@ -29,32 +60,61 @@ def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> dict
     voxels = np.argwhere(content)
     points = lattice.grid.to_world(voxels[:: max(1, len(voxels) // COMPARED_POINTS)])
     error = metrics.inverse_consistency(chain, inverse, points)
-    return {
-        "folding": metrics.folding(chain, lattice.grid, content)._asdict(),
-        "inverse_consistency_mm": {"mean": float(error.mean()), "max": float(error.max())},
-    }
+    folding = Folding(**metrics.folding(chain, lattice.grid, content)._asdict())
+    return folding, Distances(float(error.mean()), float(error.max()))
 
 
-def overlap(fixed: Side, labels: Image | None, warped: Image | None) -> dict[str, Any]:
-    """Dice and HD95 by label in both maps, before (as the images lie in the world) and after."""
-    if fixed.labels is None or labels is None or warped is None:
-        return {}
-    grid = fixed.image.grid
-    names = metrics.common_labels(fixed.labels, labels.data)
-    unmoved = resample(labels, grid, Chain(), "labels")
-    out: dict[str, Any] = {"labels_warped_by": "per-label linear weights, the largest wins"}
-    for name, image in (("before", unmoved), ("after", warped)):
-        dice = metrics.dice(fixed.labels, image.data, names)
-        hd95 = metrics.hd95(fixed.labels, image.data, grid.spacing)
-        out[f"dice_{name}"] = {"mean": float(np.mean(list(dice.values()))) if dice else None, "by_label": dice}
-        out[f"hd95_mm_{name}"] = {"mean": float(np.mean(list(hd95.values()))) if hd95 else None, "by_label": hd95}
+def warped_labels(fixed: Side, moving: Side, chain: Chain) -> np.ndarray | None:
+    """The moving labels on the fixed grid by nearest neighbour, as they are scored; None where a side has none.
+
+    Nearest neighbour is what all tools can do alike. The labels that are written are smoother, see ``Result``.
+    """
+    if fixed.labels is None or moving.label_image is None:
+        return None
+    return resample(moving.label_image, fixed.image.grid, chain, "nearest", fill=0).data
+
+
+def label_scores(
+    fixed: Side, moving: Side, chain: Chain, warped: np.ndarray | None = None
+) -> metrics.LabelScores | None:
+    """Scores of each label that is in both maps; None where a side has no labels.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        chain: fixed world points → moving world points.
+        warped: the moving labels on the fixed grid, where a tool warped them itself.
+    """
+    warped = warped_labels(fixed, moving, chain) if warped is None else warped
+    if fixed.labels is None or moving.label_image is None or warped is None:
+        return None
+    names = metrics.common_labels(fixed.labels, moving.label_image.data)
+    return metrics.label_scores(fixed.labels, warped, fixed.image.grid.spacing, names)
+
+
+def overlap(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
+    """Dice and HD95 by label, before registration and after; nothing where a side has no labels."""
+    out = {}
+    for name, each in (("before", Chain()), ("after", chain)):
+        scores = label_scores(fixed, moving, each)
+        if scores is not None:
+            out[f"dice_{name}"] = _by_label(scores.dice)
+            out[f"hd95_mm_{name}"] = _by_label(scores.hd95)
     return out
 
 
 def landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
-    """Target registration error in mm of landmarks, before and after."""
+    """Target registration error of landmarks in mm, before registration and after; nothing without landmarks."""
     if fixed.points is None or moving.points is None:
         return {}
-    pair = fixed.points.coordinates, moving.points.coordinates
-    errors = {name: metrics.tre(*pair, each) for name, each in (("before", Chain()), ("after", chain))}
-    return {f"tre_mm_{name}": {"mean": float(e.mean()), "by_point": e.tolist()} for name, e in errors.items()}
+    points = fixed.points.coordinates, moving.points.coordinates
+    out = {}
+    for name, each in (("before", Chain()), ("after", chain)):
+        error = metrics.tre(*points, each)
+        out[f"tre_mm_{name}"] = Distances(float(error.mean()), by_point=error.tolist())
+    return out
+
+
+def _by_label(scores: Mapping[int, float]) -> ByLabel:
+    mean = float(np.mean(list(scores.values()))) if scores else None
+    return ByLabel(mean, {str(label): score for label, score in scores.items()})

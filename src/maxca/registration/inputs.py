@@ -10,7 +10,6 @@ import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
-from maxca.io.digest import sha256
 from maxca.io.images import Image, ImageLike, check_contrast, read
 from maxca.io.landmarks import paired
 from maxca.io.points import SAY_SPACE, Points, read_points
@@ -21,6 +20,23 @@ from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed
 
 ACROSS = 45.0  # degrees between two planes: beyond, a slice is nearer to another orientation
+
+
+@dataclass(frozen=True, eq=False)
+class SideInputs:
+    """One image of a pair and what belongs to it, as files or objects that are not read yet.
+
+    Args:
+        image: what ``maxca.read_image`` takes.
+        mask: the same, non-zero where the similarity counts.
+        labels: the same, whole numbers.
+        points: a file, or (N, 3) world points in RAS+ mm.
+    """
+
+    image: ImageLike
+    mask: ImageLike | None = None
+    labels: ImageLike | None = None
+    points: str | Path | np.ndarray | Points | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +177,7 @@ def noticed(fixed: Side, moving: Side) -> list[str]:
         role = "points" if what == "landmarks" else what
         file = (fixed if here == "fixed" else moving).sources.get(role, f"the {here} {role}")
         warnings.append(
-            f"{file}: {what} of the {here} image alone measure nothing; give their partners too: --{there}-{role}"
+            f"{file}: {what} of the {here} image alone measure nothing; give their partners too, {there}_{role}"
         )
     return warnings
 
@@ -200,9 +216,7 @@ def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tupl
     apart = f"{fixed.image.name} and {moving.image.name} do not overlap in world space"
     if start == "auto":
         return "center", [f"{apart}, so their centres of mass were put on each other first; look at the result"]
-    raise MaxcaError(
-        f"{apart} from that start; check their headers and the transform, or leave --initial-transform out"
-    )
+    raise MaxcaError(f"{apart} from that start; check their headers and the transform, or leave initial_transform out")
 
 
 def read_initial(
@@ -224,11 +238,6 @@ def read_initial(
     if str(initial) in ("header", "center"):
         return Chain(), str(initial)
     return read_transform(initial, matrix_convention, images).simplified(), "given"
-
-
-def identified(path: Path) -> dict[str, str]:
-    """Where a file or folder is, and its SHA-256."""
-    return {"path": str(path.resolve()), "sha256": sha256(path)}
 
 
 def _points(points: str | Path | np.ndarray | Points | None, name: str) -> Points | None:

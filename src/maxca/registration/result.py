@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
-from maxca.io.atomic import output_folder
-from maxca.io.images import Image, write
-from maxca.io.transforms import write_transform
+from maxca.io.atomic import RESULT_FILE, output_folder
+from maxca.io.images import Image, read
+from maxca.io.records import encode
+from maxca.io.transforms import read_transform, write_transform
+from maxca.registration.record import Assessment, Record, read_record
+
+WARPED, LABELS = "warped.nii.gz", "warped_labels.nii.gz"
+TRANSFORM, INVERSE = "transform.h5", "inverse_transform.h5"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,28 +27,50 @@ class Result:
         inverse: moving world points → fixed world points.
         fixed_grid: the grid of the fixed image.
         warped: the moving image on the fixed grid, in its own data type.
-        warped_labels: the moving labels on the fixed grid, if labels were given.
-        applied: further images of the moving space on the fixed grid, by name.
         record: everything that ``result.json`` holds.
+        warped_labels: the moving labels on the fixed grid, if labels were given: each label interpolated linearly, the
+            largest wins. (Dice and distances are measured on labels warped by nearest neighbour, as for every method.)
+        applied: further images of the moving space on the fixed grid, by name.
     """
 
     chain: Chain
     inverse: Chain
     fixed_grid: Grid
     warped: Image
+    record: Record
     warped_labels: Image | None = None
-    applied: dict[str, Image] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    applied: Mapping[str, Image] = field(default_factory=dict)
 
     @property
-    def metrics(self) -> dict[str, Any]:
-        """Similarity before and after, folding, residual of the inverse; Dice, HD95 and TRE if asked for."""
-        return self.record["metrics"]
+    def metrics(self) -> Assessment:
+        """Similarity before and after, folding, residual of the inverse; Dice, HD95 and TRE where they can be taken."""
+        return self.record.metrics
 
     @property
     def warnings(self) -> list[str]:
         """What the user should know, one line each."""
-        return self.record["warnings"]
+        return self.record.warnings
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Result:
+        """Read an output folder of ``save`` or of ``maxca register``.
+
+        Raises:
+            MaxcaError: for another folder, or files in it that cannot be read.
+        """
+        place = Path(folder)
+        record = read_record(place)
+        labels = place / LABELS
+        warped = read(place / WARPED)
+        return cls(
+            read_transform(place / TRANSFORM),
+            read_transform(place / INVERSE),
+            warped.grid,
+            warped,
+            record,
+            read(labels) if labels.is_file() else None,
+            {name: read(_inside(place, f"warped_{name}")) for name in record.applied},
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, save_field: bool = False) -> Path:
         """Write the output folder: all of it, or nothing.
@@ -68,39 +92,32 @@ class Result:
 
     def write_into(self, place: Path, *, save_field: bool = False) -> None:
         """Write the files of the output folder into an existing one."""
-        _write(self.warped, place / "warped.nii.gz")
-        write_transform(self.chain, place / "transform.h5")
-        write_transform(self.inverse, place / "inverse_transform.h5")
+        self.warped.save(place / WARPED)
+        write_transform(self.chain, place / TRANSFORM)
+        write_transform(self.inverse, place / INVERSE)
         if self.warped_labels is not None:
-            _write(self.warped_labels, place / "warped_labels.nii.gz")
+            self.warped_labels.save(place / LABELS)
         for name, image in self.applied.items():
-            _write(image, place / f"warped_{name}")
+            image.save(place / f"warped_{name}")
         if save_field:
             write_transform(self.chain, place / "displacement.nii.gz", grid=self.fixed_grid)
-        record = finite(json.loads(json.dumps(self.record, default=_plain)))
-        text = json.dumps(record, indent=2, allow_nan=False)
-        (place / "result.json").write_text(text + "\n", encoding="utf-8")
+        (place / RESULT_FILE).write_text(encode(self.record), encoding="utf-8")
+
+    def __repr__(self) -> str:
+        score = self.metrics.similarity
+        shape = " x ".join(map(str, self.fixed_grid.shape))
+        return (
+            f"Result({self.record.settings.transform}, {score.name} {score.before:.3f} → {score.after:.3f}, "
+            f"folding {self.metrics.folding.ndv_percent:.2g} %, on {shape} voxels)"
+        )
 
 
-def _write(image: Image, path: Path) -> None:
-    write(image.data, image.grid, path, form=image.form, intent=image.intent)
+def _inside(folder: Path, name: str) -> Path:
+    """A file of the folder itself: a record may come from anywhere.
 
-
-def finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not know: NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """NumPy numbers and arrays, and paths, as JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"cannot write {type(value).__name__} to JSON")
+    Raises:
+        MaxcaError: for a name that leads out of the folder.
+    """
+    if Path(name).name != name:
+        raise MaxcaError(f"{folder / RESULT_FILE}: {name} is not the name of a file; run maxca register again")
+    return folder / name

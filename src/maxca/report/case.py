@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from maxca.io.images import read
 from maxca.io.regular import check_regular
 from maxca.io.transforms import read_transform
 from maxca.registration.inputs import Side, paired_points, read_side
-from maxca.report.record import read_record
+from maxca.registration.record import Record, read_record
 
 ROLES = ("", "_mask", "_labels", "_points")
 
@@ -40,7 +39,7 @@ class Case:
     """
 
     name: str
-    record: dict[str, Any]
+    record: Record
     fixed: Side
     moving: Side
     chain: Chain
@@ -76,14 +75,14 @@ def read_case(
     others = others or {}
     place = Path(folder)
     record = read_record(place)
-    known = {role: (file["path"], file["sha256"]) for role, file in record["inputs"].items()}
+    known = {role: (file.path, file.sha256) for role, file in record.inputs.items()}
     for role in others.keys() - known.keys():
-        raise MaxcaError(f"{folder}: was created without {role.replace('_', ' ')}; remove --{role.replace('_', '-')}")
+        raise MaxcaError(f"{folder}: was created without {role.replace('_', ' ')}; remove {role}=FILE")
     sides = {}
     for side, given in (("fixed", fixed), ("moving", moving)):
         found = [_found(known, side + role, others.get(side + role) if role else given) for role in ROLES]
         if found[0] is None:
-            raise MaxcaError(f"{folder}: was not created from files; pass the path of the {side} image: --{side} FILE")
+            raise MaxcaError(f"{folder}: was not created from files; pass the path of the {side} image: {side}=FILE")
         image, mask, labels, points = found
         sides[side] = read_side(side, image, mask, labels, points)
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
@@ -107,7 +106,7 @@ def _found(known: Mapping[str, tuple[str, str]], role: str, given: str | Path | 
     recorded, digest = known[role]
     path = Path(given or recorded)
     if not os.path.exists(path):  # not Path.exists, which fails for invalid names
-        raise MaxcaError(f"{path}: does not exist any more; pass its new path: --{role.replace('_', '-')} FILE")
+        raise MaxcaError(f"{path}: does not exist any more; pass its new path: {role}=FILE")
     if not path.is_dir():  # a folder is a DICOM series
         check_regular(path)  # a pipe or a device may never end
     if sha256(path) != digest:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from maxca.errors import one_line
+from maxca.registration.record import Level
 
 INK = "#010203"  # replaced by the colour of the surrounding text
 LONGEST_NAME = 60  # most characters of a label
@@ -31,16 +32,16 @@ def histogram(distances: np.ndarray, title: str) -> str:
     return _svg(figure, title)
 
 
-def curves(levels: Sequence[dict], name: str) -> str:
+def curves(levels: Sequence[Level], name: str) -> str:
     """The similarity at each step of each level."""
     name = one_line(name, LONGEST_NAME)
     title = f"{name} at each step"
     figure, axes = _axes(title, "step", name)
     start = 0
     for number, level in enumerate(levels):
-        values = level["similarity"]
+        values = level.similarity
         steps = range(start, start + len(values))
-        spacing = " x ".join(f"{mm:.3g}" for mm in level["spacing"])
+        spacing = " x ".join(f"{mm:.3g}" for mm in level.spacing)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, values, "o-", markersize=2.5, color=colour, label=f"{spacing} mm")
         start += len(values)

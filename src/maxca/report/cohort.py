@@ -125,15 +125,15 @@ def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
         thumbnail = Picture(
             _small(checkerboard(shown.middle("fixed"), shown.middle("warped"))), f"checkerboard, {name}"
         )
-        metrics = case.record["metrics"]
+        metrics = case.record.metrics
         numbers = {
-            "similarity": metrics["similarity"]["after"],
-            "dice": metrics.get("dice_after", {}).get("mean"),
-            "ndv": metrics["folding"]["ndv_percent"],
-            "inverse_mm": metrics["inverse_consistency_mm"]["mean"],
+            "similarity": metrics.similarity.after,
+            "dice": None if metrics.dice_after is None else metrics.dice_after.mean,
+            "ndv": metrics.folding.ndv_percent,
+            "inverse_mm": metrics.inverse_consistency_mm.mean,
         }
         known = {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
-        seconds = float(sum(case.record["seconds"].values()))
+        seconds = float(sum(case.record.seconds.values()))
         link = quote(os.fsencode(os.path.relpath(path, folder))) if path.is_file() else ""
         return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
     except Exception as error:  # an error in one folder must not prevent the page

@@ -173,10 +173,12 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
             mine = plane.pictures(sampled(fixed.labels, fixed.image.grid, Chain(), plane, "nearest"))[0]
             theirs = plane.pictures(sampled(moving.labels, moving.image.grid, chain, plane, "nearest"))[0]
             drawn.append(Picture(pictures.outlined(one.middle("fixed"), mine, theirs), f"labels {when}, {plane.name}"))
-    metrics = case.record["metrics"]
+    metrics = case.record.metrics
+    tables = [(getattr(metrics, key), write) for key, write in LABEL_KEYS.items()]
+    assert metrics.dice_after is not None  # there are labels on both sides
     rows = [
-        (str(label), *(write(metrics[key]["by_label"].get(label)) for key, write in LABEL_KEYS.items()))
-        for label in sorted(metrics["dice_after"]["by_label"], key=int)
+        (label, *(write(table.by_label.get(label)) for table, write in tables))
+        for label in sorted(metrics.dice_after.by_label, key=int)
     ]
     heads = ("label", "Dice before", "Dice after", "HD95 before, mm", "HD95 after, mm")
     return Group(
@@ -209,8 +211,8 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         columns, rows = (np.array(plane.grid.shape)[across] - 1 - index).T
         marked = pictures.dotted(one.middle("fixed"), np.stack([rows, columns], axis=1), pictures.FIRST)
         drawn.append(Picture(marked, f"all landmarks, projected onto the {plane.name} slice"))
-    metrics = case.record["metrics"]
-    pairs = zip(metrics["tre_mm_before"]["by_point"], metrics["tre_mm_after"]["by_point"], strict=True)
+    errors = case.record.metrics.tre_mm_before, case.record.metrics.tre_mm_after
+    pairs = zip(*((each.by_point or () if each is not None else ()) for each in errors), strict=True)
     rows_: list[tuple[str, ...]] = [
         (str(number), length(before), length(after)) for number, (before, after) in enumerate(pairs, 1)
     ]
@@ -228,8 +230,8 @@ def drawings(case: Case) -> Iterator[str]:
     start = case.fixed.image.grid.to_world(case.content[:: max(1, len(case.content) // POINTS)])
     moved = np.linalg.norm(case.chain.map_points(start) - start, axis=1)
     yield charts.histogram(moved, f"motion: mean {moved.mean():.3g}, largest {moved.max():.3g} mm")
-    if case.record["levels"]:
-        yield charts.curves(case.record["levels"], case.record["metrics"]["similarity"]["name"])
+    if case.record.levels:
+        yield charts.curves(case.record.levels, case.record.metrics.similarity.name)
 
 
 def _without_affine(case: Case) -> Callable[[np.ndarray], np.ndarray]:

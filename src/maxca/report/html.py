@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -15,6 +14,7 @@ from maxca import __version__
 from maxca.errors import printable
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
+from maxca.registration.record import Record
 from maxca.report.case import Case
 from maxca.report.groups import Shown, drawings, grouped
 from maxca.report.kept import verdict_of
@@ -66,7 +66,7 @@ def render(case: Case, verdict: Verdict) -> str:
             charts=[Markup(drawing) for drawing in drawings(case)],  # SVG with text escaped by `charts`
             volumes=volumes,
             viewer=viewer,
-            command=record.get("command", ""),
+            command=record.command or "",
             facts=list(_facts(record)),
             version=__version__,
             css=own("page.css"),
@@ -101,22 +101,22 @@ def sources(*scripts: str) -> str:
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
-def _facts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(record: Record) -> Iterator[tuple[str, str]]:
     """Provenance as pairs of text."""
-    settings = record["settings"]
-    yield "model", f"{settings['model']} ({settings['model_reason']})"
+    yield "model", f"{record.settings.model} ({record.model_reason})"
     for key in ("transform", "effort", "initial_transform", "seed", "threads", "device"):
-        if settings.get(key) is not None:
-            yield key.replace("_", " "), str(settings[key])
-    seconds = record["seconds"]
+        value = getattr(record.settings, key)
+        if value is not None:
+            yield key.replace("_", " "), str(value)
+    seconds = record.seconds
     stages = ", ".join(f"{stage} {time:.1f}" for stage, time in seconds.items())
     yield "seconds", f"{sum(seconds.values()):.1f} ({stages})"
-    yield "peak memory", f"{record['peak_memory_mb']} MB"
-    for warning in record["warnings"]:
+    yield "peak memory", f"{record.peak_memory_mb:g} MB"
+    for warning in record.warnings:
         yield "warning", warning
-    yield "versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    for role, file in record["inputs"].items():
-        yield role.replace("_", " "), f"{file['path']} (SHA-256 {file['sha256'][:12]}…)"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    for role, file in record.inputs.items():
+        yield role.replace("_", " "), f"{file.path} (SHA-256 {file.sha256[:12]}…)"
 
 
 def _file(image: Image) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta
 
 from maxca.errors import MaxcaError
 from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.io.digest import sha256
-from maxca.io.records import fitted
+from maxca.io.records import encode, fitted, read_json
+from maxca.registration.record import MEANT
 from maxca.report.case import Case
 from maxca.report.verdict.check import Check, State, Verdict
 from maxca.report.verdict.judge import judge
@@ -45,12 +45,13 @@ def verdict_of(case: Case) -> Verdict:
     digest = sha256(case.folder / "transform.h5")
     path = case.folder / RESULT_FILE
     with suppress(MaxcaError):  # no verdict yet, or an invalid one: compute it again
-        kept = fitted(case.record.get(KEY), Kept, path, "the record of a registration; run maxca register again")
+        kept = fitted(read_json(path, dict[str, Any], MEANT).get(KEY), Kept, path, MEANT)
         if kept["method"] == METHOD and kept["transform_sha256"] == digest:
             return Verdict(tuple(Check(**check) for check in kept["checks"]))
     verdict = judge(case)
     checks = [{"name": c.name, "state": c.state, "finding": c.finding} for c in verdict.checks]
-    case.record[KEY] = {"method": METHOD, "transform_sha256": digest, "state": verdict.state, "checks": checks}
+    record = read_json(path, dict[str, Any], MEANT)
+    record[KEY] = {"method": METHOD, "transform_sha256": digest, "state": verdict.state, "checks": checks}
     with suppress(MaxcaError), atomic_path(path) as unfinished:
-        unfinished.write_text(json.dumps(case.record, indent=2) + "\n", encoding="utf-8")
+        unfinished.write_text(encode(record), encoding="utf-8")
     return verdict

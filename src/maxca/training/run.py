@@ -23,7 +23,8 @@ from maxca.io.atomic import atomic_path
 from maxca.io.records import fitted, read_json, read_text
 from maxca.io.regular import check_regular
 from maxca.models.distribution import Likeness
-from maxca.models.load import Domain, Model
+from maxca.models.domain import Domain
+from maxca.models.load import Model
 from maxca.training.config import TrainingConfig, config_from_plain
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import interpolator, voxel_coordinates
 from maxca.metrics import common_labels, dice, hd95
 from maxca.models.distribution import Likeness, describe, learn_likeness
-from maxca.models.load import COMPARED_MM, Domain, gain
+from maxca.models.domain import Domain
+from maxca.models.load import COMPARED_MM, gain
 from maxca.training.config import TrainingConfig
 from maxca.training.loader import Pairs
 from maxca.training.objective import alikeness

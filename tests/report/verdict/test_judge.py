@@ -20,6 +20,7 @@ import maxca
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import Image
 from maxca.registration.inputs import Side
+from maxca.registration.record import ByLabel, Distances
 from maxca.report.verdict.check import Check, Verdict, graded, state_of
 from maxca.report.verdict.coarse import coarse_pair
 from maxca.report.verdict.evidence import gather
@@ -136,14 +137,14 @@ def test_what_is_wrong_failed_and_says_why(name: str) -> None:
 @pytest.mark.parametrize("make", [good, WRONG["shifted"][0]])
 def test_the_size_of_voxels_in_mm_changes_no_verdict(factor: float, make: Callable[[], Registered]) -> None:
     plain = make()
-    metrics = plain.record["metrics"]
-    mm = {key: value * factor for key, value in metrics["inverse_consistency_mm"].items()}
+    error = plain.record.metrics.inverse_consistency_mm
+    metrics = replace(plain.record.metrics, inverse_consistency_mm=Distances(error.mean * factor))
     scaled = Registered(
         scaled_side(plain.fixed, factor),
         scaled_side(plain.moving, factor),
         scaled_chain(plain.chain, factor),
         scaled_chain(plain.inverse, factor),
-        plain.record | {"metrics": metrics | {"inverse_consistency_mm": mm}},
+        replace(plain.record, metrics=metrics),
     )
     first, second = judge(plain), judge(scaled)
     assert [(check.name, check.state) for check in first.checks] == [
@@ -180,14 +181,14 @@ def test_labels_count_where_they_are_given(after: dict[str, float], sizes: tuple
     labels[: sizes[0], : sizes[0], : sizes[0]] = 1
     labels[: sizes[1], : sizes[1], -sizes[1] :] = 2
     plain = good()
-    scores = {"by_label": after, "mean": float(np.mean(list(after.values())))}
-    before = {"by_label": dict.fromkeys(after, 0.35), "mean": 0.35}
-    metrics = plain.record["metrics"] | {"dice_before": before, "dice_after": scores}
+    scores = ByLabel(float(np.mean(list(after.values()))), dict(after))
+    before = ByLabel(0.35, dict.fromkeys(after, 0.35))
+    metrics = replace(plain.record.metrics, dice_before=before, dice_after=scores)
     case = replace(
         plain,
         fixed=replace(plain.fixed, labels=labels),
         moving=replace(plain.moving, labels=labels),
-        record=plain.record | {"metrics": metrics},
+        record=replace(plain.record, metrics=metrics),
     )
     assert Verdict(tuple(of_labels(case))).state == state
 
@@ -198,8 +199,8 @@ def test_labels_count_where_they_are_given(after: dict[str, float], sizes: tuple
 )
 def test_landmarks_count_where_they_are_given(before: float, after: float, state: str) -> None:
     plain = good()
-    metrics = plain.record["metrics"] | {"tre_mm_before": {"mean": before}, "tre_mm_after": {"mean": after}}
-    (check,) = of_points(replace(plain, record=plain.record | {"metrics": metrics}))
+    metrics = replace(plain.record.metrics, tre_mm_before=Distances(before), tre_mm_after=Distances(after))
+    (check,) = of_points(replace(plain, record=replace(plain.record, metrics=metrics)))
     assert check.state == state, check
 
 

@@ -68,7 +68,7 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
     fields = [step for step in chain.steps if isinstance(step, DenseField)]
     if grid is None and not fields:
         raise MaxcaError(
-            f"{path}: an affine has no grid to sample a field on; pass --reference, or write the file as .h5, .tfm "
+            f"{path}: an affine has no grid to sample a field on; pass reference=FILE, or write the file as .h5, .tfm "
             "or .mat"
         )
     grid = fields[0].grid if grid is None else grid.upright

@@ -10,7 +10,7 @@ from maxca.geometry import Affine, Grid
 from maxca.options import MatrixConvention
 
 CHOICES = (
-    "--matrix-convention ras (fixed to moving, RAS mm: greedy, NiftyReg) or --matrix-convention fsl (FLIRT's -omat: "
+    "matrix_convention=ras (fixed to moving, RAS mm: greedy, NiftyReg) or matrix_convention=fsl (FLIRT's -omat: "
     "moving to fixed, in its scaled voxels)"
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Chain
 from maxca.geometry.fit import fitted_affine
 from maxca.registration.inputs import Side
+from maxca.registration.record import Record
 from maxca.report.verdict.again import Repeat, Rival
 from maxca.report.verdict.coarse import CoarsePair, coarse_pair
 from maxca.report.verdict.scale import scaled_chain, scaled_side
@@ -27,7 +28,7 @@ class Registered(Protocol):
     """The interface of a registration to assess, such as ``report.case.Case``."""
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The content of ``result.json``."""
 
     @property
@@ -102,7 +103,7 @@ def gather(case: Registered) -> Evidence:
     chain, inverse = scaled_chain(case.chain, factor), scaled_chain(case.inverse, factor)
     ends = chain.map_points(pair.content)
     affine = chain.as_affine() if chain.is_affine else fitted_affine(pair.content, ends)
-    rigid = case.record["settings"].get("transform") == "rigid"
+    rigid = case.record.settings.transform == "rigid"
     repeat = Repeat(pair, deformable=not chain.is_affine, rigid=rigid)
     again = repeat.from_here(affine)
     seen = seen_share(pair, chain)

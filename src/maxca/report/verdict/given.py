@@ -21,11 +21,10 @@ GAIN = (0.0, -0.02)  # of the mean Dice
 
 def of_labels(case: Registered) -> Iterator[Check]:
     """Whether overlap improved, and whether a label was missed."""
-    metrics = case.record["metrics"]
-    after = metrics.get("dice_after", {})
-    if after.get("mean") is None:
+    earlier, after = case.record.metrics.dice_before, case.record.metrics.dice_after
+    if earlier is None or after is None or after.mean is None:
         return
-    before, mean = metrics["dice_before"]["mean"] or 0.0, after["mean"]
+    before, mean = earlier.mean or 0.0, after.mean
     told = f"mean Dice went from {before:.3f} to {mean:.3f}"
     if mean <= MISSED:
         yield Check(
@@ -34,7 +33,7 @@ def of_labels(case: Registered) -> Iterator[Check]:
     else:
         yield graded("labels", mean - before, *GAIN, told, "The registration reduced the overlap of the labels")
     sizes = _sides(case)
-    known = {int(label): dice for label, dice in after["by_label"].items() if dice is not None}
+    known = {int(label): dice for label, dice in after.by_label.items() if dice is not None}
     if not known:
         return
     worst = min(known, key=lambda label: (known[label], -sizes.get(label, 0.0)))
@@ -80,11 +79,11 @@ def _axes(grid: Grid) -> int:
 
 def of_points(case: Registered) -> Iterator[Check]:
     """Whether the distance between corresponding landmarks decreased."""
-    metrics = case.record["metrics"]
-    if "tre_mm_after" not in metrics:
+    errors = case.record.metrics.tre_mm_before, case.record.metrics.tre_mm_after
+    if errors[0] is None or errors[1] is None:
         return
-    before, after = metrics["tre_mm_before"]["mean"], metrics["tre_mm_after"]["mean"]
-    worst = max(metrics["tre_mm_after"].get("by_point", [after]), default=after)
+    before, after = errors[0].mean, errors[1].mean
+    worst = max(errors[1].by_point or [after])
     # An error below a voxel is within the accuracy of manual placement, even if it increased.
     voxel = max(side.image.grid.largest_spacing for side in (case.fixed, case.moving))
     farther = max(0.0, after - max(before, voxel)) / voxel

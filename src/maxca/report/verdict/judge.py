@@ -204,10 +204,10 @@ def _shown(found: Evidence) -> Iterator[Check]:
 
 def _recorded(case: Registered) -> Iterator[Check]:
     """The checks of measures computed by ``register``."""
-    metrics = case.record["metrics"]
-    folded = metrics["folding"]["ndv_percent"]
+    metrics = case.record.metrics
+    folded = metrics.folding.ndv_percent
     yield graded("folding", folded, *FOLDED, f"{folded:.3g} % of the volume is folded", "Larger --smoothness")
-    mm = metrics["inverse_consistency_mm"]["mean"]
+    mm = metrics.inverse_consistency_mm.mean
     voxels = mm / case.fixed.image.grid.largest_spacing
     yield graded("inverse", voxels, *INVERSE, f"the mean error of the inverse is {mm:.2g} mm, {voxels:.2g} voxels")
     yield from of_masks(case)

@@ -1,0 +1,30 @@
+"""Messages of the library for the command line: it names fields and keywords, a terminal wants options."""
+
+from __future__ import annotations
+
+import re
+
+from maxca.errors import MaxcaError
+from maxca.options import OptionError, RegistrationInputs, RegistrationOptions, options_of
+
+# Fields of options, and keywords of the other functions that commands call.
+NAMES = {each.name for kind in (RegistrationInputs, RegistrationOptions) for each in options_of(kind)}
+NAMES |= {"overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init"}
+_KEYWORD = re.compile(rf"(?<![\w/.=-])({'|'.join(sorted(NAMES, key=len, reverse=True))})=(\S+?)(?=[\s,;).]|$)")
+_FIELD = re.compile(rf"(?<![\w/.-])({'|'.join(name for name in sorted(NAMES) if '_' in name)})(?![\w.=/-])")
+
+
+def flag(field: str) -> str:
+    """How the command line writes the name of a field."""
+    return f"--{field.replace('_', '-')}"
+
+
+def dashed(error: MaxcaError | str) -> str:
+    """The text of an error or a warning with options in place of fields: ``effort=fast`` becomes ``--effort fast``."""
+    if isinstance(error, OptionError):
+        return f"{flag(error.field)} {error.value}: {dashed(error.advice)}"
+
+    def written(match: re.Match[str]) -> str:
+        return flag(match[1]) if match[2] == "True" else f"{flag(match[1])} {match[2]}"
+
+    return _FIELD.sub(lambda match: flag(match[1]), _KEYWORD.sub(written, str(error)))

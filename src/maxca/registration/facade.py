@@ -1,0 +1,111 @@
+"""``maxca.register``: the options of a registration as keywords. Made by tools/facade.py; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maxca.geometry import Chain
+from maxca.io.images import ImageLike
+from maxca.io.points import Points
+from maxca.models.load import Model
+from maxca.options import DeviceName, EffortName, MatrixConvention, RegistrationOptions, TransformName
+from maxca.registration.inputs import SideInputs
+from maxca.registration.interpolation import InterpolationChoice
+from maxca.registration.monitor import Monitor, Progress
+from maxca.registration.register import register as _register
+from maxca.registration.result import Result
+
+
+def register(
+    fixed: ImageLike,
+    moving: ImageLike,
+    *,
+    apply: Sequence[ImageLike | tuple[ImageLike, InterpolationChoice]] = (),
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
+    fixed_labels: ImageLike | None = None,
+    moving_labels: ImageLike | None = None,
+    fixed_points: str | Path | np.ndarray | Points | None = None,
+    moving_points: str | Path | np.ndarray | Points | None = None,
+    model: str | Path | Model = "auto",
+    transform: TransformName = "deformable",
+    initial_transform: str | Path | Chain | None = None,
+    matrix_convention: MatrixConvention | None = None,
+    effort: EffortName = "balanced",
+    similarity: str = "lncc",
+    smoothness: float | None = None,
+    fill: float | None = None,
+    device: DeviceName = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _stage, _share: None,
+) -> Result:
+    """Align a moving image to a fixed one.
+
+    Args:
+        fixed: the fixed image: its space and grid are kept. A path (NIfTI, FreeSurfer, MHA, NRRD, a folder with one
+            DICOM series), an image of nibabel or SimpleITK, a ``maxca.Image``, or a NumPy array and its affine,
+            ``(array, affine)``.
+        moving: the moving image: it is warped onto the fixed one.
+        apply: a further image of the moving space to warp; may be repeated. Label maps are recognised, and the log
+            says so; FILE:labels (or linear, nearest, bspline) sets the interpolation. A sequence of images, or of pairs
+            of an image and its interpolation; see ``maxca.registration.interpolation.choose``.
+        fixed_mask: non-zero where the fixed image counts.
+        moving_mask: non-zero where the moving image counts.
+        fixed_labels: labels of the fixed image, to measure Dice; not used to register.
+        moving_labels: labels of the moving image, which are warped; not used to register.
+        fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; not used to
+            register. Or (N, 3) world points, RAS+ mm.
+        moving_points: the same landmarks in the moving image: by name where both files name them, otherwise row by
+            row.
+        model: a trained network whose prediction is then refined on the pair: a file (.safetensors), the name of a
+            bundled model (see maxca models list) or hf://OWNER/NAME on Hugging Face; none: the pair is optimised from
+            scratch; auto: the first bundled model that was trained on such images and passes the acceptance check on
+            the pair. Or a loaded ``Model``.
+        transform: transform model: rigid, affine, or deformable, which is an affine and a deformation field.
+        initial_transform: where to start: a transform file (fixed world points → moving world points), header (the
+            positions in the files) or center (centres of mass on each other). By default both of these are tried. Or a
+            ``Chain``.
+        matrix_convention: what a text file with a bare 4x4 matrix means; never guessed. ras: fixed to moving, RAS
+            mm (greedy, NiftyReg). fsl: FLIRT's -omat.
+        effort: time against accuracy.
+        similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
+            contrasts, such as T1 and T2) or mse (same scanner and units). The affine copes with all of them.
+        smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default three times the
+            smallest spacing, and nine times between different contrasts.
+        fill: value outside the field of view of the moving image; by default its background (0 in most MR images,
+            -1024 in CT). Labels are always 0 there.
+        device: auto uses the GPU if there is one.
+        threads: CPU threads; by default one for each core.
+        seed: random seed of the sampling; output is reproducible for a given seed and number of threads.
+        progress: called with what is being done and the share of the work done.
+
+    Returns:
+        Transforms (fixed world points → moving world points, and the inverse), warped images, metrics and record.
+
+    Raises:
+        MaxcaError: for input that cannot be registered, in one line that says what to do.
+    """
+    options = RegistrationOptions(
+        model=model,
+        transform=transform,
+        initial_transform=initial_transform,
+        matrix_convention=matrix_convention,
+        effort=effort,
+        similarity=similarity,
+        smoothness=smoothness,
+        fill=fill,
+        device=device,
+        threads=threads,
+        seed=seed,
+    )
+    return _register(
+        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points),
+        SideInputs(moving, moving_mask, moving_labels, moving_points),
+        options,
+        apply=apply,
+        monitor=Monitor(progress),
+    )

@@ -1,0 +1,158 @@
+"""A pair as it is read, and as it is prepared for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+
+from maxca.engine.affine import Start
+from maxca.engine.settings import Settings
+from maxca.engine.volume import Volume, content_box, crop, margin_of, normalise
+from maxca.errors import MaxcaError
+from maxca.geometry import Affine, Chain, Grid
+from maxca.io.digest import sha256
+from maxca.io.images import ImageLike
+from maxca.options import RegistrationOptions
+from maxca.registration.additional import AdditionalImage, read_additional
+from maxca.registration.inputs import (
+    Side,
+    SideInputs,
+    check_pair,
+    checked_start,
+    noticed,
+    paired_points,
+    read_initial,
+    read_side,
+)
+from maxca.registration.record import Source
+
+BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
+BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Everything that was read for a registration, and checked.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        additional: further images of the moving space, by name.
+        initial: where to start, fixed world points → moving world points.
+        start: how to search around it, see ``engine.affine.align``.
+        sources: files and their hashes, by role.
+        warnings: what the user should know, one line each.
+    """
+
+    fixed: Side
+    moving: Side
+    additional: Mapping[str, AdditionalImage]
+    initial: Chain
+    start: Start
+    sources: Mapping[str, Source]
+    warnings: tuple[str, ...]
+
+    @property
+    def dimension(self) -> int:
+        """2 where both images are, otherwise 3."""
+        return 2 if {self.fixed.image.dimension, self.moving.image.dimension} == {2} else 3
+
+
+def read_pair(
+    fixed: SideInputs, moving: SideInputs, options: RegistrationOptions, apply: Sequence[ImageLike] = ()
+) -> Pair:
+    """Read both sides, and check that they can be registered.
+
+    Raises:
+        MaxcaError: naming the file and what is wrong with it.
+    """
+    sides = {
+        name: read_side(name, one.image, one.mask, one.labels, one.points)
+        for name, one in (("fixed", fixed), ("moving", moving))
+    }
+    fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
+    sources = {**_sources("fixed", fixed_side), **_sources("moving", moving_side)}
+    additional = read_additional(apply, options.fill)
+    grids = fixed_side.image.grid, moving_side.image.grid
+    initial, word = read_initial(options.initial_transform, options.matrix_convention, grids)
+    check_pair(fixed_side, moving_side)
+    word, apart = checked_start(fixed_side, moving_side, initial, word)
+    start: Start = "header" if word == "header" else "center" if word == "center" else "auto"
+    warnings = (*apart, *noticed(fixed_side, moving_side))
+    return Pair(fixed_side, moving_side, additional, initial, start, sources, warnings)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pair as the engine takes it.
+
+    Args:
+        fixed: the fixed volume, cropped to its content.
+        upright: the same on axes at right angles, on which fields lie; outside of what is known nothing counts.
+        moving: the moving volume; where ``known`` has fields, it is resampled by them.
+        guess: an affine to start from, fixed world points → moving world points.
+        known: the start where it is more than an affine: it comes before what is found.
+    """
+
+    fixed: Volume
+    upright: Volume
+    moving: Volume
+    guess: Affine | None
+    known: Chain
+
+
+def prepare(pair: Pair, device: torch.device) -> Prepared:
+    """Normalise and crop both images, and apply a start with fields in it to the moving one."""
+    affine = pair.initial.is_affine
+    guess = pair.initial.as_affine() if affine and pair.initial.steps else None
+    known = Chain() if affine else pair.initial
+    fixed = _cropped(_volume(pair.fixed, device))
+    upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
+    moving = _volume(pair.moving, device)
+    moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
+    return Prepared(fixed, upright, moving, guess, known)
+
+
+def check_memory(pair: Pair, upright: Grid, settings: Settings) -> None:
+    """Refuse a pair that will not fit, before hours are spent on it.
+
+    Raises:
+        MaxcaError: when less memory is free than it needs.
+    """
+    finest = settings.levels[-1].voxels(upright)
+    images = sum(int(np.prod(side.image.grid.shape)) for side in (pair.fixed, pair.moving))
+    needed = (finest * BYTES_PER_VOXEL + images * BYTES_PER_IMAGE_VOXEL) / 1e9
+    free = psutil.virtual_memory().available / 1e9
+    if needed > free:
+        raise MaxcaError(
+            f"this pair needs about {needed:.1f} GB of memory and {free:.1f} GB are free; use effort=fast, crop the "
+            "images, or free memory"
+        )
+
+
+def _sources(name: str, side: Side) -> dict[str, Source]:
+    """Which file played which role, ``"fixed"``, ``"fixed_labels"``, …, and its hash."""
+    return {
+        name if role == "image" else f"{name}_{role}": Source(str(path.resolve()), sha256(path))
+        for role, path in side.sources.items()
+    }
+
+
+def _volume(side: Side, device: torch.device) -> Volume:
+    values = normalise(torch.as_tensor(side.image.data.astype(np.float32)).to(device))
+    mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32, device=device)
+    return Volume(values, side.image.grid, mask)
+
+
+def _cropped(volume: Volume) -> Volume:
+    return crop(volume, *content_box(volume, margin_of(volume.grid)))
+
+
+def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
+    channels = chain.resample(volume.channels, volume.grid, grid)
+    mask = torch.ones_like(volume.values) if volume.mask is None else volume.mask
+    return Volume(channels, grid, chain.resample(mask[None], volume.grid, grid)[0])
