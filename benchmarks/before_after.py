@@ -1,10 +1,10 @@
-"""What a change of the code changes: the same pairs registered by two checkouts in turn, one beside the other.
+"""Comparison of two checkouts: the same pairs registered alternately by both.
 
     git worktree add ../before COMMIT
     python benchmarks/before_after.py ../before . ../shared/data -o before_after.csv
 
-Each pair is a command of its own, `maxca register` with its defaults and labels, once in each checkout and in
-alternating order, so that whatever else the machine does falls on both. Rows that are there already are not done again.
+Each pair is registered by `maxca register` with its defaults and labels, once per checkout and in alternating order, so
+that other load on the machine affects both. Existing rows are skipped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STEP = 4  # voxels between the points at which two transforms are compared
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Add the rows that are missing, and print what they come to."""
+    """Add the missing rows, and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("before", type=Path, help="a checkout")
     parser.add_argument("after", type=Path, help="another one")
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def chosen(data: Path, sets: Sequence[str], count: int) -> Iterator[tuple[str, int, dict[str, Path]]]:
-    """The first pairs of each set, as the files that a command takes."""
+    """The first pairs of each data set, as files for a command."""
     for name in sets:
         path, group = SETS[name]
         pairs = [pair for pair in read_pairs(data / path) if group is None or pair.group == group]
@@ -83,7 +83,7 @@ def chosen(data: Path, sets: Sequence[str], count: int) -> Iterator[tuple[str, i
 def compared(
     pair: dict[str, Path], trees: dict[str, Path], turned: bool, effort: str, threads: int
 ) -> dict[str, object]:
-    """One pair in both checkouts: scores, and how far apart the transforms lead."""
+    """One pair in both checkouts: scores, and distances between the transforms."""
     row: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         for side in sorted(trees, reverse=not turned):
@@ -98,7 +98,7 @@ def compared(
 
 
 def registered(pair: dict[str, Path], tree: Path, out: Path, effort: str, threads: int) -> Iterator[tuple[str, float]]:
-    """Run the command of a checkout, in a process of its own."""
+    """Run the command of a checkout in a separate process."""
     files = [str(part) for option in pair.items() for part in option]
     command = [sys.executable, "-m", "maxca", "register", *files, "-o", str(out), "--effort", effort, "-q"]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
@@ -117,7 +117,7 @@ def registered(pair: dict[str, Path], tree: Path, out: Path, effort: str, thread
 
 
 def apart(first: Chain, second: Chain, fixed: Path) -> np.ndarray:
-    """Distances, in voxels, of where two transforms lead points of the fixed image."""
+    """Distances in voxels between two transforms at points of the fixed image."""
     grid = read(fixed).grid
     axes = [np.arange(0, size, STEP) for size in grid.shape]
     points = grid.to_world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(float))
@@ -132,7 +132,7 @@ def commit(tree: Path) -> str:
 
 
 def summary(name: str, rows: Sequence[dict[str, object]]) -> str:
-    """A line on a set."""
+    """A summary line of a data set."""
     if not rows:
         return f"{name}: no rows"
     mean = {column: np.mean([float(str(row[column])) for row in rows]) for column in COLUMNS if "_" in column}

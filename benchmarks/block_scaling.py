@@ -1,11 +1,11 @@
-"""How blocks grow: time and peak memory from 16³ voxels to as far as memory and patience allow, and the exponent.
+"""Scaling of blocks: time and peak memory from 16³ voxels up to a limit of memory and time, and the exponents.
 
     python benchmarks/block_scaling.py --threads 2 -o benchmarks/results/block_scaling.csv --figure …/block_scaling.png
 
-Each point is a process of its own: one pass to warm up, then the median of three, or one that takes longer than ten
-seconds. A block stops where its growth so far says that it would pass ``--most-gb`` or ``--most-seconds``. The exponent
-is the slope of a line through the log of the figure against the log of the voxels, over the five largest sizes that a
-block reached: smaller ones are overhead. ``--blocks`` measures some again and keeps the other rows of the file.
+Each point is measured in a separate process: one warm-up pass, then the median of three, or a single one if it takes
+longer than ten seconds. A block stops where extrapolation exceeds ``--most-gb`` or ``--most-seconds``. The exponent is
+the slope of the logarithm of time or memory against that of the voxels, over the five largest sizes of a block; smaller
+ones are dominated by overhead. ``--blocks`` repeats some blocks and keeps the other rows of the file.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def expected(rows: list[dict], name: str, side: int) -> float:
-    """A figure at the next size, if it goes on growing as it did from the last but one to the last."""
+    """Time or memory at the next size, extrapolated from the last two."""
     if len(rows) < 2 or not rows[-2][name] > 0:
         return 0.0
     before, last = rows[-2:]
@@ -120,7 +120,7 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, Any
     x = x.contiguous(memory_format=torch.channels_last_3d)
     seconds: list[float] = []
     with torch.inference_mode():
-        block(x[:, :, :12, :12, :12])  # libraries load here, not in what is measured
+        block(x[:, :, :12, :12, :12])  # libraries are loaded here, before the measurement
         forget_peak(cuda)
         before = peak(cuda)
         while len(seconds) < (4 if not seconds or seconds[0] < LONG else 2):
@@ -135,7 +135,7 @@ def measured(kind: str, side: int, options: argparse.Namespace) -> dict[str, Any
 
 
 def forget_peak(cuda: bool) -> None:
-    """Let the peak begin again at what is in use now."""
+    """Reset the peak to the current use."""
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -143,12 +143,12 @@ def forget_peak(cuda: bool) -> None:
 
 
 def peak(cuda: bool) -> float:
-    """GB since then."""
+    """Peak memory since the reset, in GB."""
     return torch.cuda.max_memory_allocated() / 1e9 if cuda else memory.peak_gb()
 
 
 def exponent(rows: list[dict], kind: str, name: str) -> float:
-    """Slope of log(figure) against log(voxels)."""
+    """Slope of log(time or memory) against log(voxels)."""
     points = sorted((float(r["voxels"]), float(r[name])) for r in rows if r["block"] == kind and r[name] > 0)
     if len(points) < 2:
         return float("nan")

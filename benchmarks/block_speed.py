@@ -1,9 +1,9 @@
-"""How fast MAXCA is: our block beside the plain reference, and CorrXCA beside itself built from reference blocks.
+"""Speed of MAXCA compared with a literal implementation, as a block and within CorrXCA.
 
     python benchmarks/block_speed.py --threads 2 -o benchmarks/results/block_speed.csv
 
-Ours and the reference take turns in one process, in one precision; a row holds the medians and their ratio. Memory is
-measured apart, each in a process of its own: the peak above what the input and the parameters take.
+Both alternate in one process, in one precision; a row contains the medians and their ratio. Memory is measured in
+separate processes: the peak in addition to the input and the parameters.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def compared(what: str, precision: str, mode: str, options: argparse.Namespace) -> dict[str, object]:
-    """One row: ours and the reference in turns."""
+    """One row: both implementations alternately."""
     row: dict[str, object] = {"what": what, "precision": precision, "mode": mode}
     if mode == "memory":
         values = [measured_apart(f"{what}-{which}", precision, options) for which in ("ours", "reference")]
@@ -86,7 +86,7 @@ def compared(what: str, precision: str, mode: str, options: argparse.Namespace) 
 
 
 def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable[[], object]:
-    """What is timed: one pass forward, or forward and backward."""
+    """The timed function: one forward pass, or forward and backward."""
     torch.manual_seed(0)
     dtype = PRECISIONS[precision]
     module: nn.Module
@@ -98,7 +98,7 @@ def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable
         inputs = [torch.rand(1, 1, side, side, side) for _ in range(2)]
     if which == "reference":
         module = made_plain(module)
-    else:  # each gets its own layout, as from the layer before it
+    else:  # each gets its preferred layout, as from the preceding layer
         inputs = [x.contiguous(memory_format=torch.channels_last_3d) for x in inputs]
     module, inputs = module.to(dtype), [x.to(dtype) for x in inputs]
 
@@ -113,7 +113,7 @@ def job(what: str, which: str, precision: str, mode: str, side: int) -> Callable
 
 
 def made_plain(module: nn.Module) -> nn.Module:
-    """The same module, its blocks and the correlations before them computed as the formula reads."""
+    """The same module with literal implementations of its blocks and correlations."""
     plain = {MAXCA: Reference, CorrelationConv: ReferenceFuse}
     if type(module) in plain:
         return plain[type(module)](module)
@@ -130,7 +130,7 @@ def measured_apart(what: str, precision: str, options: argparse.Namespace) -> fl
 
 
 def extra_memory(what: str, precision: str, side: int) -> float:
-    """Peak of the first pass above what is there before it, in GB."""
+    """Peak of the first pass in addition to the memory before it, in GB."""
     name, which = what.split("-")
     work = job(name, which, precision, "inference", side)
     forget_peak()

@@ -1,9 +1,9 @@
-"""What runs on a GPU, how fast, and whether it gives the CPU's results; needs neither nibabel nor SimpleITK.
+"""Speed and agreement with the CPU on a GPU; needs neither nibabel nor SimpleITK.
 
     python benchmarks/gpu.py PACKED OUT [--device cpu] [--parts parity,pairs,blocks]
 
-PACKED holds what experiments/segmentation/pack.py writes. Every part writes OUT/PART.json as soon as it ends; a part
-that fails says so there and does not keep the others from running.
+PACKED is the output of experiments/segmentation/pack.py. Every part writes OUT/PART.json when it ends; a failure is
+recorded there and does not prevent the others.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def brain(arrays: Any, subject: str, device: torch.device) -> tuple[Volume, Tens
 
 
 def registered(fixed: Volume, moving: Volume, effort: EffortName, clock: dict[str, float]) -> Chain:
-    """The way of one pair without files."""
+    """The registration of one pair without files."""
     device = fixed.values.device
 
     monitor = SynchronisedMonitor(device)
@@ -149,9 +149,10 @@ def dice(fixed: Tensor, moving: Tensor, chain: Chain, grids: tuple[Grid, Grid]) 
 
 
 def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
-    """Brains registered on the CPU and on the device: seconds by stage, Dice, and how far the two maps are apart.
+    """Brains registered on the CPU and on the device: seconds by stage, Dice, and the distance between the two maps.
 
-    The first pair runs on the device twice: the second time counts. The CPU registers the first two pairs only.
+    The first pair is registered on the device twice, and the second run is reported. The CPU registers the first two
+    pairs only.
     """
     arrays = np.load(io.BytesIO(lzma.decompress((packed / "brains.npz.xz").read_bytes())))
     cpu = torch.device("cpu")
@@ -182,7 +183,7 @@ def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
 
 
 def blocks(device: torch.device, packed: Path, side: int = 96) -> list[dict[str, Any]]:
-    """MAXCA beside the plain reference: forward, and forward and backward, in float32 and bfloat16."""
+    """MAXCA compared with a literal implementation: forward, and forward and backward, in float32 and bfloat16."""
     rows = []
     region = 8
     for dtype in (torch.float32, torch.bfloat16):
@@ -210,7 +211,7 @@ def blocks(device: torch.device, packed: Path, side: int = 96) -> list[dict[str,
                 if name == "MAXCA" and device.type == "cuda":
                     compiled = torch.compile(block)
                     row["compiled both s"] = timed(partial(both, block=compiled), device)
-            except Exception as error:  # the next variant is still worth measuring
+            except Exception as error:  # measure the next variant anyway
                 row["failed"] = repr(error)[:300]
             rows.append(row)
             print(json.dumps(row), flush=True)

@@ -1,12 +1,12 @@
-"""A step of the paper's brain experiment: ours beside the same network computed as its formulas read.
+"""A training step of the paper's brain experiment, compared with a literal implementation of the formulas.
 
     python benchmarks/training_speed.py --threads 2 -o benchmarks/results/training_speed.csv    # rows are added
     python benchmarks/training_speed.py --threads 2 --shape 96 128 112 -o benchmarks/results/training_speed.csv
     python benchmarks/training_speed.py --device cuda --steps 10
 
 ``paper_brain`` on noise of 144 x 192 x 160 voxels, or another shape: forward, loss, backward, optimiser, in bfloat16
-autocast. Each in a process of its own; one that needs more memory than there is gets a row that says so.
-``checkpointing`` keeps only the input of each block and computes the rest again on the way back.
+autocast. Each in a separate process; out of memory is recorded in a row. ``checkpointing`` stores only
+the input of each block and recomputes the rest in the backward pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIELDS = ("way", "shape", "seconds_per_step", "steps_per_second", "peak_gb", "st
 
 
 def main() -> None:
-    """Measure each way, print and write."""
+    """Measure each implementation, print and write."""
     options = parsed()
     if options.way:
         print(json.dumps(measured(options)))
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measured(options: argparse.Namespace) -> dict[str, object]:
-    """Seconds of a step, the first left out, and the peak of memory."""
+    """Seconds of a step, excluding the first, and peak memory."""
     cuda = options.device == "cuda"
     if not cuda:
         torch.set_num_threads(options.threads)
@@ -107,14 +107,14 @@ def measured(options: argparse.Namespace) -> dict[str, object]:
 
 
 def memory_limit() -> int:
-    """Bytes that a process may take: a little less than the machine has."""
+    """Memory limit of a process in bytes: slightly less than the machine has."""
     return int(0.93 * psutil.virtual_memory().total)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shape", type=int, nargs=3, default=paper_brain().shape)
-    parser.add_argument("--steps", type=int, default=2, help="after a first one that is not counted")
+    parser.add_argument("--steps", type=int, default=2, help="after a warm-up step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--ways", default=";".join(WAYS), help="with semicolons between")

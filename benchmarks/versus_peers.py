@@ -1,10 +1,10 @@
-"""maxca with and without a model beside greedy, ANTs SyN and elastix: ``maxca evaluate`` on the three sets.
+"""maxca with and without a model compared with greedy, ANTs SyN and elastix: ``maxca evaluate`` on three data sets.
 
     python benchmarks/versus_peers.py ../shared/data                          # all three
     python benchmarks/versus_peers.py ../shared/data --set hippocampus --methods maxca-balanced+auto,greedy
 
-Rows that are there already are not done again: run the same command to go on, and delete a row to repeat it.
-`make results` puts them on docs/results.md.
+Existing rows are skipped: run the same command to resume, and delete a row to repeat it. `make results` computes
+docs/results.md from them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="the folder that holds oasis, acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
     parser.add_argument(
-        "--methods", help=f"by default {METHODS}; for the sets called models, those that are asked by name"
+        "--methods", help=f"by default {METHODS}; for the sets named models, those used only when named explicitly"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the tables")

@@ -1,11 +1,11 @@
-"""Does the block matter? Five networks, eight blocks each, all else the same; trained without labels.
+"""Comparison of eight blocks in five networks, with all else equal; trained without labels.
 
-    maxca prepare hippocampus SRC -o ready/hippocampus    # likewise ready/cardiac (acdc) and ready/brain (bids)
-    python experiments/block_swap.py ready                 # hours; goes on where it was
-    python experiments/block_swap.py ready --only "hippocampus corrxca maxca 300 0"    # one row again
+    maxca prepare hippocampus SRC -o ready/hippocampus    # also ready/cardiac (acdc) and ready/brain (bids)
+    python experiments/block_swap.py ready                 # hours; resumes
+    python experiments/block_swap.py ready --only "hippocampus corrxca maxca 300 0"    # repeat one row
 
-The convolution blocks are as wide as MAXCA has parameters, or as it has multiply-adds: what a network gains by being
-larger is not counted for the block.
+The convolution blocks are matched to MAXCA in parameters or in multiply-adds, so that the size of a network does not
+confound the comparison.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "conv=parameters": {"name": "conv_as", "by": "parameters", "to": "maxca", "heads": 2, "region": 4},
     "conv=multiply-adds": {"name": "conv_as", "by": "multiply_adds", "to": "maxca", "heads": 2, "region": 4},
 }
-# As large as three seeds on a CPU allow; the same channels for every block.
+# Small enough for three seeds on a CPU; the same channels for every block.
 NETWORKS: dict[str, dict[str, Any]] = {
     "corrxca": {"encoder_channels": 4, "decoder_channels": 8, "levels": 3},
     "nice_net": {"encoder_channels": 4, "decoder_channels": 8, "levels": 3},
@@ -37,7 +37,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "voxelmorph": {"encoder": [8, 16, 16], "decoder": [16, 16, 16], "final": [16, 8]},
     "transmorph": {"channels": 16, "depths": [2, 2], "heads": [2, 2], "window": 4},
 }
-DECISIVE = ("maxca", "conv=multiply-adds", "gmlp")  # where there is no time for all
+DECISIVE = ("maxca", "conv=multiply-adds", "gmlp")  # where not all can be trained
 STEPS = {
     "hippocampus": dict.fromkeys(NETWORKS, 300),
     "cardiac": dict.fromkeys(("corrxca", "nice_net", "voxelmorph"), 200),
@@ -45,19 +45,19 @@ STEPS = {
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """Seed by seed."""
+    """The trials, ordered by seed."""
     return chosen("block_swap", STEPS, options)
 
 
 def chosen(
     experiment: str, steps: Mapping[str, Mapping[str, int]], options: argparse.Namespace, *, labels: bool = False
 ) -> list[Trial]:
-    """All blocks on hippocampi and the decisive ones elsewhere; what is there at any time is complete for some seeds.
+    """All blocks on hippocampi and the main ones elsewhere, ordered by seed, so that partial results are complete.
 
     Args:
         experiment: its name in the rows.
         steps: set → network → steps of training.
-        options: of the command line.
+        options: from the command line.
         labels: whether trained with labels.
     """
     return [
@@ -71,7 +71,7 @@ def chosen(
 
 
 def network_of(name: str, block: Any, **change: Any) -> dict[str, Any]:
-    """One of ``NETWORKS`` with a block, and other arguments in place of its own."""
+    """One of ``NETWORKS`` with a block and overridden arguments."""
     return {"name": name, "arguments": {**NETWORKS[name], "block": block, **change}}
 
 

@@ -1,8 +1,8 @@
-"""The blocks against each other once more, trained with labels: so networks have learnt more after as many steps.
+"""Comparison of the blocks trained with labels, with which networks learn faster.
 
 python experiments/block_swap_labels.py ready    # ready: see block_swap.py
 
-A network that learns more slowly is trained for longer; all blocks of a network for as long.
+Networks that learn more slowly are trained for more steps; all blocks of a network for the same number.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ STEPS = {
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """Seed by seed."""
+    """The trials, ordered by seed."""
     return chosen("block_swap_labels", STEPS, options, labels=True)
 
 
 def of_corrxca(
     experiment: str, changes: Mapping[str, dict[str, Any]], options: argparse.Namespace, seeds: int = trials.SEEDS
 ) -> list[Trial]:
-    """CorrXCA with some arguments changed, on hippocampi or the sets asked for, seed by seed.
+    """CorrXCA with some arguments changed, on hippocampi or the given sets, ordered by seed.
 
     Args:
         experiment: its name in the rows.
         changes: name of a row → arguments in place of those in ``NETWORKS``.
-        options: of the command line.
-        seeds: how many where the command line does not say.
+        options: from the command line.
+        seeds: default number of seeds.
     """
     return [
         Trial(experiment, name, network_of("corrxca", **change), label, STEPS[name]["corrxca"], seed, labels=True)

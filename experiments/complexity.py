@@ -1,11 +1,11 @@
-"""What networks cost against what they reach: seconds and memory by resolution, and Dice against seconds.
+"""Cost and accuracy of networks: seconds and memory by resolution, and Dice against seconds.
 
-    python experiments/complexity.py            # ten minutes; goes on where it was
+    python experiments/complexity.py            # ten minutes; resumes
     python experiments/complexity.py --only "corrxca window 64"
 
 The networks and blocks are those of ``block_swap``; the Dice of the last panel is that after training with labels,
-``block_swap_labels``. Each point is a process of its own, which keeps its memory: one pass to warm up, then the median
-of three.
+``block_swap_labels``. Each point is measured in a separate process that keeps freed memory: one warm-up pass, then the
+median of three.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measured(network: str, block: str, side: int, threads: int) -> dict[str, Any
     spent = cost(built, probe, probe)
     seconds = []
     with torch.inference_mode():
-        built(*pair[..., :16, :16, :16])  # libraries load here, not in what is measured
+        built(*pair[..., :16, :16, :16])  # libraries are loaded here, before the measurement
         memory.forget_peak()
         before = memory.peak_gb()
         for _ in range(4):
@@ -67,7 +67,7 @@ def measured(network: str, block: str, side: int, threads: int) -> dict[str, Any
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure the missing points."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "complexity.csv")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,10 +1,10 @@
-"""T1w to T2w and FLAIR of one person, bent by a known map: how far from the truth each way of aligning them ends.
+"""Registration of T2w and FLAIR to T1w of one subject with a known deformation: error of each setting.
 
-    python experiments/contrast.py ../shared/data/ms/patient01    # two hours; goes on where it was
+    python experiments/contrast.py ../shared/data/ms/patient01    # two hours; resumes
     python experiments/contrast.py ../shared/data/ms/patient01 --only "1 T2W 6 0"
 
-The scans of a visit lie as the data set's own transforms say. The moving one is bent by a smooth random map, so the way
-back is known, and the error is measured in mm at points of the head, away from the borders.
+The scans of a visit are aligned by the transforms of the data set. The moving one is deformed by a smooth random map,
+so the true transform is known, and the error is measured in mm at points of the head, away from the borders.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ BENDS = (3, 6, 10)  # mm, root mean square of the displacement
 WAYS: tuple[tuple[str, str], ...] = (("none", "lncc"), ("none", "mi"), ("synth", "mi"), ("synth", "lncc"))
 KEY = ("visit", "contrast", "bend_mm", "seed", "model", "similarity")
 COLUMNS = (*KEY, "taken", "before_mm", "mean_mm", "p95_mm", "ndv_percent", "seconds", "threads", "maxca")
-APART, REACH = 8.0, 25.0  # mm between the nodes of the bend; σ in mm of the noise it is made of
-INSIDE = 12.0  # mm from the borders that points keep
+APART, REACH = 8.0, 25.0  # mm between the nodes of the deformation; σ in mm of the smoothed noise
+INSIDE = 12.0  # mm: smallest distance of points from the borders
 POINTS = 5_000
 
 
 def bend(grid: Grid, rms: float, seed: int) -> DenseField:
-    """A smooth random map over ``grid`` that moves points by ``rms`` mm and folds nothing."""
+    """A smooth random deformation over ``grid`` with an RMS displacement of ``rms`` mm and no folds."""
     nodes = grid.at_spacing((APART,) * 3)
     noise = np.random.default_rng(seed).normal(size=(3, *nodes.shape))
     motion = torch.from_numpy(ndimage.gaussian_filter(noise, (0, *(REACH / nodes.spacing)))).float()
@@ -69,7 +69,7 @@ def measured(
     ways: Sequence[tuple[str, str]],
     threads: int,
 ) -> Iterator[dict[str, object]]:
-    """A row for each way of aligning one pair."""
+    """A row for each setting on one pair."""
     fixed = maxca.read_image(folder / f"study{visit}_T1W.nii.gz")
     moving = maxca.read_image(folder / f"study{visit}_{contrast}.nii.gz")
     # Each file maps FLAIR points to those of its scan.
@@ -104,13 +104,13 @@ def measured(
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Compute the missing rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="with study1_T1W.nii.gz and so on, and their transforms")
     parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "contrast.csv")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", help="only cases whose visit, contrast, bend and seed hold this text")
-    parser.add_argument("--quick", action="store_true", help="the first case alone, to see that it runs")
+    parser.add_argument("--only", help="only cases whose visit, contrast, deformation and seed contain this text")
+    parser.add_argument("--quick", action="store_true", help="only the first case, as a test")
     options = parser.parse_args()
     known = {tuple(row[name] for name in KEY) for row in tables.read(options.output)}
     cases = [case for case in product(VISITS, CONTRASTS, BENDS, SEEDS)][: 1 if options.quick else None]

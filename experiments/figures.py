@@ -1,4 +1,4 @@
-"""The figures of docs/results.md, from the tables of the experiments."""
+"""The figures of the results, from the tables of the experiments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DICE = "Dice, mean over labels and pairs"
 
 
 def trainings(rows: Sequence[Row], name: str, path: Path) -> None:
-    """Dice of each training of a set, a mark for each seed."""
+    """Dice of each training of a data set, one mark per seed."""
     mine = [row for row in rows if row["set"] == name]
     networks, blocks = names(mine, "network"), names(mine, "block")
     dice = {(n, b): [float(r["dice"]) for r in mine if (r["network"], r["block"]) == (n, b)] for n, b in _kinds(mine)}
@@ -41,7 +41,7 @@ def trainings(rows: Sequence[Row], name: str, path: Path) -> None:
 def _by_network(
     axes: Axes, dice: Mapping[tuple[str, str], Sequence[float]], networks: Sequence[str], blocks: Sequence[str]
 ) -> None:
-    """A column for each network, a colour for each block."""
+    """One column per network, one colour per block."""
     for number, block in enumerate(blocks):
         offset = 0.8 * ((number + 0.5) / len(blocks) - 0.5)
         for place, network in enumerate(networks):
@@ -54,7 +54,7 @@ def _by_network(
 
 
 def _by_block(axes: Axes, dice: Sequence[Sequence[float]], blocks: Sequence[str]) -> None:
-    """A line for each block, with its mean."""
+    """One line per block, with its mean."""
     for line, found in enumerate(dice):
         axes.plot(found, [line] * len(found), "o", color="C0", markersize=4, alpha=0.7)
         axes.plot(fmean(found), line, "|", color="black", markersize=12)
@@ -64,7 +64,7 @@ def _by_block(axes: Axes, dice: Sequence[Sequence[float]], blocks: Sequence[str]
 
 
 def _kinds(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Networks with their blocks, each once."""
+    """Unique pairs of network and block."""
     return list(dict.fromkeys((row["network"], row["block"]) for row in rows))
 
 
@@ -116,7 +116,7 @@ def costs(rows: Sequence[Row], reached: Sequence[Row], path: Path) -> None:
 
 
 def corruptions(rows: Sequence[Row], name: str, path: Path) -> None:
-    """Mean Dice by severity, a panel for each corruption, a line for each method."""
+    """Mean Dice by severity, one panel per corruption, one line per method."""
     dice: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         of_set, corruption, severity = row["set"].split()

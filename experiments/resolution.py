@@ -1,4 +1,4 @@
-"""At which resolution does MAXCA pay? MAXCA at some levels of a network, equally expensive convolutions elsewhere.
+"""MAXCA at some levels of a network, and equally expensive convolutions at the others.
 
 python experiments/resolution.py ready    # ready: see block_swap.py
 """
@@ -23,11 +23,11 @@ WHERE = {
     "full": [ATTENTION, CONVOLUTION, CONVOLUTION],
 }
 
-SEEDS = 6  # three leave differences of 0.01 Dice open
+SEEDS = 6  # three cannot resolve differences of 0.01 Dice
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """Each of them."""
+    """The trials."""
     changes = {label: {"block": blocks} for label, blocks in WHERE.items()}
     return of_corrxca("resolution", changes, options, SEEDS)
 

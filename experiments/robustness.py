@@ -1,12 +1,12 @@
-"""What bad images do: each corruption of the moving image at growing severity, for every method alike.
+"""Robustness: corruptions of the moving image at three severities, with every method.
 
-    python experiments/robustness.py ../shared/data                    # hours; goes on where it was
+    python experiments/robustness.py ../shared/data                    # hours; resumes
     python experiments/robustness.py ../shared/data --set hippocampus --only "noise 2"
 
-The moving image is spoiled, its labels are not (where the field of view is cut they are cut with it), so Dice says what
-the method made of it. ``auto`` may refuse a model; asked for by its name, it is taken wherever the images become more
-alike; ``-refined`` goes on from there with the steps that the effort takes at full resolution. Artefacts are TorchIO's;
-the rest is written here.
+The moving image is corrupted, its labels are not (only cropped with the field of view), so Dice measures the
+registration. ``auto`` may reject a model; named explicitly, it is accepted wherever it increases the similarity;
+``-refined`` continues with the steps of the effort at full resolution. Artefacts are TorchIO's; the other corruptions
+are implemented here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from maxca.models.load import load_model
 from maxca.models.zoo import find_model
 
 METHODS = "maxca-balanced+auto,maxca-balanced,greedy"  # and those with the model
-# The list, how many of its pairs, and the model that comes along for them.
+# The list, the number of its pairs, and the bundled model for them.
 SETS = {
     "hippocampus": ("hippocampus/pairs_val.csv", 8, "hippocampus"),
     "cardiac": ("acdc/pairs_val.csv", 8, "cardiac-cine"),
@@ -44,14 +44,14 @@ Corruption = Callable[[Scan, int, np.random.Generator], Scan]
 
 
 def noise(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """Gaussian noise, σ 5, 10 and 20 % of the brightest percent."""
+    """Gaussian noise, σ 5, 10 and 20 % of the 99th percentile."""
     data, labels, affine = scan
     sigma = (0.05, 0.1, 0.2)[severity - 1] * np.percentile(data, 99)
     return data + random.normal(0, sigma, data.shape), labels, affine
 
 
 def bias(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """A smooth field that multiplies intensities by up to e^0.3, e^0.6, e^0.9, or divides them."""
+    """A smooth bias field between e^-0.3 and e^0.3, up to e^-0.9 and e^0.9."""
     data, labels, affine = scan
     field = ndimage.zoom(random.normal(size=(3, 3, 3)), np.array(data.shape) / 3, order=3, mode="nearest")
     return data * np.exp(0.3 * severity * field / np.abs(field).max()), labels, affine
@@ -64,7 +64,7 @@ def blur(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
 
 
 def slices(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """Along the third axis every second, third or fifth slice only, a mean of those it stands for."""
+    """Thick slices along the third axis: means of 2, 3 or 5 slices."""
     data, labels, affine = scan
     every = (2, 3, 5)[severity - 1]
     count = data.shape[2] // every
@@ -76,7 +76,7 @@ def slices(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
 
 
 def slab(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """One slab is missing: a tenth, a fifth or two fifths of the third axis, somewhere within."""
+    """A missing slab: a tenth, a fifth or two fifths of the third axis."""
     data, labels, affine = scan
     width = max(1, round((0.1, 0.2, 0.4)[severity - 1] * data.shape[2]))
     start = int(random.integers(data.shape[2] - width + 1))
@@ -86,14 +86,14 @@ def slab(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
 
 
 def inversion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """Contrast turned round by a third, two thirds, and wholly."""
+    """Contrast inverted by a third, two thirds, and completely."""
     data, labels, affine = scan
     top = np.percentile(data, 99.5)
     return np.where(data > 0, data + severity / 3 * (np.clip(top - data, 0, None) - data), 0), labels, affine
 
 
 def field_of_view(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """A tenth, a fifth, or three tenths cut off one side of each axis."""
+    """Field of view cropped by a tenth, a fifth or three tenths at one side of each axis."""
     data, labels, affine = scan
     cut = [round(0.1 * severity * n) if n > 8 else 0 for n in data.shape]
     low = [int(c * random.integers(2)) for c in cut]
@@ -104,7 +104,7 @@ def field_of_view(scan: Scan, severity: int, random: np.random.Generator) -> Sca
 
 
 def misalignment(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """The header turns the image by 10, 20 and 30 degrees and moves it by 13, 27 and 40 mm."""
+    """A header that rotates the image by 10, 20 and 30 degrees and shifts it by 13, 27 and 40 mm."""
     data, labels, affine = scan
     axis = random.normal(size=3)
     turn = Rotation.from_rotvec(np.radians(10 * severity) * axis / np.linalg.norm(axis)).as_matrix()
@@ -117,7 +117,7 @@ def misalignment(scan: Scan, severity: int, random: np.random.Generator) -> Scan
 
 
 def lesion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
-    """A ball darkened to a third: radius 5, 10 and 15 % of the longest side, within the image's content."""
+    """A ball darkened to a third, of radius 5, 10 and 15 % of the longest side, within the foreground."""
     data, labels, affine = scan
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     radius = 0.05 * severity * (np.array(data.shape) * spacing).max()
@@ -129,7 +129,7 @@ def lesion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
 
 
 def torchio_artefact(name: str) -> Corruption:
-    """One of TorchIO's, its strength growing with severity."""
+    """An artefact of TorchIO with a strength by severity."""
 
     def spoil(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
         import torch
@@ -164,14 +164,14 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: int, folder: Path) -> Path:
-    """A list of the same pairs, their moving images spoiled; each pair by its own seed."""
+    """A list of the same pairs with corrupted moving images, each pair with its own seed."""
     rows = []
     for number, pair in enumerate(pairs):
         image, labels = (nib.Nifti1Image.from_filename(root / pair[column]) for column in ("moving", "moving_labels"))
         scan = np.asarray(image.dataobj, dtype=np.float64), np.asarray(labels.dataobj), image.affine
         random = np.random.default_rng((number, severity, sorted(CORRUPTIONS).index(name)))
         data, names, affine = CORRUPTIONS[name](scan, severity, random) if severity else scan
-        # Below the list under the same names each time, so that rows are known again and tell whose they are.
+        # Always under the same names relative to the list, so that existing rows are recognised.
         row = {column: f"{number}/{column}/{Path(pair[column]).name}" for column in COLUMNS}
         for path in row.values():
             (folder / path).parent.mkdir(parents=True)
@@ -189,7 +189,7 @@ def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: 
 
 
 def with_model(name: str, folder: Path) -> list[str]:
-    """The methods that ask a model that comes along: as it is, and with steps of optimisation after it."""
+    """The methods with a bundled model: its prediction alone, and with refinement."""
     model = load_model(find_model(name))
     refined = folder / f"{name}-refined.safetensors"
     replace(model, refine=EFFORT["balanced"].fine).save(refined, half=True)
@@ -197,7 +197,7 @@ def with_model(name: str, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Every corruption of each set, severity by severity."""
+    """Run every corruption of each data set, severity by severity."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="the folder that holds acdc and hippocampus")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
@@ -217,7 +217,7 @@ def main() -> None:
 
 
 def evaluate(of_set: str, name: str, severity: int, options: argparse.Namespace) -> None:
-    """The rows of one corruption at one severity that are missing."""
+    """Compute the missing rows of one corruption at one severity."""
     listed, count, model = SETS[of_set]
     with (options.data / listed).open(newline="", encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))

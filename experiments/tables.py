@@ -1,4 +1,4 @@
-"""Where the tables of benchmarks and experiments lie, and how rows get there."""
+"""Location, reading and writing of the tables of benchmarks and experiments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows that are there."""
+    """The rows of a table; none if it does not exist."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -20,7 +20,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def write(path: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Add a row; the first brings the file and its head."""
+    """Add a row; the first one creates the file and its header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.is_file()
     with path.open("a", newline="", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""Trainings to compare: the same data in the same order, the same steps, several seeds; a row as each is done.
+"""Trainings to compare: the same data in the same order, the same steps, several seeds; one row per training.
 
-A trial is a network with its block, a recipe's losses and optimiser, and a seed. Trials that have a row are not done
-again, so an experiment that was stopped goes on with the same command. Each runs in a process of its own. What decides
-a training has a hash in its row: a training that another experiment has done already comes out the same and is copied.
+A trial is a network with its block, a recipe's losses and optimiser, and a seed. Trials with a row are skipped, so
+an interrupted experiment is resumed by the same command. Each runs in a separate process. The settings that determine a
+training are hashed in its row: a training already done by another experiment has the same result and is copied.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SCORES = ("dice", "hd95", "ndv", "alike")
 KEY = ("experiment", "set", "network", "block", "steps", "seed")
 COSTS = ("pairs", "parameters", "multiply_adds_per_voxel", "seconds_per_step", "threads", "torch")
 COLUMNS = (*KEY, *SCORES, *COSTS, "settings")
-SEEDS = 3  # where an experiment asks for no other number
-UNMOVED = "unmoved.csv"  # beside the rows: what is there before any motion
+SEEDS = 3  # by default
+UNMOVED = "unmoved.csv"  # in the same folder: Dice before registration
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Trial:
     """One training.
 
     Args:
-        experiment: which table it is for.
+        experiment: name of its table.
         set: a key of ``SETS``.
         network: a name and arguments, as ``NetworkConfig`` takes them.
         label: of the block, for the table.
         steps: of training.
-        seed: decides weights and the order of the data.
-        labels: whether it is trained with them; they are what networks learn from fastest.
+        seed: of the weights and the order of the data.
+        labels: whether it is trained with labels.
     """
 
     experiment: str
@@ -55,11 +55,11 @@ class Trial:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells its row from others."""
+        """The key of its row."""
         return self.experiment, self.set, str(self.network["name"]), self.label, str(self.steps), str(self.seed)
 
 
-# The recipe whose augmentation and grid each set uses, and the folder of its prepared scans below that of the data.
+# The recipe with the augmentation and grid of each set, and the subfolder of its prepared scans.
 SETS = {
     "hippocampus": ("hippocampus", "hippocampus"),
     "cardiac": ("cardiac_cine", "cardiac"),
@@ -68,7 +68,7 @@ SETS = {
 
 
 def config(trial: Trial) -> Any:
-    """What is trained: by the paper's losses, so that blocks are judged by what they find alone, or with labels too."""
+    """The training configuration: with the paper's losses, which use no labels, or with labels in addition."""
     from maxca.networks import NetworkConfig
     from maxca.training.config import Losses, Optimiser
     from maxca.training.recipes import RECIPES
@@ -91,13 +91,13 @@ def config(trial: Trial) -> Any:
 
 
 def settings_hash(trial: Trial) -> str:
-    """The same for trainings that are the same but for their names."""
+    """A hash of everything but the names of a training."""
     plain = config(trial).as_plain() | {"recipe": "", "set": trial.set}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def unmoved(trial: Trial, data: Path) -> dict[str, Any]:
-    """How the validation pairs of a trial are before any motion: what a network that has learnt nothing would reach."""
+    """Scores of the validation pairs of a trial before registration."""
     import torch
     from lightning_fabric import Fabric
 
@@ -115,7 +115,7 @@ def unmoved(trial: Trial, data: Path) -> dict[str, Any]:
 
 
 def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
-    """Train and judge, in this process."""
+    """Train and validate, in this process."""
     import torch
     from lightning_fabric import Fabric
 
@@ -151,7 +151,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
 
 
 def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
-    """Each in a process of its own, some at a time; those with a row are done already."""
+    """Run trials in separate processes, several in parallel; those with a row are skipped."""
     out = options.output
     before = out.with_name(UNMOVED)
     sets = {trial.set: trial for trial in trials if trial.set not in [row["set"] for row in tables.read(before)]}
@@ -160,9 +160,9 @@ def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         tables.write(before, row, tuple(row))
     known = {tuple(row[name] for name in KEY) for row in tables.read(out)}
     missing = [trial for trial in trials if trial.key not in known]
-    if not options.only:  # who asks for a row wants it computed
+    if not options.only:  # an explicitly requested row is computed again
         found = (row for path in out.parent.glob("*.csv") for row in tables.read(path))
-        here = str(options.threads), version("torch")  # of which the last bits of a training depend
+        here = str(options.threads), version("torch")  # on which the last bits of a training depend
         rows = {row["settings"]: row for row in found if "settings" in row and (row["threads"], row["torch"]) == here}
         for trial in [trial for trial in missing if settings_hash(trial) in rows]:
             same = rows[settings_hash(trial)] | dict(zip(KEY, trial.key, strict=True))
@@ -180,7 +180,7 @@ def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> None:
 
 
 def apart(trial: Trial, options: argparse.Namespace) -> dict[str, Any]:
-    """The row of a trial, from a process of its own."""
+    """The row of a trial, from a separate process."""
     task = {"trial": vars(trial), "data": str(options.data), "threads": options.threads}
     done = subprocess.run([sys.executable, __file__, json.dumps(task)], capture_output=True, text=True)
     if done.returncode:
@@ -194,11 +194,11 @@ def main(title: str, trials: Callable[[argparse.Namespace], list[Trial]], result
     parser.add_argument("data", type=Path, help="a folder with hippocampus, cardiac and brain, made by maxca prepare")
     parser.add_argument("-o", "--output", type=Path, default=results, help=f"CSV, by default {results.name}")
     parser.add_argument("--set", choices=tuple(SETS), action="append", help="only this one; repeatable")
-    parser.add_argument("--seeds", type=int, help="by default as many as the page of results asks for")
+    parser.add_argument("--seeds", type=int, help="by default as many as reported in the results")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
-    parser.add_argument("--quick", action="store_true", help="two steps of the first trial, to see that it runs")
-    parser.add_argument("--only", help="only trials whose key, words with spaces between, holds this text")
+    parser.add_argument("--quick", action="store_true", help="two steps of the first trial, as a test")
+    parser.add_argument("--only", help="only trials whose key, joined by spaces, contains this text")
     options = parser.parse_args()
     chosen = trials(options)
     if options.only:

@@ -1,4 +1,4 @@
-"""Can MAXCA do better? One setting changed at a time, and in each other network the convolution of the same cost too.
+"""Variants of MAXCA, one setting changed at a time; changed networks also with the convolution of the same cost.
 
 python experiments/variants.py ready    # ready: see block_swap.py
 """
@@ -16,7 +16,7 @@ from trials import Trial
 
 CONVOLUTION = BLOCKS["conv=multiply-adds"]
 WIDE = {"encoder_channels": 8, "decoder_channels": 16}
-# The row's name → what differs from CorrXCA with MAXCA in regions of 4 voxels and two heads.
+# Name of the row → difference from CorrXCA with MAXCA in regions of 4 voxels and two heads.
 CHANGES: dict[str, dict[str, Any]] = {
     "maxca": {},
     "conv=multiply-adds": {"block": CONVOLUTION},
@@ -39,7 +39,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def listed(options: argparse.Namespace) -> list[Trial]:
-    """Each of them."""
+    """The trials."""
     changes = {label: {"block": MAXCA, **change} for label, change in CHANGES.items()}
     return of_corrxca("variants", changes, options)
 

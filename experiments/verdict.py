@@ -1,10 +1,10 @@
-"""How often the verdict is right: real scans, what was done to them, and what the verdict says of the registration.
+"""Accuracy of the verdict on registrations of real and manipulated scans.
 
-    python experiments/verdict.py ../shared/data             # half an hour on one core; goes on where it was
+    python experiments/verdict.py ../shared/data             # half an hour on one core; resumes
     python experiments/verdict.py ../shared/data --only brain/mirrored -o row.csv
 
-Thresholds of ``maxca.report.verdict`` are chosen on the development half; the other half has other people. The verdict
-sees images and transforms, no labels.
+Thresholds of ``maxca.report.verdict`` are chosen on the development half; the other half has other subjects. The
+verdict uses images and transforms, no labels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COLUMNS = (*KEY, "truth", "measure", "value", "verdict", "reasons", "register_s"
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What is judged: see ``maxca.report.verdict.evidence.Registered``."""
+    """A registration to assess: see ``maxca.report.verdict.evidence.Registered``."""
 
     fixed: Side
     moving: Side
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def outcome(trial: Trial) -> Outcome:
-    """Register a trial, and spoil the result where it says so."""
+    """Register a trial, and manipulate the result if the trial says so."""
     fixed, moving = trial.fixed.image, trial.moving.image
     masks = {
         f"{name}_mask": Image(mask.astype(np.uint8), image.grid)
@@ -83,14 +83,14 @@ def measured(half: str, trial: Trial, threads: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Compute the missing rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path, help="with oasis, acdc, hippocampus, ms and organs")
     parser.add_argument("-o", "--output", type=Path, default=tables.RESULTS / "verdict.csv")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--half", choices=HALVES, help="this half alone")
-    parser.add_argument("--only", help="only trials whose name holds this text")
-    parser.add_argument("--quick", action="store_true", help="the first trial alone, to see that it runs")
+    parser.add_argument("--half", choices=HALVES, help="only this half")
+    parser.add_argument("--only", help="only trials whose name contains this text")
+    parser.add_argument("--quick", action="store_true", help="only the first trial, as a test")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     known = {tuple(row[name] for name in KEY) for row in tables.read(options.output)}

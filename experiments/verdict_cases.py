@@ -1,8 +1,8 @@
-"""Registrations whose worth is known, to calibrate the verdict on: real scans, and what was done to them.
+"""Registrations of known quality to calibrate the verdict: real and manipulated scans.
 
-What is right is not decided by what was done but by what came out: by the distance from the known map between the two
-images, or by the overlap of labels held against that of the untouched pair. Images of different organs and noise have
-no right result. What lies in between is neither, and is not counted.
+A result is classified by its outcome and not by the manipulation: by its distance from the known map between the two
+images, or by the overlap of labels relative to that of good results. Images of different organs and noise have
+no correct result. Results between correct and wrong are not counted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from scipy.spatial.transform import Rotation
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.io.images import Image
 
-THICK = 2.5  # slices are left as they are where they are so many times thicker than pixels
+THICK = 2.5  # slices are not resampled if they are this many times thicker than pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """An image, its labels where there are some, and where its points came from.
+    """An image, its labels if available, and the map to its source.
 
     Args:
         image: voxels and grid.
         labels: on the same grid, or None.
-        source: this image's world points → world points of the scan it was made from; None where that is no map.
-        subject: of whom.
+        source: this image's world points → world points of its source scan; None if there is no such map.
+        subject: name of the subject.
     """
 
     image: Image
@@ -39,7 +39,7 @@ class Scan:
     subject: str
 
     def changed(self, data: np.ndarray) -> Scan:
-        """The same with other intensities."""
+        """A copy with other intensities."""
         return replace(self, image=replace(self.image, data=data.astype(np.float32)))
 
 
@@ -54,8 +54,8 @@ class Trial:
         truth: ``"map"`` (both come from one scan), ``"labels"`` or ``"none"`` (nothing corresponds).
         fixed_mask: for ``register``.
         moving_mask: for ``register``.
-        then: what is done to the map that was found, to make a wrong result; fixed world → fixed world.
-        around: fixed world points near which the error counts too, such as those around a lesion.
+        then: manipulation of the result, to make it wrong; fixed world → fixed world.
+        around: fixed world points where the error is measured too, such as those around a lesion.
         options: further ones of ``register``.
     """
 
@@ -95,20 +95,20 @@ def scan(path: Path, labels: Path | None = None, mm: float = 0.0, subject: str =
 
 
 def bent(of: Scan, voxels: float, seed: int, reach: float = 0.12) -> Scan:
-    """The scan seen through a smooth random map that moves points by so many voxels (root mean square).
+    """The scan deformed by a smooth random map with a given RMS displacement in voxels.
 
     Args:
         of: the scan.
         voxels: of its finest spacing.
         seed: of the map.
-        reach: σ of the map as a share of the longest side.
+        reach: σ of the map as a fraction of the longest side.
     """
     grid = of.image.grid
     extent = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
     nodes = grid.at_spacing([max(extent * reach / 3, s) for s in grid.spacing])
     noise = np.random.default_rng(seed).normal(size=(3, *nodes.shape))
     motion = torch.from_numpy(ndimage.gaussian_filter(noise, (0, *(extent * reach / nodes.spacing)))).float()
-    for axis in grid.thin_axes:  # nothing leaves the plane of a 2-D image
+    for axis in grid.thin_axes:  # no motion out of the plane of a 2-D image
         motion -= torch.as_tensor(grid.direction[:, axis, None, None, None] * motion.numpy()).sum(0) * torch.as_tensor(
             grid.direction[:, axis, None, None, None]
         )
@@ -129,7 +129,7 @@ def seen(of: Scan, through: Chain, grid: Grid) -> Scan:
 
 
 def turned(of: Scan, degrees: float, axis: np.ndarray) -> Scan:
-    """The scan turned about its middle, on a grid that holds it, the header as if it were not."""
+    """The scan rotated about its centre, on a grid that contains it, with an unrotated header."""
     grid = of.image.grid
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis)).as_matrix()
@@ -138,7 +138,7 @@ def turned(of: Scan, degrees: float, axis: np.ndarray) -> Scan:
 
 
 def mirrored(of: Scan, axis: int) -> Scan:
-    """The voxels in reverse order along an axis of the array, the header as if they were not."""
+    """The voxels in reverse order along an axis of the array, with an unchanged header."""
     grid = of.image.grid
     flip = np.eye(4)
     flip[axis, axis], flip[axis, 3] = -1, grid.shape[axis] - 1
@@ -147,7 +147,7 @@ def mirrored(of: Scan, axis: int) -> Scan:
 
 
 def scaled(of: Scan, factor: float) -> Scan:
-    """The header says voxels of ``factor`` times the size, about the same middle."""
+    """A header with spacings scaled by ``factor``, about the same centre."""
     affine = of.image.grid.affine.copy()
     affine[:3, :3] *= factor
     affine[:3, 3] = of.image.grid.center - affine[:3, :3] @ ((np.array(of.image.grid.shape) - 1) / 2)
@@ -168,7 +168,7 @@ def cut(of: Scan, axis: int, share: float, low: bool) -> Scan:
 
 
 def inverted(of: Scan) -> Scan:
-    """What is bright is dark, and the background stays."""
+    """Inverted intensities with unchanged background."""
     data = of.image.data
     top = np.percentile(data, 99.5)
     low = data.min() + 0.02 * (top - data.min())
@@ -176,20 +176,20 @@ def inverted(of: Scan) -> Scan:
 
 
 def noisy(of: Scan, share: float, seed: int) -> Scan:
-    """Gaussian noise, σ a share of the brightest percent."""
+    """Gaussian noise, σ as a fraction of the 99th percentile."""
     sigma = share * np.percentile(of.image.data, 99)
     return of.changed(of.image.data + np.random.default_rng(seed).normal(0, sigma, of.image.data.shape))
 
 
 def blurred(of: Scan, voxels: float) -> Scan:
-    """Gaussian, σ in voxels of the finest axis."""
+    """Gaussian smoothing, σ in voxels of the finest axis."""
     grid = of.image.grid
     sigma = [voxels * grid.smallest_spacing / s if n > 1 else 0 for s, n in zip(grid.spacing, grid.shape, strict=True)]
     return of.changed(ndimage.gaussian_filter(of.image.data, sigma))
 
 
 def slab(of: Scan, share: float, seed: int) -> Scan:
-    """A slab across the third axis is missing."""
+    """A missing slab across the third axis."""
     data = of.image.data.copy()
     n = data.shape[2]
     width = max(1, round(share * n))
@@ -199,7 +199,7 @@ def slab(of: Scan, share: float, seed: int) -> Scan:
 
 
 def thick(of: Scan, every: int) -> Scan:
-    """Only every n-th slice along the third axis, a mean of those it stands for."""
+    """Thick slices along the third axis: means of n slices."""
     data, grid = of.image.data, of.image.grid
     count = data.shape[2] // every
     affine = grid.affine.copy()
@@ -219,7 +219,7 @@ def nothing(like: Scan, seed: int, smooth: float) -> Scan:
 
 
 def headed(brain: Scan, seed: int) -> Scan:
-    """A stripped brain within fluid, skull and scalp that are made up."""
+    """A skull-stripped brain within synthetic fluid, skull and scalp."""
     data = brain.image.data
     inside = ndimage.binary_fill_holes(data > 0.05 * np.percentile(data, 99))
     away = ndimage.distance_transform_edt(~inside, sampling=brain.image.grid.spacing)
@@ -233,7 +233,7 @@ def headed(brain: Scan, seed: int) -> Scan:
 
 
 def padded(of: Scan, voxels: int) -> Scan:
-    """The scan with so many voxels of background around it."""
+    """The scan padded with background."""
     grid = of.image.grid
     wide = grid.box([-voxels] * 3, [n + voxels for n in grid.shape])
     low = float(of.image.data.min())
@@ -242,12 +242,12 @@ def padded(of: Scan, voxels: int) -> Scan:
 
 
 def with_lesion(of: Scan, radius: float, seed: int) -> tuple[Scan, np.ndarray, np.ndarray]:
-    """A dark ball with a bright rim in place of tissue, which did not move: the scan, the ball, its centre in mm.
+    """A synthetic lesion, a dark ball with a bright rim that replaces tissue: the scan, the ball, its centre in mm.
 
     Args:
         of: the scan.
-        radius: as a share of the longest side.
-        seed: of its place.
+        radius: as a fraction of the longest side.
+        seed: of its position.
     """
     grid, data = of.image.grid, of.image.data
     mm = radius * max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))

@@ -1,4 +1,4 @@
-"""Which pairs the verdict is calibrated on: real scans by kind, half of the subjects to choose thresholds by."""
+"""The pairs for the calibration of the verdict: one half of the subjects to choose thresholds, the other to test."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ Pair = tuple[Scan, Scan]
 
 
 def trials(root: Path, half: str) -> Iterator[Trial]:
-    """All of one half, one set after the other; the halves share no person.
+    """All trials of one half; the halves share no subject.
 
     Args:
-        root: the folder with ``oasis``, ``acdc``, ``hippocampus``, ``ms`` and ``organs``; a set that is not there is
-            passed over.
+        root: the folder with ``oasis``, ``acdc``, ``hippocampus``, ``ms`` and ``organs``; a missing
+            set is skipped.
         half: one of ``HALVES``.
     """
     later = half != HALVES[0]
@@ -58,7 +58,7 @@ def trials(root: Path, half: str) -> Iterator[Trial]:
             sets[name] = [_read(root / folder, row, mm) for row in _rows(root / folder, later)]
     for name, pairs in sets.items():
         for number, pair in enumerate(pairs):
-            # Random maps and places of one half do not come again in the other.
+            # Random maps and positions differ between the halves.
             for kind, trial in _of_pair(name, number, number + (100 if later else 0), *pair):
                 yield replace(trial, name=f"{name}/{kind}/{number}")
     if (root / "ms").is_dir():
@@ -70,12 +70,12 @@ def trials(root: Path, half: str) -> Iterator[Trial]:
 
 
 def _rows(folder: Path, later: bool) -> list[dict[str, str]]:
-    """Pairs of the validation list for development; for the other half pairs of other people."""
+    """Pairs of the validation list for development; pairs of other subjects for the other half."""
     listed = tables.read(folder / "pairs_val.csv")
-    step, first = (2, 16) if folder.name == "acdc" else (1, 10)  # so far they were looked at
+    step, first = (2, 16) if folder.name == "acdc" else (1, 10)  # inspected before
     if not later:
         return listed[::step][: COUNT[HALVES[0]]]
-    if folder.name == "oasis":  # all people of the list were looked at; those of the training set were not
+    if folder.name == "oasis":  # all subjects of the list were inspected before; those of the training set were not
         people = json.loads((folder / "split.json").read_text())["train"]
         return [_brain(a, b) for a, b in pairwise(people[: COUNT[HALVES[1]] + 1])]
     seen = {_person(row[side]) for row in listed[:first] for side in ("fixed", "moving")}
@@ -103,7 +103,7 @@ def _read(folder: Path, row: dict[str, str], mm: float) -> Pair:
 
 
 def _of_pair(name: str, number: int, seed: int, fixed: Scan, moving: Scan) -> Iterator[tuple[str, Trial]]:
-    """What is done to one pair: each kind to every fourth, a few to all."""
+    """The manipulations of one pair: each kind for every fourth pair, a few for all."""
     amount = 2.5 if name == "brain" else 3.0
     other = noisy(bent(fixed, amount, seed), 0.03, seed)
     last = name == "heart"
@@ -160,7 +160,7 @@ def of_map(kind: str, fixed: Scan, moving: Scan, **more: Any) -> tuple[str, Tria
 
 
 def _of_brain(number: int, seed: int, fixed: Scan, moving: Scan) -> Iterator[tuple[str, Trial]]:
-    """What is done to brains alone: skulls and lesions."""
+    """Manipulations of brains: skulls and lesions."""
     if number % 2 == 0:
         wide = padded(moving, 8)
         yield of_labels("skull on one side", fixed, headed(wide, seed))
@@ -175,7 +175,7 @@ def _of_brain(number: int, seed: int, fixed: Scan, moving: Scan) -> Iterator[tup
 
 
 def _around(grown: Scan, middle: np.ndarray, radius: float) -> np.ndarray:
-    """World points of the source around a lesion, up to a third of its radius away; within it nothing corresponds."""
+    """World points of the source around a lesion, up to a third of its radius away."""
     grid = grown.image.grid
     extent = max(n * s for n, s in zip(grid.shape, grid.spacing, strict=True))
     directions = np.random.default_rng(0).normal(size=(400, 3))
@@ -198,7 +198,7 @@ def _shift(grid: Grid, voxels: float, seed: int) -> np.ndarray:
 
 
 def _heads(folder: Path, visit: int) -> Iterator[Trial]:
-    """T1w, T2w and FLAIR of one person at two visits, with skull; the second is bent by a known map."""
+    """T1w, T2w and FLAIR of one subject at two visits, with skull; the second is deformed by a known map."""
     scans = {}
     to_flair = {"FLAIR": Chain()}
     for contrast in ("T1W", "T2W", "FLAIR"):
@@ -207,7 +207,7 @@ def _heads(folder: Path, visit: int) -> Iterator[Trial]:
             to_flair[contrast] = read_transform(folder / f"study{visit}_{contrast}_intrastudy_to_FLAIR.txt").inverse()[
                 0
             ]
-    # All in the world of FLAIR: a truth through the transforms of the data set.
+    # All in the world space of FLAIR, by the transforms of the data set.
     scans = {name: replace(one, source=to_flair[name]) for name, one in scans.items()}
     for number, (a, b) in enumerate(
         (("T1W", "T2W"), ("T1W", "FLAIR"), ("T2W", "FLAIR"), ("T2W", "T1W"), ("FLAIR", "T1W"))
@@ -259,7 +259,7 @@ def _organs(folder: Path) -> Iterator[Trial]:
 
 
 def _strangers(sets: dict[str, list[Pair]], lung: Scan, later: bool) -> Iterator[Trial]:
-    """Images of different organs, their middles on each other."""
+    """Images of different organs with aligned centres."""
     organs = {name: [pair[0] for pair in pairs] for name, pairs in sets.items()} | {"lung": [lung] * COUNT[HALVES[1]]}
     names = list(organs)
     for number in range(7, 14) if later else range(7):

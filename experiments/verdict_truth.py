@@ -1,4 +1,4 @@
-"""What a registration of a trial is worth, from what only the trial knows: the map between its images, or labels."""
+"""Quality of a registration from the true map between its images, or from labels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from maxca.registration.resampling import resample
 POINTS, COVERING = 4_000, 60_000
 RIGHT, WRONG = 2.0, 4.0  # voxels of mean error: at most, at least
 TYPICAL = {"hippocampus": 0.78, "heart": 0.80, "brain": 0.53, "organ": 0.53}  # Dice of good results at these sizes
-DICE_RIGHT, DICE_WRONG = 0.9, 0.5  # of what is typical: at least, at most
+DICE_RIGHT, DICE_WRONG = 0.9, 0.5  # of the typical Dice: at least, at most
 
 
 class Worth(NamedTuple):
-    """Whether a result is right, wrong or between, and the measurement behind it."""
+    """The class of a result, and its measurement."""
 
     truth: str
     measure: str
@@ -29,7 +29,7 @@ class Worth(NamedTuple):
 
 
 def worth(trial: Trial, chain: Chain) -> Worth:
-    """Of a result, fixed world points → moving world points."""
+    """The quality of a result, fixed world points → moving world points."""
     if trial.truth == "none":
         return Worth("wrong", "nothing corresponds", float("nan"))
     if trial.truth == "labels":
@@ -44,7 +44,7 @@ def worth(trial: Trial, chain: Chain) -> Worth:
 
 
 def map_error(trial: Trial, chain: Chain) -> float:
-    """Mean distance from the true map, in the finest voxels of the fixed image, where both images show something."""
+    """Mean distance from the true map, in the finest voxels of the fixed image, over the common foreground."""
     grid = trial.fixed.image.grid
     start = _content(trial.fixed, POINTS)
     origin = trial.fixed.source.map_points(start)
@@ -57,7 +57,7 @@ def map_error(trial: Trial, chain: Chain) -> float:
 
 
 def lesion_error(trial: Trial, chain: Chain) -> float:
-    """Mean distance from the true map in the tissue around a lesion, which a lesion that is swallowed pulls along."""
+    """Mean distance from the true map in the tissue around a lesion, which a collapsed lesion distorts."""
     assert trial.around is not None
     ends = trial.moving.source.map_points(chain.map_points(trial.around))
     error = np.linalg.norm(ends - trial.fixed.source.map_points(trial.around), axis=1)

@@ -1,4 +1,4 @@
-"""Draws images/coordinates.png: how an image is resampled through a transform from fixed to moving points.
+"""Draw images/coordinates.png: resampling of an image through a transform from fixed to moving points.
 
 python docs/figures/coordinates.py
 """
@@ -26,7 +26,7 @@ def bent(points: np.ndarray) -> np.ndarray:
 
 
 def shape(points: np.ndarray) -> np.ndarray:
-    """What is to be seen in the moving image."""
+    """The content of the moving image."""
     x, y = points[..., 0], points[..., 1]
     radius = np.hypot(x / 1.15, y)
     return (0.85 - 0.35 * np.sin(x / 2.2) * np.cos(y / 2.6)) / (1 + np.exp(3 * (radius - 7.2)))

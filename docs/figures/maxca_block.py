@@ -1,4 +1,4 @@
-"""Draws docs/images/maxca_block.png, the figure of docs/concepts/maxca.md.
+"""Draw docs/images/maxca_block.png, the figure of docs/concepts/maxca.md.
 
 python docs/figures/maxca_block.py
 """

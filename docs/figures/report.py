@@ -1,4 +1,4 @@
-"""Photographs the report of the demo's pair, wide and narrow, light and dark: images/report-*.png.
+"""Take screenshots of the report of the demo's pair, wide and narrow, light and dark: images/report-*.png.
 
 python docs/figures/report.py    # needs Chromium and what `make test-browser` installs; a minute
 """
@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 OUT = Path(__file__).parents[1] / "images"
 FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-HEIGHTS = {1440: 1500, 390: 1500}  # of what is kept
+HEIGHTS = {1440: 1500, 390: 1500}  # height of the screenshots
 COLOURS = 128  # a palette makes the files a third as large
 
 

@@ -13,19 +13,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Variation:
-    """How much may vary from scan to scan.
+    """Ranges of the augmentation.
 
     Args:
         spacing: mm of the voxels, for rotations.
         rotate: greatest angle around each axis, degrees.
-        scale: share by which each axis may be longer or shorter.
+        scale: largest relative change of the length of each axis.
         shift: greatest translation along each axis, voxels.
-        nodes: of the coarse and of the fine elastic lattice, along the longest axis.
+        nodes: of the coarse and of the fine elastic grid, along the longest axis.
         elastic: standard deviation of the displacement of each, voxels.
-        mirror: probability of exchanging left and right, first axis.
+        mirror: probability of a reflection along the first axis.
         curve: probability of an arbitrary, also inverted, curve of intensities.
-        painted: probability of an image made of the labels alone.
-        head: probability of a scalp around a stripped brain.
+        painted: probability of an image synthesised from the labels.
+        head: probability of a synthetic scalp around a skull-stripped brain.
     """
 
     spacing: tuple[float, float, float]
@@ -63,7 +63,7 @@ def smooth_field(batch: int, channels: int, shape: Sequence[int], nodes: int, de
 
 
 def reshaped(images: Tensor, labels: Tensor, swap: Tensor, how: Variation) -> tuple[Tensor, Tensor]:
-    """Other heads of the same kind: affine, elastic, mirrored.
+    """Spatial augmentation: affine, elastic, mirrored.
 
     Args:
         images: (B, 1, I, J, K).
@@ -98,12 +98,12 @@ def reshaped(images: Tensor, labels: Tensor, swap: Tensor, how: Variation) -> tu
 
 
 def repainted(images: Tensor, labels: Tensor, tissues: Tensor, how: Variation) -> Tensor:
-    """Other scanners: contrast, curves, labels painted at random, bias, blur, noise, a scalp; then normalised.
+    """Intensity augmentation: contrast, curves, synthesis from labels, bias, blur, noise, a scalp; then normalisation.
 
     Args:
         images: (B, 1, I, J, K) in [0, 1], 0 outside the head.
         labels: (B, 1, I, J, K) class indices.
-        tissues: for each class, which of a few tissues it is made of.
+        tissues: the tissue of each class.
         how: what may vary.
     """
     batch, _, *shape = images.shape
@@ -140,7 +140,7 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def _curved(x: Tensor) -> Tensor:
-    """Through a random curve of seven knots, one per example."""
+    """Intensities mapped by a random curve of seven knots, one per example."""
     knots = torch.rand(len(x), 7, device=x.device)
     position = x.clamp(0, 1).flatten(1) * 5.999
     low = position.long()
@@ -149,7 +149,7 @@ def _curved(x: Tensor) -> Tensor:
 
 
 def _painted(labels: Tensor, tissues: Tensor) -> Tensor:
-    """Each tissue with a brightness of its own, each class a little off it, and a texture."""
+    """An image with a random intensity per tissue, a small offset per class, and a texture."""
     kinds = int(tissues.max()) + 1
     batch = len(labels)
     base = torch.rand(batch, kinds, device=labels.device)[:, tissues]
@@ -160,7 +160,7 @@ def _painted(labels: Tensor, tissues: Tensor) -> Tensor:
 
 
 def _in_head(x: Tensor, inside: Tensor) -> Tensor:
-    """The brain in fluid, bone and scalp of random brightness, as where nothing was stripped."""
+    """The brain within synthetic fluid, bone and scalp of random intensity."""
     batch, _, *shape = x.shape
     small = F.max_pool3d(inside.float(), 4, stride=4, ceil_mode=True)
     shells = [small]

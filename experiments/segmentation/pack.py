@@ -2,7 +2,7 @@
 
     python experiments/segmentation/pack.py DATA OUT [--small]
 
-With ``--small``: 6 bits, no rescans, the middle of each heart only, and xz, for a machine that little can be sent to.
+With ``--small``: 6 bits, no rescans, the centre of each heart only, and xz, to reduce the size of a transfer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def six_bit(image: np.ndarray) -> np.ndarray:
 
 
 def brains(folder: Path, rescans: bool) -> Arrays:
-    """The scans of ``oasis/``, right to left, and what is known of their labels."""
+    """The scans of ``oasis/``, right to left, and the names of their labels."""
     split = json.loads((folder / "split.json").read_text())
     again = {second for _, second in split["rescans"]}
     with (folder / "labels.csv").open() as file:

@@ -1,4 +1,4 @@
-"""Packed scans as tensors in one frame, and the voxels of them that a step learns from."""
+"""Packed scans as tensors of one shape, and the voxels sampled in a training step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Scans:
 
 
 def opened(folder: Path, task: str) -> Any:
-    """The arrays that ``pack.py`` wrote for a task: plain, or packed smaller for a machine far away."""
+    """The arrays that ``pack.py`` wrote for a task: plain, or compressed with xz."""
     plain, small = folder / f"{task}.npz", folder / f"{task}.npz.xz"
     raw = plain.read_bytes() if plain.exists() else lzma.decompress(small.read_bytes())
     return np.load(io.BytesIO(raw))
@@ -79,7 +79,7 @@ def gathered(embeddings: Tensor, where: Tensor, shape: Triple, fold: Triple) -> 
 
 
 def voxels_of_interest(images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(B, count) flat indices: four in five where there is content, the rest anywhere."""
+    """(B, count) flat indices: four in five in the foreground, the rest anywhere."""
     rows = []
     for image, label in zip(images, labels, strict=True):
         content = torch.nonzero(((image > 0.02) | (label > 0)).flatten())[:, 0]

@@ -1,8 +1,8 @@
-"""Train a network that labels brains or hearts, for a given time or number of steps, on whatever device there is.
+"""Train a segmentation network for brains or hearts, for a given time or number of steps, on any device.
 
     python experiments/segmentation/train.py brains PACKED OUT --minutes 8 [--variant maxca] [--start WEIGHTS]
 
-Writes OUT/log.jsonl, OUT/last.pt (to go on from) and OUT/weights.safetensors (moving average, half precision).
+Writes OUT/log.jsonl, OUT/last.pt (to resume) and OUT/weights.safetensors (moving average, half precision).
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from maxca.blocks.conv import matched
 from maxca.networks.segmentation import SegmentationUNet, unfolded
 
 WARMUP = 100  # steps
-AVERAGED = 0.998  # of the moving average of the weights that stays from step to step
+AVERAGED = 0.998  # decay of the moving average of the weights per step
 CONTRASTS = ("as is", "inverted", "t2-like")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a network learns from, and how it is built.
+    """Data and architecture of a task.
 
     Args:
         frame: voxels of the images.
         variation: how they vary.
         fold, strides: see ``SegmentationUNet``.
         region: of MAXCA.
-        contrasts: in which validation scans are shown to it.
+        contrasts: of the validation scans.
     """
 
     frame: Triple
@@ -125,10 +125,10 @@ def dice_of(network: SegmentationUNet, scans: Scans, how: str = "as is") -> list
 
 
 class Training:
-    """One network on its way.
+    """A training in progress.
 
     Args:
-        options: of the command line.
+        options: from the command line.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -168,7 +168,7 @@ class Training:
         return int(state["step"])
 
     def run(self) -> None:
-        """Train until the time or the steps are over, then look at the validation scans once."""
+        """Train until the time or the steps are over, then validate once."""
         losses: list[Tensor] = []
         begin = saved = time.monotonic()
         for done in self._progress():
@@ -191,7 +191,7 @@ class Training:
             )
 
     def _progress(self) -> Iterator[float]:
-        """The share of the training that is over, before each step."""
+        """The completed fraction of the training, before each step."""
         begin, first = time.monotonic(), self.step
         while True:
             by_time = (time.monotonic() - begin) / (60 * self.options.minutes)
@@ -230,7 +230,7 @@ class Training:
         return loss.detach()
 
     def save(self) -> None:
-        """What to go on from, and the averaged weights."""
+        """Save the checkpoint and the averaged weights."""
         out: Path = self.options.out
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(), "step": self.step}
         torch.save(state, out / "last.part")
@@ -239,7 +239,7 @@ class Training:
         save_file(halves, out / "weights.safetensors")
 
     def log(self, **row: Any) -> None:
-        """A line to the log and to the terminal."""
+        """Write a line to the log and to the terminal."""
         text = json.dumps(row)
         with (self.options.out / "log.jsonl").open("a") as file:
             file.write(text + "\n")
@@ -257,7 +257,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--variant", choices=("conv", "maxca", "matched"), default="conv")
     parser.add_argument("--channels", type=int, nargs="+", default=(24, 48, 96, 192))
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--voxels", type=int, default=200_000, help="of each image that a step looks at")
+    parser.add_argument("--voxels", type=int, default=200_000, help="per image and step")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=int, default=50, help="steps between lines of the log")
