@@ -19,10 +19,12 @@ MEANT = "a model of maxca; save it again with maxca models pack"
 
 
 class Network(TypedDict):
-    """What builds it."""
+    """What builds it; see ``maxca.networks.config``."""
 
     name: str
     arguments: dict[str, Any]
+    version: NotRequired[Any]
+    plugins: NotRequired[Annotated[list[str], Meta(max_length=SMALL)]]
 
 
 class Domain(TypedDict):

@@ -17,7 +17,7 @@ from maxca.models.checkpoint import read_checkpoint, read_description, save_chec
 from maxca.models.description import check_description, check_weights
 from maxca.models.distribution import Likeness
 from maxca.models.domain import Domain
-from maxca.networks import NetworkConfig
+from maxca.networks import NetworkConfig, network_from_plain
 
 FORMAT = 1
 COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
@@ -141,8 +141,7 @@ def _named(path: Path) -> Iterator[None]:
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
     if about.get("format") != FORMAT:
         raise ValueError(f"it is of format {about.get('format')!r}, this version reads {FORMAT}")
-    network = about["network"]
-    return NetworkConfig(str(network["name"]), dict(network["arguments"]))
+    return network_from_plain(about["network"])
 
 
 def _spacing(about: Mapping[str, Any]) -> Spacing | None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from maxca.blocks import MAXCA, Block, GatedMLP
 from maxca.networks.correlation import CorrelationConv
+from maxca.networks.encoder import Encoder, MakeEncoder
+from maxca.networks.flow import PUBLISHED, FlowOptions
 from maxca.networks.perlevel import Blocks
 from maxca.networks.pyramid import CoarseToFine, coarse_to_fine
 
@@ -18,45 +20,26 @@ def corr_network(
     levels: int = 4,
     block: Blocks = GatedMLP,
     *,
-    finest: int = 0,
-    velocity: bool = False,
-    composed: bool = False,
-    symmetric: bool = False,
-    flat: int = 0,
+    flow: FlowOptions = PUBLISHED,
+    encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
     """A correlation-aware coarse-to-fine network.
 
-    Not symmetric by itself: the fixed image's features stay, the moving one's are warped; swap the arguments for the
-    other direction, which is the inverse only as far as training made it so. With ``symmetric`` it is.
+    Not symmetric by itself: the fixed image's features stay, the moving one's are warped; exchange the arguments for
+    the other direction, which is the inverse only as far as training made it so. With ``flow.symmetric`` it is.
 
     Args:
         encoder_channels: e, at full resolution; doubled at each coarser level.
-        decoder_channels: d, at the finest decoded level, likewise.
+        decoder_channels: d, at the finest decoded level; doubled at each coarser level.
         levels: resolutions, each half the next.
         block: of every decoded level, or one a level, finest first.
-        finest: the finest level that is decoded; 1 leaves out full resolution, where most of the work is.
-        velocity: integrate the flow as a stationary velocity.
-        composed: compose the flows of the levels instead of adding them.
-        symmetric: half the difference of the velocities of both directions.
-        flat: so many of the finest halvings leave the third axis as it is: for stacks of a few thick slices.
-
-    Raises:
-        ValueError: when it should be symmetric without ``velocity``, or have more flat halvings than levels to halve.
+        flow: how the flows of the levels become one.
+        encoder: of each image; see ``MakeEncoder``.
 
     Source: Meng et al., CVPR 2024.
     """
     return coarse_to_fine(
-        CorrelationStage,
-        encoder_channels,
-        decoder_channels,
-        levels,
-        block,
-        finest=finest,
-        affine=False,
-        velocity=velocity,
-        composed=composed,
-        symmetric=symmetric,
-        flat=flat,
+        CorrelationStage, encoder_channels, decoder_channels, levels, block, flow=flow, encoder=encoder
     )
 
 
@@ -67,28 +50,15 @@ def corrxca(
     block: Blocks | None = None,
     region: int = 6,
     *,
-    finest: int = 0,
-    velocity: bool = False,
-    composed: bool = False,
-    symmetric: bool = False,
-    flat: int = 0,
+    flow: FlowOptions = PUBLISHED,
+    encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
     """The correlation-aware network with MAXCA at every level; 2, 4, 8, 16, … heads from fine to coarse.
 
     Args: as for ``corr_network``; ``region`` is that of the default blocks. Source: arXiv 2412.18545.
     """
-    blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels - finest)]
-    return corr_network(
-        encoder_channels,
-        decoder_channels,
-        levels,
-        blocks,
-        finest=finest,
-        velocity=velocity,
-        composed=composed,
-        symmetric=symmetric,
-        flat=flat,
-    )
+    blocks = block or [partial(MAXCA, heads=2 * 2**level, region=region) for level in range(levels - flow.finest)]
+    return corr_network(encoder_channels, decoder_channels, levels, blocks, flow=flow, encoder=encoder)
 
 
 class CorrelationStage(nn.Module):

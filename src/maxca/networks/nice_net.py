@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from maxca.blocks import Block, ConvBlock, Window
+from maxca.networks.encoder import Encoder, MakeEncoder
+from maxca.networks.flow import PUBLISHED, FlowOptions
 from maxca.networks.parts import ConvLayer, channels_last
 from maxca.networks.perlevel import Blocks
 from maxca.networks.pyramid import CoarseToFine, coarse_to_fine
@@ -20,19 +22,19 @@ def nice_net(
     block: Blocks = ConvBlock,
     *,
     affine: bool = False,
-    velocity: bool = False,
-    composed: bool = False,
+    flow: FlowOptions = PUBLISHED,
+    encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
     """A non-iterative coarse-to-fine network. Not symmetric; see ``corr_network``.
 
     Args:
         encoder_channels: at full resolution; doubled at each coarser level.
-        decoder_channels: likewise.
+        decoder_channels: at the finest decoded level; doubled at each coarser level.
         levels: resolutions, each half the next.
-        block: of every level, or one a level, finest first.
+        block: of every decoded level, or one a level, finest first.
         affine: find an affine too, at the coarsest level.
-        velocity: integrate the flow as a stationary velocity.
-        composed: compose the flows of the levels instead of adding them.
+        flow: how the flows of the levels become one.
+        encoder: of each image; see ``MakeEncoder``.
 
     Source: Meng et al., MICCAI 2022.
     """
@@ -42,10 +44,9 @@ def nice_net(
         decoder_channels,
         levels,
         block,
-        finest=0,
         affine=affine,
-        velocity=velocity,
-        composed=composed,
+        flow=flow,
+        encoder=encoder,
     )
 
 
@@ -56,18 +57,17 @@ def nice_trans(
     block: Blocks | None = None,
     *,
     affine: bool = True,
-    velocity: bool = False,
-    composed: bool = False,
+    flow: FlowOptions = PUBLISHED,
+    encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
     """NICE-Net with shifted-window attention below full resolution, and an affine found in the same pass.
 
     Args: as for ``nice_net``. Source: Meng et al., MICCAI 2023.
     """
     if block is None:
-        block = [ConvBlock, *(partial(Window, heads=2 * 2**level, window=5) for level in range(levels - 1))]
-    return nice_net(
-        encoder_channels, decoder_channels, levels, block, affine=affine, velocity=velocity, composed=composed
-    )
+        windows: list[Block] = [partial(Window, heads=2 * 2**level, window=5) for level in range(levels - 1)]
+        block = [ConvBlock, *windows][flow.finest :]
+    return nice_net(encoder_channels, decoder_channels, levels, block, affine=affine, flow=flow, encoder=encoder)
 
 
 class ConcatenationStage(nn.Module):

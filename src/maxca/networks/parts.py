@@ -1,4 +1,4 @@
-"""What every network is made of: its answer, its flow head, and how flows are warped, joined and integrated.
+"""What every network is made of: its prediction, its flow head, and how flows are warped, composed and integrated.
 
 A flow is (N, 3, I, J, K) in voxels of the grid it lives on; component c moves along axis c. It says where in the moving
 image the value of a fixed voxel is found.
@@ -20,11 +20,11 @@ from maxca.blocks.layers import Conv3d, channels_first, cut_ends, to_whole
 from maxca.geometry.warp import Padding, sample_unit, unit_coordinates, voxel_coordinates
 
 Shape = torch.Size | tuple[int, int, int]
-Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to the next, else 1
+Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to the next, otherwise 1
 
 
 class Prediction(NamedTuple):
-    """What a network says about a pair.
+    """What a network finds for a pair.
 
     Attributes:
         flow: (N, 3, I, J, K), voxels, the whole motion: fixed voxel → moving voxel. float32.
@@ -149,46 +149,6 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, I, J, K) → (N, C', I, J, K)."""
         return F.leaky_relu(self.conv(x), 0.2)
-
-
-class Encoder(nn.Module):
-    """A pyramid of features of one image: channels c, 2c, 4c, … at full, half, quarter, … resolution.
-
-    Args:
-        channels: c.
-        factors: what becomes one voxel from each level to the next.
-    """
-
-    def __init__(self, channels: int, factors: Sequence[Factors]) -> None:
-        super().__init__()
-        outs = widths(channels, 1 + len(factors))
-        self.widths = outs
-        self.factors = factors
-        self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip([1, *outs[:-1]], outs, strict=True))
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 1, I, J, K) → one volume a level, finest first."""
-        features = []
-        x = channels_last(image)
-        for number, level in enumerate(self.levels):
-            x = level(halved(x, self.factors[number - 1]) if number else x)
-            features.append(x)
-        return features
-
-
-class EncoderLevel(nn.Module):
-    """Twice: convolution, LeakyReLU, instance norm."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.conv1 = Conv3d(channels_in, channels_out, 3, padding=1)
-        self.conv2 = Conv3d(channels_out, channels_out, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, I, J, K) → (N, C', I, J, K)."""
-        for conv in (self.conv1, self.conv2):
-            x = instance_norm(F.leaky_relu(conv(x), 0.2))
-        return x
 
 
 class Upsample(nn.Module):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from maxca.blocks import BLOCKS, Block
+from maxca.origins import UnknownName
 
 Named = Mapping[str, Any]  # {"name": "maxca", "heads": 2}: a block as a file can hold it
 Blocks = Block | str | Named | Sequence[Block | str | Named]
@@ -21,7 +22,8 @@ def per_level(block: Blocks, levels: int) -> list[Block]:
         levels: how many levels there are.
 
     Raises:
-        ValueError: for an unknown name, an empty list, or more blocks than levels.
+        UnknownName: for an unknown name.
+        ValueError: for an empty list, or more blocks than levels.
     """
     given = list(block) if isinstance(block, Sequence) and not isinstance(block, str) else [block]
     if not 1 <= len(given) <= levels:
@@ -44,11 +46,13 @@ def describe(block: Blocks) -> Named | list[Named]:
 def _block(block: Block | str | Named) -> Block:
     if callable(block):
         return block
-    name, arguments = (block, {}) if isinstance(block, str) else (block.get("name"), {**block})
-    arguments.pop("name", None)
-    if name not in BLOCKS:
-        raise ValueError(f"no block is called {name!r}; choose one of {', '.join(BLOCKS)}")
-    return partial(BLOCKS[name], **arguments) if arguments else BLOCKS[name]
+    arguments = {"name": block} if isinstance(block, str) else {**block}
+    name = arguments.pop("name", None)
+    measured = arguments.get("to", name) if name == "conv_as" else name  # another block, of which it has the size
+    for each in (name, measured):
+        if each not in BLOCKS:
+            raise UnknownName("block", each, BLOCKS)
+    return partial(BLOCKS[str(name)], **arguments) if arguments else BLOCKS[str(name)]
 
 
 def _describe(block: Block | str | Named) -> Named:
@@ -60,4 +64,4 @@ def _describe(block: Block | str | Named) -> Named:
     for name, known in BLOCKS.items():
         if made is known and not (isinstance(block, partial) and block.args):
             return {"name": name, **arguments}
-    raise ValueError(f"{block!r} cannot be saved by name: add it to maxca.blocks.BLOCKS first")
+    raise ValueError(f"{block!r} cannot be saved by name: register it first, with maxca.plugins.block(NAME)")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maxca.blocks import Block
-from maxca.geometry.warp import voxel_coordinates
+from maxca.networks.affine import AffineHead, centred_matrix, with_affine
+from maxca.networks.encoder import Encoder, MakeEncoder
+from maxca.networks.flow import FlowOptions
 from maxca.networks.parts import (
-    Encoder,
     Factors,
     FlowHead,
     Prediction,
@@ -28,7 +30,7 @@ from maxca.networks.parts import (
 )
 from maxca.networks.perlevel import Blocks, per_level
 
-Stage = Callable[[int, int, Block, bool], nn.Module]
+Stage = Callable[[int, int, Block, bool], nn.Module]  # encoder channels, channels, block, whether it is the coarsest
 
 
 def coarse_to_fine(
@@ -38,12 +40,9 @@ def coarse_to_fine(
     levels: int,
     block: Blocks,
     *,
-    finest: int,
-    affine: bool,
-    velocity: bool,
-    composed: bool,
-    symmetric: bool = False,
-    flat: int = 0,
+    affine: bool = False,
+    flow: FlowOptions,
+    encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
     """A ``CoarseToFine`` whose channels double from level to level.
 
@@ -53,113 +52,88 @@ def coarse_to_fine(
         decoder_channels: at the finest level that is decoded.
         levels: resolutions, each half the next.
         block: of every decoded level, or one a level, finest first.
-        finest: the finest level that is decoded: 0 is full resolution, 1 half of it, ….
-        affine: see ``CoarseToFine``.
-        velocity: likewise.
-        composed: likewise.
-        symmetric: likewise.
-        flat: likewise.
+        affine: find an affine at the coarsest level.
+        flow: how the flows of the levels become one.
+        encoder: see ``MakeEncoder``.
 
     Raises:
-        ValueError: when no level is left to decode, or what is asked for cannot be symmetric.
+        ValueError: when no level is left to decode, the encoder has other channels, or an affine is to be found where
+            it cannot be.
     """
-    decoded = levels - finest
-    if finest < 0 or decoded < 1:
-        raise ValueError(f"{levels} levels have no level {finest} to decode from")
-    encoder, decoder = widths(encoder_channels, levels)[finest:], widths(decoder_channels, decoded)
-    stages = [
-        stage(e, d, one, level == decoded - 1)
-        for level, (e, d, one) in enumerate(zip(encoder, decoder, per_level(block, decoded), strict=True))
+    if affine and (flow.symmetric or flow.flat):
+        raise ValueError("a network that finds an affine is not symmetric and has no flat halvings")
+    factors = flow.factors(levels)
+    encoded, decoded = widths(encoder_channels, levels), widths(decoder_channels, levels - flow.finest)
+    blocks = per_level(block, len(decoded))
+    stages = [  # before the encoder: random numbers are drawn in this order
+        stage(e, d, one, d == decoded[-1]) for e, d, one in zip(encoded[flow.finest :], decoded, blocks, strict=True)
     ]
+    features = encoder(encoder_channels, factors)
+    if list(features.widths) != encoded:
+        raise ValueError(f"an encoder of {levels} levels has {encoded} channels, this one {list(features.widths)}")
     return CoarseToFine(
-        encoder_channels,
-        decoder_channels,
-        stages,
-        finest=finest,
-        affine=affine,
-        velocity=velocity,
-        composed=composed,
-        symmetric=symmetric,
-        flat=flat,
+        encoder=features,
+        stages=stages,
+        upsample=[Upsample(c, f, by) for (f, c), by in zip(pairwise(decoded), factors[flow.finest :], strict=True)],
+        heads=[FlowHead(channels) for channels in decoded],
+        affine=AffineHead(decoded[-1]) if affine else None,
+        flow=flow,
     )
 
 
 class CoarseToFine(nn.Module):
-    """A shared encoder, and per level: warp, a stage, a head.
+    """A shared encoder, and from coarse to fine: warp, a stage, a head.
 
     Args:
-        encoder_channels: channels of the finest level of the encoder; twice as many at each coarser one.
-        decoder_channels: the same for the stages.
-        stages: one a level, finest first: (fixed features, warped moving features, upsampled features of the coarser
-            level or None) → features.
-        finest: the level of the encoder, 0 the finest, that the finest stage works on; its flow is made as fine as the
-            images by interpolation.
-        affine: find an affine at the coarsest level; it enters the flow and is returned too.
-        velocity: integrate the flow, at full resolution, as a stationary velocity.
-        composed: compose the flows of the levels, where the published networks add them.
-        symmetric: half the difference of the velocities of the two directions: swapping the images inverts the answer,
-            whatever the weights are, and two opinions are better than one. Only the decoder works twice.
-        flat: so many of the finest halvings leave the third axis as it is: for stacks of a few thick slices.
-
-    Raises:
-        ValueError: when a flow that is not a velocity, or an affine, should be symmetric; when there are fewer halvings
-            than ``flat`` ones, or an affine is to be found across them.
+        encoder: image → features of each level, finest first; see ``MakeEncoder``.
+        stages: one for each decoded level, finest first: (fixed features, warped moving features, upsampled features of
+            the coarser stage or None) → features.
+        upsample: from each stage but the finest to the next finer one.
+        heads: features → flow, one for each stage.
+        affine: features of the coarsest stage → an affine, which enters the flow and is returned too; or None.
+        flow: how the flows of the levels become one.
     """
 
     def __init__(
         self,
-        encoder_channels: int,
-        decoder_channels: int,
-        stages: Sequence[nn.Module],
         *,
-        finest: int = 0,
-        affine: bool = False,
-        velocity: bool = False,
-        composed: bool = False,
-        symmetric: bool = False,
-        flat: int = 0,
+        encoder: Any,
+        stages: Sequence[nn.Module],
+        upsample: Sequence[nn.Module],
+        heads: Sequence[FlowHead],
+        affine: nn.Module | None = None,
+        flow: FlowOptions,
     ) -> None:
         super().__init__()
-        if symmetric and (affine or not velocity):
-            raise ValueError("a symmetric network needs velocity=True and finds no affine")
-        channels = widths(decoder_channels, len(stages))
-        self.widths = channels
-        halvings = finest + len(stages) - 1
-        if not 0 <= flat <= halvings or (flat and affine):
-            raise ValueError(f"{flat} flat halvings of {halvings}; and none may be where an affine is found")
-        self.factors: list[Factors] = [(2, 2, 1)] * flat + [(2, 2, 2)] * (halvings - flat)
-        self.finest = finest
-        self.velocity = velocity
-        self.composed = composed
-        self.symmetric = symmetric
-        self.encoder = Encoder(encoder_channels, self.factors)
+        self.flow = flow
+        self.encoder: Any = encoder
         self.stages = nn.ModuleList(stages)
-        self.upsample = nn.ModuleList(
-            Upsample(coarse, fine, factors)
-            for (fine, coarse), factors in zip(pairwise(channels), self.factors[finest:], strict=True)
-        )
-        self.heads = nn.ModuleList(FlowHead(c) for c in channels)
-        self.affine = AffineHead(channels[-1]) if affine else None
+        self.upsample = nn.ModuleList(upsample)
+        self.heads = nn.ModuleList(heads)
+        self.affine = affine
+        self.factors: Sequence[Factors] = encoder.factors
+        self.widths = [head.conv.in_channels for head in heads]
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
         check_pair(fixed, moving)
-        shape = fixed.shape[2:]
-        i, j, k = (prod(factors) for factors in zip((1, 1, 1), *self.factors, strict=True))
-        both = self.encoder(padded(torch.cat([fixed, moving]), (i, j, k)))  # as one batch: fewer, larger convolutions
-        levels = both[self.finest :]
-        if self.symmetric:
-            there, back = self._decoded(levels, [torch.cat(level.chunk(2)[::-1]) for level in levels])[0].chunk(2)
+        i, j, k = (prod(each) for each in zip((1, 1, 1), *self.factors, strict=True))
+        # One batch of both images: fewer, larger convolutions.
+        both = self.encoder(padded(torch.cat([fixed, moving]), (i, j, k)))  # a level: (2N, e·2ⁿ, I/2ⁿ, J/2ⁿ, K/2ⁿ)
+        levels = both[self.flow.finest :]
+        if self.flow.symmetric:
+            exchanged = [torch.cat(level.chunk(2)[::-1]) for level in levels]
+            there, back = self._decoded(levels, exchanged)[0].chunk(2)
             flow, linear = (there - back) / 2, None
         else:
             fixed_levels, moving_levels = zip(*(level.chunk(2) for level in levels), strict=True)
             flow, linear = self._decoded(fixed_levels, moving_levels)
-        for level in reversed(range(self.finest)):
-            flow = upsample_flow(flow, self.factors[level])
-        if self.velocity:
+        for factor in reversed(self.factors[: self.flow.finest]):
+            flow = upsample_flow(flow, factor)
+        if self.flow.velocity:
             flow = integrate(flow)
-        matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])
-        return Prediction(cropped(self._whole(flow, linear), shape), matrix)
+        matrix = None if linear is None else centred_matrix(linear, flow.shape[2:])  # (N, 3, 4)
+        return Prediction(cropped(with_affine(flow, linear), fixed.shape[2:]), matrix)  # (N, 3, I, J, K)
 
     def _decoded(self, fixed: Sequence[Tensor], moving: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Features of each level, finest first → the flow of the finest, and the affine."""
@@ -168,49 +142,9 @@ class CoarseToFine(nn.Module):
         flow = self.heads[coarsest](features)
         linear = None if self.affine is None else self.affine(features)
         for level in reversed(range(coarsest)):
-            f, m = fixed[level], moving[level]
-            flow = upsample_flow(flow, self.factors[self.finest + level])
-            warped = warp(m, self._whole(flow, linear))
-            features = self.stages[level](f, warped, self.upsample[level](features))
-            more = self.heads[level](features)
-            flow = compose(more, flow) if self.composed else flow + more
+            flow = upsample_flow(flow, self.factors[self.flow.finest + level])
+            warped = warp(moving[level], with_affine(flow, linear))
+            features = self.stages[level](fixed[level], warped, self.upsample[level](features))  # (N, d·2ⁿ, I/2ⁿ, …)
+            more = self.heads[level](features)  # (N, 3, I/2ⁿ, …), what the flow lacks at this level
+            flow = compose(more, flow) if self.flow.composed else flow + more
         return flow, linear
-
-    def _whole(self, flow: Tensor, linear: Tensor | None) -> Tensor:
-        """The deformation, then the affine."""
-        if linear is None:
-            return flow
-        matrix = centred_matrix(linear, flow.shape[2:])
-        start = voxel_coordinates(tuple(flow.shape[2:]), flow.device)
-        moved = (start + flow).flatten(2)
-        there = matrix[:, :, :3] @ moved + matrix[:, :, 3:]
-        return there.view_as(flow) - start
-
-
-class AffineHead(nn.Module):
-    """Twelve numbers from the means of the features; at first all 0, which moves nothing."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, 12)
-        nn.init.normal_(self.out.weight, std=1e-5)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, I, J, K) → (N, 3, 4), relative: see ``centred_matrix``."""
-        means = features.mean(dim=(2, 3, 4))
-        return self.out(torch.relu(self.hidden(means))).float().unflatten(1, (3, 4))
-
-
-def centred_matrix(linear: Tensor, shape: Sequence[int]) -> Tensor:
-    """(N, 3, 4) from voxels to voxels of a grid.
-
-    ``linear`` is what the matrix adds to the identity in coordinates whose origin is the middle of the grid and whose
-    unit is half its longest side, so that it means the same at every level.
-    """
-    half = max(shape) / 2
-    center = linear.new_tensor([(n - 1) / 2 for n in shape])
-    matrix = linear[:, :, :3] + torch.eye(3, device=linear.device)
-    shift = half * linear[:, :, 3] + center - matrix @ center
-    return torch.cat([matrix, shift.unsqueeze(2)], dim=2)

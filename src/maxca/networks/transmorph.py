@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from maxca.blocks import Window
 from maxca.blocks.layers import Conv3d
+from maxca.networks.flow import PUBLISHED, FlowOptions
 from maxca.networks.parts import (
     ConvLayer,
     FlowHead,
@@ -37,7 +38,7 @@ class TransMorph(nn.Module):
         heads: attention heads per stage of the default block.
         window: voxels per window along each axis of the default block.
         block: of every stage, or one a stage, finest first.
-        velocity: integrate the flow as a stationary velocity.
+        flow: whether it is a velocity; it has no other options here, being found at full resolution at once.
 
     Source: Chen et al., Medical Image Analysis 82, 2022.
     """
@@ -50,10 +51,10 @@ class TransMorph(nn.Module):
         window: int = 5,
         block: Blocks | None = None,
         *,
-        velocity: bool = False,
+        flow: FlowOptions = PUBLISHED,
     ) -> None:
         super().__init__()
-        self.velocity = velocity
+        self.flow = flow.of_one_level()
         blocks = per_level(
             block or [partial(Window, heads=h, window=window, expansion=4.0) for h in heads], len(depths)
         )
@@ -86,7 +87,7 @@ class TransMorph(nn.Module):
         for up in self.up:
             x = up(x, skips.pop())
         flow = self.head(x)
-        return Prediction(cropped(integrate(flow) if self.velocity else flow, fixed.shape[2:]))
+        return Prediction(cropped(integrate(flow) if self.flow.velocity else flow, fixed.shape[2:]))
 
 
 class UpStage(nn.Module):

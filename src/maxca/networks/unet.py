@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maxca.networks.flow import PUBLISHED, FlowOptions
 from maxca.networks.parts import ConvLayer, FlowHead, Prediction, channels_last, check_pair, cropped, integrate, padded
 from maxca.networks.perlevel import Blocks, per_level
 
@@ -15,14 +16,14 @@ from maxca.networks.perlevel import Blocks, per_level
 class VoxelMorph(nn.Module):
     """Down through an encoder, up through a decoder with skips, a flow at full resolution.
 
-    With ``velocity`` the swapped pair is registered by minus the velocity only if the network was trained to say so.
+    With ``flow.velocity`` minus the velocity registers the exchanged pair only as far as training made it so.
 
     Args:
         encoder: channels of each level on the way down, finest first.
         decoder: channels of each level on the way up, coarsest first, as many.
         final: channels of the last convolutions, at full resolution.
         block: after the convolution of every level of the encoder, or one a level, finest first.
-        velocity: integrate the flow as a stationary velocity.
+        flow: whether it is a velocity; it has no other options here, being found at full resolution at once.
 
     Source: Balakrishnan et al., IEEE TMI 38(8), 2019; Dalca et al., Medical Image Analysis 57, 2019.
     """
@@ -34,12 +35,12 @@ class VoxelMorph(nn.Module):
         final: Sequence[int] = (32, 16, 16),
         block: Blocks = "identity",
         *,
-        velocity: bool = False,
+        flow: FlowOptions = PUBLISHED,
     ) -> None:
         super().__init__()
         if len(encoder) != len(decoder):
             raise ValueError(f"as many levels up as down are needed, received {len(encoder)} and {len(decoder)}")
-        self.velocity = velocity
+        self.flow = flow.of_one_level()
         blocks = per_level(block, len(encoder))
         self.down = nn.ModuleList(ConvLayer(a, b) for a, b in zip([2, *encoder[:-1]], encoder, strict=True))
         self.blocks = nn.ModuleList(make(channels) for make, channels in zip(blocks, encoder, strict=True))
@@ -64,4 +65,4 @@ class VoxelMorph(nn.Module):
         for conv in self.final:
             x = conv(x)
         flow = self.head(x)
-        return Prediction(cropped(integrate(flow) if self.velocity else flow, fixed.shape[2:]))
+        return Prediction(cropped(integrate(flow) if self.flow.velocity else flow, fixed.shape[2:]))

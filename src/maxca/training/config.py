@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from maxca.networks import NetworkConfig
+from maxca.networks import NetworkConfig, network_from_plain
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
 
@@ -110,7 +110,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
         TypeError: for what it cannot have written.
         KeyError: likewise.
     """
-    network = NetworkConfig(plain["network"]["name"], dict(plain["network"]["arguments"]))
+    network = network_from_plain(plain["network"])
     parts = {"losses": Losses, "optimiser": Optimiser, "augmentation": Augmentation}
     nested: dict[str, Any] = {name: kind(**_with_tuples(plain[name])) for name, kind in parts.items()}
     synth = plain.get("synth")

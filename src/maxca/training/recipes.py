@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maxca.networks import NetworkConfig
+from maxca.networks import FlowOptions, NetworkConfig
 from maxca.training.augmentation import Augmentation
 from maxca.training.config import Losses, Optimiser, TrainingConfig
 from maxca.training.synthesis import Synth
 
 # The flow is found at half resolution, where a step takes a third of the time, and is a diffeomorphism by construction.
-HALF = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4, "finest": 1, "velocity": True}
+SMALL = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}
+HALF = SMALL | {"flow": FlowOptions(finest=1, velocity=True)}
 
 
 def hippocampus() -> TrainingConfig:
@@ -33,7 +34,7 @@ def cardiac_cine() -> TrainingConfig:
     """Short-axis cine MR, end-diastole to end-systole and back, with labels; slices stay as thick as they are."""
     return TrainingConfig(
         recipe="cardiac_cine",
-        network=NetworkConfig("corrxca", HALF | {"flat": 2}),
+        network=NetworkConfig("corrxca", SMALL | {"flow": FlowOptions(finest=1, velocity=True, flat=2)}),
         losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0, segmentation=0.5),
         optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(
