@@ -7,8 +7,9 @@ all made from the classes of this file.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maxca.errors import MaxcaError
 
@@ -21,7 +22,9 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 MODELS = ("auto", "none")
 IMAGES, METHOD, REGIONS, MACHINE = "Images", "Method", "Masks, labels and points", "Machine"
+PAIRS = "Pairs"
 
+Kind = TypeVar("Kind")
 _vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
 
 
@@ -114,13 +117,44 @@ def check(options: Any) -> None:
             continue
         if each.choices and value not in each.choices:
             raise OptionError(each.name, value, f"choose one of {', '.join(each.choices)}")
-        above, least = each.about.above, each.about.least
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if above is not None and not (number and above < value < math.inf):
-            unit = f" of {each.about.unit}" if each.about.unit else ""
-            raise OptionError(each.name, value, f"give a positive number{unit}")
-        if least is not None and not (number and value >= least):
-            raise OptionError(each.name, value, f"give at least {least:g}")
+        for one in value if isinstance(value, tuple) else (value,):
+            _check_bounds(each, one)
+
+
+def _check_bounds(option: Option, value: Any) -> None:
+    above, least = option.about.above, option.about.least
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if above is not None and not (number and above < value < math.inf):
+        unit = f" of {option.about.unit}" if option.about.unit else ""
+        raise OptionError(option.name, value, f"give a positive number{unit}")
+    if least is not None and not (number and value >= least):
+        raise OptionError(option.name, value, f"give at least {least:g}")
+
+
+def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> Kind:
+    """Options from ``name=value,name=value``, each value as its field's type has it.
+
+    Args:
+        kind: a class of options.
+        text: may be empty; what is not named keeps its default.
+        without: names that are not taken here.
+
+    Raises:
+        OptionError: for another name, or a value that the field does not take.
+    """
+    known = {each.name: each for each in options_of(kind) if each.name not in without}
+    values: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name not in known:
+            raise OptionError(name, value, f"no such option; choose of {', '.join(known)}")
+        kinds = get_args(known[name].type) or (known[name].type,)
+        number = float if float in kinds else int if int in kinds else None
+        try:
+            values[name] = value if number is None else number(value)
+        except ValueError as error:
+            raise OptionError(name, value, "give a number") from error
+    return kind(**values)
 
 
 @dataclass(frozen=True)
@@ -237,6 +271,33 @@ class RegistrationOptions:
         int,
         About("Random seed of the sampling; output is reproducible for a given seed and number of threads.", MACHINE),
     ] = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Which pairs are evaluated, and with what of the machine."""
+
+    name: Annotated[
+        str | None, About("Name of this set of pairs in the table; by default that of the list's folder.", PAIRS)
+    ] = None
+    group: Annotated[str | None, About("Only pairs of this group.", PAIRS)] = None
+    pair: Annotated[
+        tuple[int, ...], About("Only the pair of this number, from 0; may be repeated.", PAIRS, least=0)
+    ] = ()
+    limit: Annotated[int | None, About("Only the first pairs, this many.", PAIRS, least=1)] = None
+    threads: Annotated[int, About("CPU threads of each registration.", MACHINE, least=1)] = 2
+    jobs: Annotated[
+        int,
+        About(
+            "Registrations that run at once; above 1, the times say little about a single registration.",
+            MACHINE,
+            "-j",
+            least=1,
+        ),
+    ] = 1
 
     def __post_init__(self) -> None:
         check(self)

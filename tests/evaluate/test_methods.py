@@ -11,13 +11,29 @@ import pytest
 
 from maxca.errors import MaxcaError
 from maxca.evaluate import methods, peers
-from maxca.evaluate.methods import GIVEN, Job, Method, command, crossed, environment, given_transform, parse
+from maxca.evaluate.methods import (
+    GIVEN,
+    Job,
+    Method,
+    command,
+    crossed,
+    environment,
+    given_transform,
+    ours,
+    parse,
+    split,
+)
+from maxca.options import RegistrationOptions, options_of
 
 JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
 
 
 @pytest.mark.parametrize(
-    "name", ["greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"]
+    "name",
+    [
+        *("greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"),
+        *("maxca:similarity=mi", "maxca:effort=fast,similarity=mi,smoothness=4", "maxca:model=none,transform=rigid"),
+    ],
 )
 def test_a_name_is_read_as_it_is_written(name: str) -> None:
     assert parse(name).name == name
@@ -29,12 +45,42 @@ def test_other_names_are_refused(name: str) -> None:
         parse(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("maxca:efort=fast", "efort fast: no such option|efort=fast: no such option"),
+        ("maxca:effort=huge", "choose one of fast, balanced, accurate"),
+        ("maxca:smoothness=x", "give a number"),
+        ("maxca:smoothness=0", "give a positive number"),
+        ("maxca:threads=4", "no such option"),
+    ],
+)
+def test_a_wrong_option_is_named(text: str, said: str) -> None:
+    with pytest.raises(MaxcaError, match=said):
+        parse(text)
+
+
+def test_every_option_can_be_compared() -> None:
+    names = split("maxca:effort=fast,similarity=mi,smoothness=4, greedy,maxca-fast,maxca:transform=affine")
+    assert names == ["maxca:effort=fast,similarity=mi,smoothness=4", "greedy", "maxca-fast", "maxca:transform=affine"]
+    words = command(parse(names[0]), JOB)
+    for flag, value in (("--effort", "fast"), ("--similarity", "mi"), ("--smoothness", "4"), ("--model", "auto")):
+        assert words[words.index(flag) + 1] == value
+    assert parse("maxca:effort=fast,model=none").name == "maxca-fast"  # one name for one method
+    given = {"model": "none", "matrix_convention": "ras", "initial_transform": "header"}
+    for each in options_of(RegistrationOptions):
+        if each.name not in ("threads", "device"):
+            value = given.get(each.name, "2" if each.type is int or "float" in str(each.type) else each.choices[-1:])
+            text = f"maxca:{each.name}={value if isinstance(value, str) else value[0]}"
+            assert parse(parse(text).name) == parse(text)
+
+
 def test_models_and_smoothnesses_are_crossed() -> None:
     found = crossed([parse("maxca-fast"), parse("greedy")], ["folder/mine.safetensors"], [1.0, 2.0])
     assert [method.name for method in found] == [
         *("maxca-fast@1", "maxca-fast@2", "greedy@1", "greedy@2", "maxca-fast+mine@1", "maxca-fast+mine@2")
     ]
-    assert found[4].model == "folder/mine.safetensors"
+    assert found[4].options is not None and found[4].options.model == "folder/mine.safetensors"
     assert [method.name for method in crossed([parse("greedy")], ["mine"], [])] == ["greedy"]
     kept = crossed([parse("syn"), parse("elastix@10")], [], [1.0, 2.0])
     assert [method.name for method in kept] == ["syn@1", "syn@2", "elastix@10"]
@@ -51,18 +97,18 @@ def test_models_and_smoothnesses_are_crossed() -> None:
     ],
 )
 def test_models_of_different_trainings_have_different_names(model: str, name: str) -> None:
-    assert Method("maxca-fast", model).name == f"maxca-fast+{name}"
+    assert ours("fast", model).name == f"maxca-fast+{name}"
 
 
 def test_a_model_that_is_not_there_is_refused_before_anything_runs() -> None:
-    with pytest.raises(MaxcaError, match=r"--model none/such\.safetensors: no such file"):
-        Method("maxca-fast", "none/such.safetensors").check()
+    with pytest.raises(MaxcaError, match=r"model=none/such\.safetensors: no such file"):
+        ours("fast", "none/such.safetensors").check()
 
 
 def test_a_row_knows_its_model_by_its_content(tmp_path: Path) -> None:
     model = tmp_path / "mine.safetensors"
     model.write_bytes(b"weights")
-    known = Method("maxca-fast", str(model)).versions
+    known = ours("fast", str(model)).versions
     digest = hashlib.sha256(b"weights").hexdigest()[:12]
     assert known == f"{parse('maxca-fast+auto').versions} model {digest}"
     assert parse("maxca-fast+hippocampus").versions != parse("maxca-fast").versions

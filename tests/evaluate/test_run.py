@@ -16,10 +16,11 @@ import pytest
 import SimpleITK as sitk
 
 from maxca.errors import MaxcaError
-from maxca.evaluate.methods import GIVEN, Method, parse
+from maxca.evaluate.methods import GIVEN, Method, ours, parse
 from maxca.evaluate.processes import run as run_process
 from maxca.evaluate.rows import LABEL_COLUMNS, alone, append, label_file, read_rows
 from maxca.evaluate.run import evaluate
+from maxca.options import EvaluationOptions
 
 SHAPE, SPACING = (20, 18, 16), np.array([2.0, 1.5, 3.0])
 AFFINE = np.diag([*SPACING, 1.0])
@@ -58,7 +59,9 @@ def transforms(tmp_path: Path) -> Path:
 
 def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    added = evaluate(pairs, out, [Method(GIVEN, folder=transforms), parse("unmoved")], name="boxes", threads=1)
+    added = evaluate(
+        pairs, out, [Method(GIVEN, folder=transforms), parse("unmoved")], EvaluationOptions(name="boxes", threads=1)
+    )
     assert added == 6
     rows = read_rows(out)
     # 7 of the fixed box's voxels meet the moved one's along i, and so on: 4 * 4 * 4 of 7 * 6 * 5 for the first label.
@@ -84,9 +87,9 @@ def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path
 def test_two_evaluations_do_not_write_to_one_table(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     with alone(out), pytest.raises(MaxcaError, match="another evaluation is at work on it"):
-        evaluate(pairs, out, [parse("unmoved")], threads=1)
+        evaluate(pairs, out, [parse("unmoved")], EvaluationOptions(threads=1))
     assert not out.exists(), "nothing was done"
-    assert evaluate(pairs, out, [parse("unmoved")], only=[0], threads=1) == 1
+    assert evaluate(pairs, out, [parse("unmoved")], EvaluationOptions(pair=(0,), threads=1)) == 1
     with alone(out):
         assert len(read_rows(out)) == 1
 
@@ -139,7 +142,7 @@ def test_what_a_scheduler_or_ctrl_c_ends_is_no_failure(pairs: Path, tmp_path: Pa
 
 def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "moving.nii.gz").write_bytes(b"nothing")
-    evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], only=(1,), threads=1)
+    evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], EvaluationOptions(pair=(1,), threads=1))
     (row,) = read_rows(tmp_path / "out.csv")
     assert row["pair"] == "1"
     assert row["error"].startswith("maxca: error: moving.nii.gz: ")  # below the list, as in the other columns
@@ -148,7 +151,7 @@ def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_evaluated_is_refused(pairs: Path, transforms: Path, tmp_path: Path) -> None:
     with pytest.raises(MaxcaError, match="no pair is left"):
-        evaluate(pairs, tmp_path / "out.csv", [parse("unmoved")], group="none")
+        evaluate(pairs, tmp_path / "out.csv", [parse("unmoved")], EvaluationOptions(group="none"))
     (transforms / "2.npz").unlink()
     with pytest.raises(MaxcaError, match="one transform for pair 2"):
         evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=transforms)])
@@ -180,29 +183,29 @@ def test_a_process_that_was_ended_has_no_outcome(ends: str) -> None:
 
 def test_rows_of_other_images_are_not_taken_for_these(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    assert evaluate(pairs, out, [parse("unmoved")] * 2, name="boxes", only=(0,)) == 1
+    assert evaluate(pairs, out, [parse("unmoved")] * 2, EvaluationOptions(name="boxes", pair=(0,))) == 1
     before = out.read_text()
     other = tmp_path / "other.csv"
     other.write_text(pairs.read_text().replace("fixed.nii.gz,moving.nii.gz", "moving.nii.gz,fixed.nii.gz"))
     with pytest.raises(MaxcaError, match=r"row boxes 0 unmoved is of other images \(fixed.nii.gz, moving.nii.gz\)"):
-        evaluate(other, out, [parse("unmoved")], name="boxes", only=(0,))
-    assert evaluate(other, out, [parse("unmoved")], name="swapped", only=(0,)) == 1
+        evaluate(other, out, [parse("unmoved")], EvaluationOptions(name="boxes", pair=(0,)))
+    assert evaluate(other, out, [parse("unmoved")], EvaluationOptions(name="swapped", pair=(0,))) == 1
     assert out.read_text().startswith(before)
 
 
 def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "out.csv", tmp_path / "mine.safetensors"
     model.write_bytes(b"weights")
-    asked = Method("maxca-fast", str(model))
+    asked = ours("fast", str(model))
     row = {"set": "boxes", "pair": 0, "method": asked.name, "fixed": "fixed.nii.gz", "moving": "moving.nii.gz"}
     append(out, [row | {"versions": asked.versions}])
-    assert evaluate(pairs, out, [asked], name="boxes", only=(0,)) == 0
+    assert evaluate(pairs, out, [asked], EvaluationOptions(name="boxes", pair=(0,))) == 0
     model.write_bytes(b"others")
     with pytest.raises(MaxcaError, match="is of another model of that name; name another table"):
-        evaluate(pairs, out, [Method("maxca-fast", str(model))], name="boxes", only=(0,))
+        evaluate(pairs, out, [ours("fast", str(model))], EvaluationOptions(name="boxes", pair=(0,)))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.safetensors").write_bytes(b"weights")
-    both = [Method("maxca-fast", str(path)) for path in (model, tmp_path / "a" / "mine.safetensors")]
+    both = [ours("fast", str(path)) for path in (model, tmp_path / "a" / "mine.safetensors")]
     with pytest.raises(MaxcaError, match=r"two methods would be called maxca-fast\+mine"):
         evaluate(pairs, out, both)
 
@@ -211,7 +214,7 @@ def test_a_label_that_is_moved_out_of_the_image_counts(pairs: Path, tmp_path: Pa
     folder = tmp_path / "far"
     folder.mkdir()
     sitk.WriteTransform(sitk.TranslationTransform(3, (1000.0, 0.0, 0.0)), str(folder / "0.tfm"))
-    evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=folder)], only=(0,), threads=1)
+    evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=folder)], EvaluationOptions(pair=(0,), threads=1))
     (row,) = read_rows(tmp_path / "out.csv")
     assert (row["error"], float(row["dice"]), row["hd95_mm"]) == ("", 0.0, "")
     labels = read_rows(label_file(tmp_path / "out.csv"), LABEL_COLUMNS)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from maxca.cli.options import MatrixConvention, Quiet
+from maxca.cli.options import MatrixConvention, Quiet, from_options
 from maxca.cli.terminal import progress_bar, report, warn
-from maxca.options import MACHINE
+from maxca.options import EvaluationOptions
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
 WHICH = "What is compared"
 
 
+@from_options()
 def evaluate(
     pairs: Annotated[
         Path,
@@ -32,12 +34,14 @@ def evaluate(
             "--output", "-o", help="CSV, a row for each pair and method; what is there is kept.", show_default=False
         ),
     ],
+    options: EvaluationOptions,
     methods: Annotated[
         str,
         typer.Option(
             rich_help_panel=WHICH,
             help="Of maxca-fast, maxca-balanced, maxca-accurate, greedy, syn, elastix and unmoved, with commas; "
-            "maxca-balanced+auto asks a model, greedy@2 smooths by 2 mm.",
+            "maxca-balanced+auto uses a model, greedy@2 smooths by 2 mm, and maxca:effort=fast,similarity=mi takes "
+            "every option of maxca register.",
         ),
     ] = "maxca-balanced",
     model: Annotated[
@@ -77,67 +81,52 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--figure",
-            help="PNG or SVG; its name says what of: …labels, …folding, or else Dice against time; repeatable.",
+            help="PNG or SVG; its name says what of: …labels, …folding, or otherwise Dice against time; repeatable.",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of this set of pairs, for the table.", show_default=False)] = None,
-    group: Annotated[str | None, typer.Option(help="Only pairs of this group.", show_default=False)] = None,
-    pair: Annotated[
-        list[int] | None, typer.Option("--pair", min=0, help="Only this pair, from 0; repeatable.", show_default=False)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs.", show_default=False)] = None,
-    threads: Annotated[int, typer.Option(min=1, rich_help_panel=MACHINE, help="Of each registration.")] = 2,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs", "-j", min=1, rich_help_panel=MACHINE, help="Registrations at once; above 1, times say little."
-        ),
-    ] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Judge registrations on a list of pairs: Dice, surface distances, landmarks, folding, time and memory.
+    """Evaluate registrations on a list of pairs: Dice, surface distances, landmarks, folding, time and memory.
 
-    Beside results.csv stand results-labels.csv, a row for each label, and the summary: mean, deviation and 95 %
+    Beside results.csv are written results-labels.csv, a row for each label, and the summary: mean, deviation and 95 %
     interval, and paired tests against one method; results.md is for reading, results-summary.csv has every score.
-    Interrupted, the same command goes on where it was.
+    After an interruption, the same command continues.
     """
-    from maxca.evaluate.methods import GIVEN, Method, crossed, parse
-    from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, label_file, names, read_rows, summary_file
+    from maxca.evaluate.methods import GIVEN, Method, crossed, parse, split
+    from maxca.evaluate.rows import names, read_rows
     from maxca.evaluate.run import evaluate as run
-    from maxca.io.atomic import atomic_path, check_new_file
 
-    plain = [parse(word.strip()) for word in methods.split(",") if word.strip()]
-    chosen = crossed(plain, model or [], _numbers(smoothness))
+    chosen = crossed([parse(name) for name in split(methods)], model or [], _numbers(smoothness))
     chosen += [Method(GIVEN, folder=folder, matrix_convention=matrix_convention) for folder in transforms or []]
     there = [method.name for method in chosen]
     if against is not None and against not in (*there, *names(read_rows(out), "method")):
         raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(there)}, nor in {out}")
-    for path in figure or []:
+    _check_figures(figure or [])
+    noticed: list[str] = []
+    with progress_bar(quiet=quiet) as progress:
+        added = run(pairs, out, chosen, options, progress=progress, warn=noticed.append)
+    warn(noticed)
+    _summarise(out, against, figure or [], added, quiet)
+
+
+def _check_figures(figures: Sequence[Path]) -> None:
+    from maxca.io.atomic import check_new_file
+
+    for path in figures:
         if path.suffix.lower() not in (".png", ".svg"):
             raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
         check_new_file(path, (".png", ".svg"), overwrite=True)
-    if figure and find_spec("matplotlib") is None:
-        raise typer.BadParameter("figures need one package more: pip install 'maxca[bench]'")
-    noticed: list[str] = []
-    with progress_bar(quiet=quiet) as progress:
-        added = run(
-            pairs,
-            out,
-            chosen,
-            name=name,
-            group=group,
-            only=tuple(pair or ()),
-            limit=limit,
-            threads=threads,
-            jobs=jobs,
-            progress=progress,
-            warn=noticed.append,
-        )
-    warn(noticed)
-    # Only now, when no process is left to start, is anything large imported.
-    from maxca.evaluate import figures
+    if figures and find_spec("matplotlib") is None:
+        raise typer.BadParameter("figures need an additional package: pip install 'maxca[bench]'")
+
+
+def _summarise(out: Path, against: str | None, figures: Sequence[Path], added: int, quiet: bool) -> None:
+    """Write the summary and the figures of a table; only now, when no process is left to start, is torch imported."""
+    from maxca.evaluate import figures as drawn
+    from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, label_file, read_rows, summary_file
     from maxca.evaluate.summary import markdown, summary
+    from maxca.io.atomic import atomic_path
 
     rows = read_rows(out)
     table = markdown(rows, against)
@@ -145,13 +134,13 @@ def evaluate(
         unfinished.write_text(table, encoding="utf-8")
     with atomic_path(summary_file(out)) as unfinished:
         append(unfinished, summary(rows, against), SUMMARY_COLUMNS)
-    for path in figure or []:
+    for path in figures:
         if path.stem.endswith("labels"):
-            figures.by_label(read_rows(label_file(out), LABEL_COLUMNS), path)
+            drawn.by_label(read_rows(label_file(out), LABEL_COLUMNS), path)
         elif path.stem.endswith("folding"):
-            figures.against_folding(rows, path)
+            drawn.against_folding(rows, path)
         else:
-            figures.against_time(rows, path)
+            drawn.against_time(rows, path)
     report(table, quiet=quiet)
     failed = sum(bool(row["error"]) for row in rows)
     report(f"{out}: {added} rows added, {len(rows)} in all" + (f", {failed} failed" if failed else ""), quiet=quiet)

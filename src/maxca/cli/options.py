@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -78,6 +78,7 @@ def from_options(**callbacks: Callable[[Any], Any]) -> Callable[[Callable[..., N
         def call(**values: Any) -> None:
             for name, kind in kinds.items():
                 given = {each.name: values.pop(each.name) for each in options_of(kind)}
+                given |= {each.name: tuple(given[each.name] or ()) for each in options_of(kind) if each.default == ()}
                 try:
                     values[name] = kind(**given)
                 except OptionError as error:
@@ -113,10 +114,10 @@ def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect
 
 def _type(option: Option) -> Any:
     """What the text of an option is read as."""
+    if option.default == ():
+        return (list[int] if int in get_args(option.type) else list[str]) | None
     if option.type is not Any:
         return option.type
-    if option.default == ():
-        return list[str] | None
     kind = Path if option.about.panel in (IMAGES, REGIONS) else str
     return kind if option.default in (MISSING,) or isinstance(option.default, str) else kind | None
 

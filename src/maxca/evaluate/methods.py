@@ -10,21 +10,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from maxca.errors import MaxcaError
 from maxca.io.digest import sha256
 from maxca.models.zoo import find_model
+from maxca.options import EFFORTS, MODELS, EffortName, OptionError, RegistrationOptions, options_of, read_options
 
-EFFORTS = ("fast", "balanced", "accurate")
-OURS = tuple(f"maxca-{effort}" for effort in EFFORTS)
+OURS = "maxca"
 PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that bring them
 UNMOVED = "unmoved"
 GIVEN = "given"
-TOOLS = (*OURS, *PEERS, UNMOVED)
+TOOLS = (*(f"{OURS}-{effort}" for effort in EFFORTS), *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
-CHECKPOINTS = ("best", "last")  # what every run of training calls its models
-WEIGHTS = " model "  # in the versions of a row, before what a model's file is known by
+SHORT = ("effort", "model", "smoothness")  # options that a short name can hold
+CHECKPOINTS = ("best", "last")  # file names of the models of every training run
+WEIGHTS = " model "  # in the versions of a row, before the hash of a model's file
 SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+LARGEST_SMOOTHNESS = 1000.0  # mm
 
 
 @dataclass(frozen=True)
@@ -32,45 +35,54 @@ class Method:
     """One way to register.
 
     Args:
-        tool: one of ``TOOLS``, or ``"given"``.
-        model: what ours asks, for ``register --model``.
-        smoothness: mm of regularisation: ours ``--smoothness``, greedy's and SyN's sigma of the update at full
-            resolution, the distance of elastix's control points; None for the tool's default.
-        folder: where given transforms lie.
-        matrix_convention: what those mean that are bare 4x4 matrices, see ``maxca.io.transforms.read_transform``.
+        tool: ``"maxca"``, a key of ``PEERS``, ``"unmoved"`` or ``"given"``.
+        options: of ours.
+        smoothness: mm of regularisation of another tool: greedy's and SyN's sigma of the update at full resolution, the
+            distance of elastix's control points; None for the tool's default.
+        folder: of given transforms.
+        matrix_convention: of given bare 4x4 matrices, see ``maxca.io.transforms.read_transform``.
     """
 
     tool: str
-    model: str = "none"
+    options: RegistrationOptions | None = None
     smoothness: float | None = None
     folder: Path | None = None
     matrix_convention: str | None = None
 
     @property
     def name(self) -> str:
-        """As in the rows: ``maxca-balanced+hippocampus@2.5``, ``maxca-fast+run/best``."""
+        """As in the rows: ``maxca-balanced+hippocampus@2.5``, ``maxca:similarity=mi``, ``greedy@2``, ``given:theirs``.
+
+        Ours has the short form where only effort, model and smoothness are not the defaults.
+        """
         if self.folder is not None:
             return f"{GIVEN}:{self.folder.name}"
-        model = "" if self.model == "none" else f"+{model_name(self.model)}"
-        return self.tool + model + ("" if self.smoothness is None else f"@{self.smoothness:g}")
+        if self.options is None:
+            return self.tool + _at(self.smoothness)
+        options = self.options
+        model = "" if options.model == "none" else f"+{model_name(options.model)}"
+        if RegistrationOptions(**{name: getattr(options, name) for name in SHORT}) == options:
+            return f"{OURS}-{options.effort}{model}{_at(options.smoothness)}"
+        written = {name: model_name(value) if name == "model" else value for name, value in _chosen(options).items()}
+        return f"{OURS}:" + ",".join(f"{name}={_plain(value)}" for name, value in written.items())
 
     @property
     def versions(self) -> str:
-        """Of the package that does the work, and of a model that was named what its file is known by."""
+        """Version of the package, and the start of the hash of a model that was named."""
         package = self._package
         return f"{package} {metadata.version(package)}{self._weights}" if package else ""
 
     @cached_property
     def _weights(self) -> str:
-        if self.model in ("none", "auto"):
+        if self.options is None or self.options.model in MODELS:
             return ""
-        return f"{WEIGHTS}{sha256(find_model(self.model))[:12]}"
+        return f"{WEIGHTS}{sha256(find_model(self.options.model))[:12]}"
 
     def check(self) -> None:
         """Refuse a method that cannot run here.
 
         Raises:
-            MaxcaError: when the package that does the work is not installed, or there is no such model.
+            MaxcaError: when the package is not installed, or there is no such model.
         """
         _ = self._weights
         try:
@@ -81,6 +93,17 @@ class Method:
     @property
     def _package(self) -> str:
         return "" if self.tool in (GIVEN, UNMOVED) else PEERS.get(self.tool, "maxca")
+
+    def with_smoothness(self, mm: float) -> Method:
+        """The same at another smoothness."""
+        if self.options is None:
+            return replace(self, smoothness=mm)
+        return replace(self, options=replace(self.options, smoothness=mm))
+
+
+def ours(effort: EffortName = "balanced", model: str = "none", smoothness: float | None = None) -> Method:
+    """Ours with the options of a short name."""
+    return Method(OURS, RegistrationOptions(effort=effort, model=model, smoothness=smoothness))
 
 
 @dataclass(frozen=True)
@@ -100,49 +123,86 @@ def model_name(model: str) -> str:
     return f"{path.resolve().parent.name}/{path.name}" if path.name in CHECKPOINTS else path.name
 
 
+def split(text: str) -> list[str]:
+    """The names in a list with commas; those of ``maxca:effort=fast,similarity=mi`` belong to it."""
+    names: list[str] = []
+    for part in filter(None, (word.strip() for word in text.split(","))):
+        if "=" in part and ":" not in part.partition("=")[0] and names:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
+
+
 def parse(text: str) -> Method:
-    """The method of a name such as ``greedy``, ``maxca-fast``, ``maxca-balanced+auto`` or ``syn@3``.
+    """The method of a name such as ``greedy``, ``maxca-fast+auto``, ``syn@3`` or ``maxca:effort=fast,similarity=mi``.
 
     Raises:
         MaxcaError: for any other.
     """
+    tool, colon, written = text.partition(":")
+    if tool == OURS and colon:
+        try:
+            return Method(OURS, read_options(RegistrationOptions, written, without=("threads", "device")))
+        except OptionError as error:
+            raise MaxcaError(f"{text}: {error}") from error
     found = WRITTEN.match(text)
-    if found is None or found["tool"] not in TOOLS or (found["model"] and found["tool"] not in OURS):
-        raise MaxcaError(f"no method is called {text}; choose of {', '.join(TOOLS)}; ours take +MODEL, all take @MM")
+    is_ours = found is not None and found["tool"].startswith(f"{OURS}-")
+    if found is None or found["tool"] not in TOOLS or (found["model"] and not is_ours):
+        raise MaxcaError(
+            f"no method is called {text}; choose of {', '.join(TOOLS)}; ours take +MODEL, all take @MM, and "
+            f"{OURS}:NAME=VALUE,… takes every option of maxca register"
+        )
     smoothness = float(found["smoothness"]) if found["smoothness"] else None
-    if smoothness is not None and not 0 < smoothness < 1000:
+    if smoothness is not None and not 0 < smoothness < LARGEST_SMOOTHNESS:
         raise MaxcaError(f"{text}: smoothness is a positive number of millimetres")
-    return Method(found["tool"], found["model"] or "none", smoothness)
+    if not is_ours:
+        return Method(found["tool"], smoothness=smoothness)
+    (effort,) = (each for each in EFFORTS if found["tool"].endswith(each))
+    return ours(effort, found["model"] or "none", smoothness)
 
 
 def crossed(methods: Sequence[Method], models: Sequence[str], smoothness: Sequence[float]) -> list[Method]:
     """Each of our methods with each model too, and each method with each smoothness, unless it has its own."""
-    plain = [method for method in methods if method.tool in OURS]
-    widened = [*methods, *(Method(method.tool, model, method.smoothness) for model in models for method in plain)]
+    plain = [(method, method.options) for method in methods if method.options is not None]
+    with_models = [replace(each, options=replace(options, model=model)) for model in models for each, options in plain]
+    widened = [*methods, *with_models]
     if not smoothness:
         return widened
-    given = [(method.smoothness,) if method.smoothness is not None else smoothness for method in widened]
-    return [replace(method, smoothness=mm) for method, several in zip(widened, given, strict=True) for mm in several]
+    found = []
+    for method in widened:
+        own = method.smoothness if method.options is None else method.options.smoothness
+        found += [method] if own is not None else [method.with_smoothness(mm) for mm in smoothness]
+    return found
 
 
 def command(method: Method, job: Job) -> list[str]:
     """The command line that registers one pair from its raw files; empty where there is nothing to run."""
     if method.tool in (GIVEN, UNMOVED):
         return []
-    smoothness = [] if method.smoothness is None else [f"{method.smoothness:g}"]
-    if method.tool in PEERS:
-        module = [sys.executable, "-m", "maxca.evaluate.peers"]
-        return [
-            *module,
-            method.tool,
-            *map(str, (job.fixed, job.moving, job.folder, job.threads, job.kind)),
-            *smoothness,
-        ]
-    options = ["--effort", method.tool.removeprefix("maxca-"), "--model", method.model, "--threads", str(job.threads)]
-    if smoothness:
-        options += ["--smoothness", *smoothness]
+    if method.options is None:
+        pair = map(str, (job.fixed, job.moving, job.folder, job.threads, job.kind))
+        smoothness = [] if method.smoothness is None else [f"{method.smoothness:g}"]
+        return [sys.executable, "-m", "maxca.evaluate.peers", method.tool, *pair, *smoothness]
+    given = {"effort": method.options.effort, "model": method.options.model, **_chosen(method.options)}
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _plain(value))]
     files = ["-f", str(job.fixed), "-m", str(job.moving), "-o", str(job.folder)]
-    return [sys.executable, "-m", "maxca", "register", *files, *options, "-q", "--overwrite"]
+    options = [*words, "--threads", str(job.threads), "-q", "--overwrite"]
+    return [sys.executable, "-m", "maxca", "register", *files, *options]
+
+
+def _chosen(options: RegistrationOptions) -> dict[str, Any]:
+    """The options that are not the defaults."""
+    values = {each.name: (getattr(options, each.name), each.default) for each in options_of(RegistrationOptions)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _at(smoothness: float | None) -> str:
+    return "" if smoothness is None else f"@{smoothness:g}"
 
 
 def environment(threads: int) -> dict[str, str]:

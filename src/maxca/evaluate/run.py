@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from maxca.evaluate.rows import (
 from maxca.io.atomic import check_new_file
 from maxca.io.cells import neutral
 from maxca.io.pairs import Pair, read_pairs
+from maxca.options import EvaluationOptions
 
 Progress = Callable[[str, float], None]
 PATIENCE = 0.2  # seconds after a failure in which a signal to this process explains it
@@ -43,32 +44,22 @@ def evaluate(
     pairs: str | Path,
     out: str | Path,
     methods: Sequence[Method],
+    options: EvaluationOptions | None = None,
     *,
-    name: str | None = None,
-    group: str | None = None,
-    only: Sequence[int] = (),
-    limit: int | None = None,
-    threads: int = 2,
-    jobs: int = 1,
     progress: Progress = lambda _stage, _share: None,
     warn: Callable[[str], None] = lambda _line: None,
 ) -> int:
-    """Judge methods on pairs; rows that are there are not done again.
+    """Evaluate methods on pairs; rows that are there are not computed again.
 
-    Methods take turns pair by pair, so that a slow hour of the machine hits them all. A registration starts from the
-    raw pair in a fresh process, whose wall time (start-up, reading, affine and writing included) and peak memory are
-    counted; warping labels and scoring come after, outside the timing.
+    Methods take turns pair by pair, so that a slow hour of the machine affects all of them. A registration starts from
+    the raw pair in a fresh process, whose wall time (start-up, reading, affine and writing included) and peak memory
+    are counted; warping labels and scoring come after, outside the timing.
 
     Args:
         pairs: the list, see ``io.pairs``.
         out: a CSV file; the rows of single labels go beside it, into ``…-labels.csv``.
-        methods: what to judge.
-        name: of the set of pairs, for the rows; by default that of the folder of the list.
-        group: only pairs of this group.
-        only: only the pairs with these numbers, from 0.
-        limit: at most so many pairs.
-        threads: of each process.
-        jobs: pairs at once; above 1, times say nothing about a single registration.
+        methods: what is compared.
+        options: which pairs, and with how many threads and jobs.
         progress: called with what was done and the share of the work.
         warn: called with what a user should know of the files of the pairs, once for each.
 
@@ -80,16 +71,103 @@ def evaluate(
             another model of the same name, or to which another evaluation writes; when a signal from outside ends a
             registration. One that fails is a row.
     """
-    source, out = Path(pairs), Path(out)
+    options, source, out = options or EvaluationOptions(), Path(pairs), Path(out)
+    chosen = _chosen(source, options)
+    name = options.name or source.resolve().parent.name
+    methods = list(dict.fromkeys(methods))
+    _check_methods(methods, chosen)
+    _check_tables(out)
+    with alone(out):
+        done = {key(row): row for row in read_rows(out)}
+        tasks = []
+        for number, pair in chosen:
+            for method in methods:
+                row = done.get(key({"set": name, "pair": number, "method": method.name}))
+                if row is None:
+                    tasks.append(Task(method, number, pair, name, source, options.threads))
+                elif what := contradiction(row, method, pair, source):
+                    raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
+        keep_labels(out, done)
+        _Writer(out, len(tasks), progress, warn).run(tasks, options.jobs)
+        return len(tasks)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row that is missing.
+
+    Args:
+        method: that registers.
+        number: of the pair in its list, from 0.
+        pair: its files.
+        name: of the set of pairs.
+        source: the list.
+        threads: of the registration.
+    """
+
+    method: Method
+    number: int
+    pair: Pair
+    name: str
+    source: Path
+    threads: int
+
+
+class _Writer:
+    """Runs tasks and adds their rows to a table, one after the other."""
+
+    def __init__(self, out: Path, total: int, progress: Progress, warn: Callable[[str], None]) -> None:
+        self.out, self.total, self.progress, self.warn = out, total, progress, warn
+        self.lock, self.ending = threading.Lock(), threading.Event()
+        self.finished = 0
+        self.warned: set[str] = set()
+
+    def run(self, tasks: Sequence[Task], jobs: int) -> None:
+        """Run tasks, ``jobs`` at once; the first exception ends all."""
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            futures = [pool.submit(self._add, task) for task in tasks]
+            try:
+                ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+            except BaseException:
+                self.ending.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _add(self, task: Task) -> None:
+        row, labels = measure(task)
+        warnings = row.pop("warnings", [])
+        # A signal to all processes may look like any failure: some libraries drop it while they load.
+        if row["error"] and self.ending.wait(PATIENCE):
+            return
+        with self.lock:
+            append(label_file(self.out), labels, LABEL_COLUMNS)
+            append(self.out, [row])
+            for warning in warnings:
+                if warning not in self.warned:
+                    self.warned.add(warning)
+                    self.warn(warning)
+            self.finished += 1
+            outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
+            self.progress(f"{task.name} {task.number} {task.method.name}: {outcome}", self.finished / self.total)
+
+
+def _chosen(source: Path, options: EvaluationOptions) -> list[tuple[int, Pair]]:
+    """The pairs to evaluate, with their numbers."""
     chosen = [
         (number, pair)
         for number, pair in enumerate(read_pairs(source))
-        if (group is None or pair.group == group) and (not only or number in only)
-    ][:limit]
+        if (options.group is None or pair.group == options.group) and (not options.pair or number in options.pair)
+    ][: options.limit]
     if not chosen:
-        raise MaxcaError(f"{source}: no pair is left to evaluate; check --group and --pair")
-    name = name or source.resolve().parent.name
-    methods = list(dict.fromkeys(methods))
+        raise MaxcaError(
+            f"{source}: no pair is left to evaluate; check group={options.group or 'NAME'} and pair=NUMBER"
+        )
+    return chosen
+
+
+def _check_methods(methods: Sequence[Method], chosen: Sequence[tuple[int, Pair]]) -> None:
     for method in methods:
         method.check()
         if [other.name for other in methods].count(method.name) > 1:
@@ -97,55 +175,15 @@ def evaluate(
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
+
+
+def _check_tables(out: Path) -> None:
     if out.suffix.lower() != ".csv":
         raise MaxcaError(f"{out}: the table ends in .csv, and a .md is written beside it; use this suffix")
     check_new_file(out, (".csv",), overwrite=True)
     for path, columns in ((out, COLUMNS), (label_file(out), LABEL_COLUMNS), (summary_file(out), SUMMARY_COLUMNS)):
         check_table(path, columns)
     check_markdown(out.with_suffix(".md"))
-    with alone(out):
-        done = {key(row): row for row in read_rows(out)}
-        wanted = []
-        for number, pair in chosen:
-            for method in methods:
-                row = done.get(key({"set": name, "pair": number, "method": method.name}))
-                if row is None:
-                    wanted.append((method, number, pair))
-                elif what := contradiction(row, method, pair, source):
-                    raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
-        keep_labels(out, done)
-        lock, finished, ending = threading.Lock(), 0, threading.Event()
-        said: set[str] = set()
-
-        def measured(method: Method, number: int, pair: Pair) -> None:
-            nonlocal finished
-            row, labels = measure(method, number, pair, name, source, threads)
-            warnings = row.pop("warnings", [])
-            # A signal to all processes may look like any failure: some libraries drop it while they load.
-            if row["error"] and ending.wait(PATIENCE):
-                return
-            with lock:
-                append(label_file(out), labels, LABEL_COLUMNS)
-                append(out, [row])
-                for warning in warnings:
-                    if warning not in said:
-                        said.add(warning)
-                        warn(warning)
-                finished += 1
-                outcome = row["error"] or f"Dice {row['dice']:.4f}" if row.get("dice") or row["error"] else "done"
-                progress(f"{name} {number} {method.name}: {outcome}", finished / len(wanted))
-
-        with ThreadPoolExecutor(max(1, jobs)) as pool:
-            futures = [pool.submit(measured, *task) for task in wanted]
-            try:
-                ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in ended:
-                    future.result()
-            except BaseException:
-                ending.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return finished
 
 
 def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
@@ -157,13 +195,12 @@ def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
     return "another model of that name" if there and there != now else ""
 
 
-def measure(
-    method: Method, number: int, pair: Pair, name: str, source: Path, threads: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Register and score one pair by one method: its row, and those of its labels. A failure is a row too."""
-    root = source.resolve().parent
+    method, number, pair, threads = task.method, task.number, task.pair, task.threads
+    root = task.source.resolve().parent
     row: dict[str, Any] = {
-        "set": name,
+        "set": task.name,
         "pair": number,
         "method": method.name,
         "fixed": _below(pair.fixed, root),
@@ -185,16 +222,16 @@ def measure(
             if usage.error:
                 return row | {"error": usage.error.replace(f"{root}/", "")}, []
         files = {f.name: str(path) for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
-        task: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
+        job: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
         if method.folder is not None:
-            task["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
-            task["matrix_convention"] = method.matrix_convention
-        judged = run([sys.executable, "-m", "maxca.evaluate.scores", json.dumps(task)], environment)
+            job["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
+            job["matrix_convention"] = method.matrix_convention
+        judged = run([sys.executable, "-m", "maxca.evaluate.scores", json.dumps(job)], environment)
     if judged.error:
         return row | {"error": judged.error.replace(f"{root}/", "")}, []
     scores = json.loads(judged.output.splitlines()[-1])
     labels = [
-        {"set": name, "pair": number, "method": method.name, "label": label}
+        {"set": task.name, "pair": number, "method": method.name, "label": label}
         | dict(zip(LABEL_COLUMNS[4:], values, strict=True))
         for label, values in scores.pop("labels", {}).items()
     ]

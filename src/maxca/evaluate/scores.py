@@ -26,9 +26,9 @@ from maxca.io.images import read
 from maxca.io.learn2reg import read_voxel_displacement
 from maxca.io.transforms import read_transform
 from maxca.options import MatrixConvention
+from maxca.registration.assessment import label_scores, landmark_error
 from maxca.registration.inputs import Side, noticed, paired_points, read_side
 from maxca.registration.labels import as_labels
-from maxca.registration.resampling import resample
 
 POINTS = 100_000  # at which a map and its inverse are compared
 
@@ -78,30 +78,21 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         voxels = np.argwhere(inside)
         points = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
         scores["inverse_error_mm"] = float(metrics.inverse_consistency(chain, inverse, points).mean())
-    labels = moving.label_image
-    if fixed.labels is not None and labels is not None:
-        if task["tool"] in WARP and given is None:
-            WARP[task["tool"]](registered, files["moving_labels"])
-            warped = as_labels(read(registered.folder / LABELS))
-        else:
-            warped = resample(labels, grid, chain, "nearest", fill=0).data
-        before = resample(labels, grid, Chain(), "nearest", fill=0).data
-        names = metrics.common_labels(fixed.labels, labels.data)
-        dice = metrics.dice(fixed.labels, warped, names)
-        distances = metrics.surface_distances(fixed.labels, warped, grid.spacing)
-        hd95 = {label: metrics.percentile95(mm) for label, mm in distances.items()}
-        msd = {label: float(mm.mean()) for label, mm in distances.items()}
+    warped = None
+    if task["tool"] in WARP and given is None and fixed.labels is not None and moving.labels is not None:
+        WARP[task["tool"]](registered, files["moving_labels"])
+        warped = as_labels(read(registered.folder / LABELS))
+    if found := label_scores(fixed, moving, chain, warped):
+        before = label_scores(fixed, moving, Chain())
         scores |= {
-            "dice": mean(dice),
-            "dice_before": mean(metrics.dice(fixed.labels, before, names)),
-            "hd95_mm": mean(hd95),
-            "msd_mm": mean(msd),
-            "labels": {name: [dice[name], hd95.get(name), msd.get(name)] for name in dice},
+            "dice": mean(found.dice),
+            "dice_before": None if before is None else mean(before.dice),
+            "hd95_mm": mean(found.hd95),
+            "msd_mm": mean(found.msd),
+            "labels": {name: [found.dice[name], found.hd95.get(name), found.msd.get(name)] for name in found.dice},
         }
-    if fixed.points is not None and moving.points is not None:
-        pair = fixed.points.coordinates, moving.points.coordinates
-        scores["tre_mm"] = float(metrics.tre(*pair, chain).mean())
-        scores["tre_before_mm"] = float(metrics.tre(*pair, Chain()).mean())
+    if errors := landmark_error(fixed, moving, chain):
+        scores["tre_mm"], scores["tre_before_mm"] = errors["tre_mm_after"].mean, errors["tre_mm_before"].mean
     return scores
 
 
@@ -113,7 +104,7 @@ def maps(tool: str, pair: Pair) -> tuple[Chain, Chain | None]:
     if tool in PARTS:
         read = (read_transform(folder / name, matrix_convention="ras") for name in PARTS[tool])
         return Chain(tuple(step for part in read for step in part.steps)), None
-    if tool.startswith("maxca-"):
+    if tool == "maxca":
         return read_transform(folder / "transform.h5"), read_transform(folder / "inverse_transform.h5")
     return Chain(), Chain()
 
