@@ -12,6 +12,7 @@ from maxca.runtime import WAITING, environment
 
 if TYPE_CHECKING:
     __version__: str
+    from maxca import plugins
     from maxca.errors import MaxcaError
     from maxca.geometry import Affine, Chain, DenseField, Grid
     from maxca.io.images import Image
@@ -33,6 +34,7 @@ __all__ = [
     "apply",
     "build_network",
     "load_model",
+    "plugins",
     "read_image",
     "register",
 ]
@@ -60,6 +62,8 @@ def __getattr__(name: str) -> Any:
             return version("maxca")
         except PackageNotFoundError:  # run from its source folder
             return "unknown (not installed)"
+    if name == "plugins":
+        return import_module("maxca.plugins")
     if name not in _HOME:
         raise AttributeError(f"module 'maxca' has no attribute {name!r}")
     module, attribute = _HOME[name]

@@ -95,6 +95,12 @@ def add_choice(name: str, value: str) -> None:
         _vocabularies[name].append(value)
 
 
+def remove_choice(name: str, value: str) -> None:
+    """Take a name out of a vocabulary."""
+    if value in _vocabularies[name]:
+        _vocabularies[name].remove(value)
+
+
 def options_of(kind: type) -> tuple[Option, ...]:
     """The fields of a class of options, in order."""
     hints = get_type_hints(kind, include_extras=True)

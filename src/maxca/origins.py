@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
+
+from maxca.errors import MaxcaError, one_line
 
 _origins: dict[tuple[str, str], str] = {}
 
 
-class UnknownName(ValueError):
+class UnknownName(MaxcaError, ValueError):
     """A name that nothing is registered under.
 
     Args:
@@ -21,20 +24,26 @@ class UnknownName(ValueError):
         self.kind, self.name = kind, name
 
     def from_plugins(self, files: Sequence[str]) -> UnknownName:
-        """The same for a name that once came with a plugin: it says which.
+        """The same for a name that once came with a plugin: it says which, and how to load it.
 
         Args:
             files: names of the plugins that were recorded.
         """
         if files:
-            options = " ".join(f"--plugin {file}" for file in files)
-            self.args = (f"no {self.kind} is called {self.name!r} here: it was trained with a plugin; add {options}",)
+            named = shlex.join(word for file in files for word in ("--plugin", file))
+            text = f"the {self.kind} {self.name!r} came with a plugin; pass {named} (in Python: maxca.plugins.load)"
+            self.args = (one_line(text),)
         return self
 
 
 def record_origin(kind: str, name: str, plugin: str) -> None:
     """Note that a plugin, known by the name of its file, brought a name."""
     _origins[kind, name] = plugin
+
+
+def forget_origin(kind: str, name: str) -> None:
+    """Take such a note away."""
+    _origins.pop((kind, name), None)
 
 
 def origin(kind: str, name: object) -> str | None:

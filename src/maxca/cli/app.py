@@ -30,8 +30,16 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            help="A Python file, or the name of an installed plugin, that adds blocks, networks, recipes, similarity "
+            "measures or image readers; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    """The options of all commands; ``main`` removes ``--debug`` before."""
+    """The options of all commands; ``main`` takes ``--debug`` and ``--plugin`` before."""
 
 
 app = typer.Typer(

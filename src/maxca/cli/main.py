@@ -41,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # --debug is usually appended to a command that just failed.
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
-    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    before, plugins = _without_plugins([word for word in words[:end] if word != "--debug"])
+    words = before + words[end:]
     with tuned(), signals.as_exceptions() as interrupted, warnings.catch_warnings():
         if not debug:
             warnings.simplefilter("ignore")  # those of libraries; ours are part of the result
         try:
-            return _ending(_run(words))
+            return _ending(_run(words, plugins))
         except SystemExit as end_of_process:
             return end_of_process.code if isinstance(end_of_process.code, int) else FAILED
         except BaseException as error:
@@ -58,7 +59,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(error)
 
 
-def _run(words: list[str]) -> int | None:
+def _without_plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The other words, and the plugins: ``--plugin`` may stand before the command or after it."""
+    rest: list[str] = []
+    plugins: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        if option == "--plugin":
+            plugins.append(value if equals else next(remaining, ""))
+        else:
+            rest.append(word)
+    return rest, plugins
+
+
+def _run(words: list[str], plugins: Sequence[str]) -> int | None:
+    for source in plugins:  # before the commands are put together: their help lists what plugins add
+        from maxca.plugins import load
+
+        if not source or source.startswith("-"):
+            _say("error: --plugin needs a Python file or the name of an installed plugin; see maxca --help")
+            return USAGE
+        load(source)
     # Imported late, so that an interruption while typer loads is handled too.
     import typer
 

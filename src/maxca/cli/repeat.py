@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from maxca import plugins
+
 INVERSE = re.compile(r"\[(.+),\s*([01])\]")  # the inverse of an affine, as in antsApplyTransforms
 
 
@@ -23,7 +25,7 @@ def repeated(context: typer.Context, names: Mapping[str, Callable[[str], str]], 
         known: resolved values of options, which are included.
     """
     options = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
-    words = ["maxca", *context.command_path.split()[1:]]
+    words = ["maxca", *plugins.arguments(), *context.command_path.split()[1:]]
     for name, value in {**context.params, **known}.items():
         source = context.get_parameter_source(name)
         if name not in known and (source is None or source.name.startswith("DEFAULT")):

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from maxca import plugins
 from maxca.errors import MaxcaError
 from maxca.io.digest import sha256
 from maxca.models.zoo import find_model
@@ -188,7 +189,7 @@ def command(method: Method, job: Job) -> list[str]:
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _plain(value))]
     files = ["-f", str(job.fixed), "-m", str(job.moving), "-o", str(job.folder)]
     options = [*words, "--threads", str(job.threads), "-q", "--overwrite"]
-    return [sys.executable, "-m", "maxca", "register", *files, *options]
+    return [sys.executable, "-m", "maxca", *plugins.arguments(), "register", *files, *options]
 
 
 def _chosen(options: RegistrationOptions) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from maxca import plugins
 from maxca.errors import MaxcaError
 from maxca.evaluate import methods as ways
 from maxca.evaluate.methods import Job, Method
@@ -222,7 +223,7 @@ def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             if usage.error:
                 return row | {"error": usage.error.replace(f"{root}/", "")}, []
         files = {f.name: str(path) for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
-        job: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files}
+        job: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files, "plugins": plugins.loaded()}
         if method.folder is not None:
             job["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
             job["matrix_convention"] = method.matrix_convention

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from maxca import metrics
+from maxca import metrics, plugins
 from maxca.engine.volume import foreground
 from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
 from maxca.geometry import Chain, Grid
@@ -138,7 +138,10 @@ def mean(values: dict[int, float]) -> float | None:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the scores of one registration."""
-    print(json.dumps(score(json.loads(arguments[0]))))
+    task = json.loads(arguments[0])
+    for source in task.get("plugins", ()):  # one may bring the reader of the images
+        plugins.load(source)
+    print(json.dumps(score(task)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from maxca.io.form import Form
 from maxca.io.itk import from_sitk, refuse_shear, to_sitk
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, as_nifti, form_of, image_of, intent_of, open_nifti, save_nifti
 from maxca.io.packed import write_packed
+from maxca.io.readers import READERS as MORE_READERS
+from maxca.io.readers import read_by_plugin
 from maxca.io.regular import check_regular
 from maxca.io.stored import foreign
 from maxca.io.voxels import cast, check_kind, plain
@@ -99,9 +101,9 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
     """Read an image.
 
     Args:
-        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; an image of
-            nibabel, SimpleITK or this package; or a NumPy array (I, J, K) or (I, J) and its affine (4, 4), voxel to
-            world in RAS+ mm.
+        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; what a plugin reads;
+            an image of nibabel, SimpleITK or this package; or a NumPy array (I, J, K) or (I, J) and its affine (4, 4),
+            voxel to world in RAS+ mm.
 
     Returns:
         The image. Integers keep their stored type unless the file scales them; other values are float32, except
@@ -120,6 +122,8 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
         name = source.get_filename()
         return _from_nifti(source, Path(name) if name else None)
     path = Path(source)
+    if (read_there := read_by_plugin(path)) is not None:
+        return replace(read(read_there), path=path)
     suffix = full_suffix(path)
     if path.is_dir():
         from maxca.io.dicom import read_series  # pydicom takes a quarter of a second
@@ -137,7 +141,7 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
         from maxca.io.dicom import refuse_file
 
         refuse_file(path)
-    known = ", ".join(NIFTI_SUFFIXES + MGH_SUFFIXES + ITK_SUFFIXES)
+    known = ", ".join((*NIFTI_SUFFIXES, *MGH_SUFFIXES, *ITK_SUFFIXES, *MORE_READERS))
     raise MaxcaError(f"{path}: unknown kind of image; give one of {known}, or a folder with a DICOM series")
 
 

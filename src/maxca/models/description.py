@@ -33,6 +33,7 @@ class Domain(TypedDict):
     extent_mm: Annotated[list[Annotated[list[float], Meta(min_length=2, max_length=2)]], Meta(max_length=3)]
     similarity: str
     gain: float
+    plugin: NotRequired[str]
 
 
 class Description(TypedDict):

@@ -18,6 +18,7 @@ from maxca.models.description import check_description, check_weights
 from maxca.models.distribution import Likeness
 from maxca.models.domain import Domain
 from maxca.networks import NetworkConfig, network_from_plain
+from maxca.origins import UnknownName, origin
 
 FORMAT = 1
 COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
@@ -73,7 +74,7 @@ class Model:
             "network": self.config.as_plain(),
             "spacing": self.spacing,
             "refine": self.refine,
-            "domain": None if self.domain is None else asdict(self.domain),
+            "domain": None if self.domain is None else _plain_domain(self.domain),
             "mirror": self.mirror,
             "shape": self.shape,
             "likeness": None if self.likeness is None else self.likeness.limit,
@@ -132,6 +133,8 @@ def _named(path: Path) -> Iterator[None]:
     """Errors name the file."""
     try:
         yield
+    except UnknownName as error:
+        raise MaxcaError(f"{path}: {error}") from error
     except MaxcaError:
         raise
     except Exception as error:  # constructors of networks refuse their arguments in many ways
@@ -160,11 +163,18 @@ def _refine(about: Mapping[str, Any]) -> int | None:
     return steps
 
 
+def _plain_domain(domain: Domain) -> dict[str, Any]:
+    plugin = origin("similarity", domain.similarity)
+    return asdict(domain) | ({"plugin": plugin} if plugin else {})
+
+
 def _domain(about: Mapping[str, Any]) -> Domain | None:
     held = about.get("domain")
     if held is None:
         return None
     extents = tuple((float(least), float(most)) for least, most in held["extent_mm"])
+    if held["similarity"] not in SIMILARITIES and (plugin := held.get("plugin")):
+        raise UnknownName("similarity measure", held["similarity"], SIMILARITIES).from_plugins([plugin])
     if len(extents) != 3 or held["similarity"] not in SIMILARITIES:
         raise ValueError(f"it says that it is for {held}")
     return Domain(extents, held["similarity"], float(held["gain"]))

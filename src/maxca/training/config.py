@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from maxca.losses.similarity import SIMILARITIES
 from maxca.networks import NetworkConfig, network_from_plain
+from maxca.origins import UnknownName, origin
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
 
@@ -99,20 +101,26 @@ class TrainingConfig:
     average: float = 0.0
 
     def as_plain(self) -> dict[str, Any]:
-        """Numbers, names, lists and dicts only."""
-        return asdict(self) | {"network": self.network.as_plain()}
+        """Numbers, names, lists and dicts only, and the plugins that some of the names are of."""
+        network = self.network.as_plain()
+        named = {origin("recipe", self.recipe), origin("similarity", self.losses.similarity)} - {None}
+        plugins = sorted({*map(str, named), *network.get("plugins", ())})
+        return asdict(self) | {"network": network} | ({"plugins": plugins} if plugins else {})
 
 
 def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
     """The configuration that ``as_plain`` wrote.
 
     Raises:
+        UnknownName: for a similarity measure of a plugin that is not loaded.
         TypeError: for what it cannot have written.
         KeyError: likewise.
     """
     network = network_from_plain(plain["network"])
     parts = {"losses": Losses, "optimiser": Optimiser, "augmentation": Augmentation}
     nested: dict[str, Any] = {name: kind(**_with_tuples(plain[name])) for name, kind in parts.items()}
+    if (similarity := nested["losses"].similarity) not in SIMILARITIES:
+        raise UnknownName("similarity measure", similarity, SIMILARITIES).from_plugins(plain.get("plugins", ()))
     synth = plain.get("synth")
     nested["synth"] = None if synth is None else Synth(**_with_tuples(synth))
     known = {f.name for f in fields(TrainingConfig)}

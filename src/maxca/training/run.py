@@ -25,6 +25,7 @@ from maxca.io.regular import check_regular
 from maxca.models.distribution import Likeness
 from maxca.models.domain import Domain
 from maxca.models.load import Model
+from maxca.origins import UnknownName
 from maxca.training.config import TrainingConfig, config_from_plain
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ def read_about(folder: str | Path) -> dict[str, Any]:
             raise MaxcaError(f"{path}: `config.{name}` is {getattr(config, name)}, at least 1 is meant; correct it")
     try:
         config_from_plain(about["config"])
+    except UnknownName as error:
+        raise MaxcaError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MaxcaError(f"{path}: not the record of a run: {error}; start it again in another folder") from error
     return dict(about)

@@ -15,6 +15,7 @@ from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
 from maxca.models.load import load_model
 from maxca.models.zoo import find_model
+from maxca.origins import UnknownName
 from maxca.runtime import torch_thread_limit
 from maxca.training.config import Precision, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
@@ -68,7 +69,8 @@ def train_in(
         MaxcaError: for what cannot be trained.
     """
     if recipe not in RECIPES:
-        raise MaxcaError(f"no recipe is called {recipe!r}; choose one of {', '.join(RECIPES)}")
+        plugins = read_about(folder)["config"].get("plugins", ()) if resume else ()
+        raise UnknownName("recipe", recipe, RECIPES).from_plugins(plugins)
     config = RECIPES[recipe]()
     asked: dict[str, Any] = {
         "steps": steps,
