@@ -24,7 +24,6 @@ FACADE = {
 }
 # Found when the limits were set and not mended yet: this only ever gets shorter.
 LEFT = {
-    "engine/affine.py: align",
     "training/loop.py: train",
     "training/start.py: train_in",
 }

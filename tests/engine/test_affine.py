@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from maxca.engine import affine as room
-from maxca.engine.affine import Alignment, Kind, align
+from maxca.engine.affine import AffineSettings, Alignment, Kind, align
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
 
@@ -76,7 +76,7 @@ def corner_error(found: Alignment, truth: Affine) -> float:
 
 
 def test_a_rigid_transform_is_found_again_from_far_away() -> None:
-    found = align(seen(RIGID), seen(STILL), kind="rigid")
+    found = align(seen(RIGID), seen(STILL), AffineSettings(kind="rigid"))
     assert found.chosen == "rigid"
     assert corner_error(found, RIGID) < 0.5
 
@@ -91,7 +91,7 @@ def test_an_affine_transform_is_found_again_from_far_away() -> None:
 @pytest.mark.parametrize("truth", [RIGID, STRETCHED], ids=["rigid", "affine"])
 def test_an_inverted_contrast_is_no_obstacle(truth: Affine) -> None:
     kind = "rigid" if truth is RIGID else "affine"
-    found = align(seen(truth), seen(STILL, contrast=inverted), kind=kind, similarity="mi")  # type: ignore[arg-type]
+    found = align(seen(truth), seen(STILL, contrast=inverted), AffineSettings(kind=kind, similarity="mi"))  # type: ignore[arg-type]
     assert corner_error(found, truth) < 0.7  # a sixth of a voxel
 
 
@@ -100,12 +100,12 @@ def test_the_grid_of_the_moving_image_does_not_matter() -> None:
     affine[:3, :3] = Rotation.from_euler("xyz", (10, -20, 15), degrees=True).as_matrix() @ affine[:3, :3]
     shape = (36, 44, 40)
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    found = align(seen(RIGID), seen(STILL, Grid(shape, affine)), kind="rigid")
+    found = align(seen(RIGID), seen(STILL, Grid(shape, affine)), AffineSettings(kind="rigid"))
     assert corner_error(found, RIGID) < 0.5
 
 
 def test_rigid_stays_rigid() -> None:
-    found = align(seen(STRETCHED), seen(STILL), kind="rigid")
+    found = align(seen(STRETCHED), seen(STILL), AffineSettings(kind="rigid"))
     linear = found.affine.matrix[:3, :3]
     np.testing.assert_allclose(np.linalg.svd(linear)[1], 1, atol=1e-5)
     assert np.linalg.det(linear) > 0
@@ -120,7 +120,7 @@ def test_images_that_lie_right_are_left_as_good_as_they_are() -> None:
 @pytest.mark.parametrize("similarity", ["lncc", "mi"])
 def test_a_search_that_went_astray_never_hurts(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room.AffineProblem, "climb", lambda *_args, **_kwargs: moved((0, 0, 40), (30, 0, 0)))
-    found = align(seen(STILL), seen(STILL), similarity=similarity)  # type: ignore[arg-type]
+    found = align(seen(STILL), seen(STILL), AffineSettings(similarity=similarity))  # type: ignore[arg-type]
     assert found.chosen == "header"
     assert "did not raise" in found.reason
     np.testing.assert_array_equal(found.affine.matrix, np.eye(4))
@@ -128,7 +128,7 @@ def test_a_search_that_went_astray_never_hurts(similarity: str, monkeypatch: pyt
 
 def test_a_start_that_was_given_is_where_the_search_begins_and_falls_back() -> None:
     near = moved((0.0, 10.0, 13.0), (15.0, -18.0, 10.0))
-    assert corner_error(align(seen(RIGID), seen(STILL), initial=near, kind="rigid"), RIGID) < 0.5
+    assert corner_error(align(seen(RIGID), seen(STILL), AffineSettings(kind="rigid"), initial=near), RIGID) < 0.5
 
 
 def test_centres_of_mass_bring_together_what_the_headers_keep_apart() -> None:
@@ -136,17 +136,17 @@ def test_centres_of_mass_bring_together_what_the_headers_keep_apart() -> None:
     where = grid()
     matrix = where.affine.copy()
     matrix[:3, 3] = far.inverse()[0].map_points(where.center) - matrix[:3, :3] @ ((np.array(where.shape) - 1) / 2)
-    found = align(seen(far, Grid(where.shape, matrix)), seen(STILL), kind="rigid", start="center")
+    found = align(seen(far, Grid(where.shape, matrix)), seen(STILL), AffineSettings(kind="rigid", start="center"))
     assert corner_error(found, far) < 0.7  # a sixth of a voxel
 
 
 @pytest.mark.parametrize("kind", ["rigid", "affine"])
 def test_what_is_found_does_not_depend_on_where_the_origin_of_the_world_is(kind: Kind) -> None:
     fixed, moving = seen(RIGID), seen(STILL, Grid((30, 35, 33), turned_grid(5.0)))
-    near = align(fixed, moving, kind=kind)
+    near = align(fixed, moving, AffineSettings(kind=kind))
     for offset in (700.0, -4.5e5):  # mm: up to 100 000 voxels away
         there = [Volume(v.values, Grid(v.grid.shape, shifted(v.grid.affine, offset))) for v in (fixed, moving)]
-        found = align(there[0], there[1], kind=kind)
+        found = align(there[0], there[1], AffineSettings(kind=kind))
         corners = fixed.grid.corners
         motion = found.affine.map_points(corners + offset) - offset
         np.testing.assert_allclose(motion, near.affine.map_points(corners), atol=1e-3 * 4.5)
@@ -175,7 +175,7 @@ def test_a_mask_keeps_out_what_moved_otherwise() -> None:
     outside[:, :, :11] = 0
     disturbed = [Volume(torch.where(outside > 0, v.values, collar), v.grid) for v in (fixed, moving)]
     masked = [Volume(v.values, v.grid, outside) for v in disturbed]
-    with_mask, without = align(*masked, kind="rigid"), align(*disturbed, kind="rigid")
+    with_mask, without = align(*masked, AffineSettings(kind="rigid")), align(*disturbed, AffineSettings(kind="rigid"))
     assert corner_error(with_mask, truth) < 1
     assert corner_error(with_mask, truth) < corner_error(without, truth)
 
@@ -197,7 +197,7 @@ def test_slices_move_within_their_plane() -> None:
 def test_the_same_seed_gives_the_same_bits() -> None:
     truth = moved((0.0, 3.0, 5.0), (4.0, -5.0, 3.0))
     pair = seen(truth), seen(STILL)
-    first, second = (align(*pair, kind="rigid", start="header", seed=3) for _ in range(2))
+    first, second = (align(*pair, AffineSettings(kind="rigid", start="header", seed=3)) for _ in range(2))
     assert (first.affine.matrix == second.affine.matrix).all()
     assert first.similarity == second.similarity
 
@@ -206,8 +206,8 @@ def test_another_contrast_is_noticed_and_left_to_mutual_information() -> None:
     truth = moved((0.0, 3.0, 5.0), (4.0, -5.0, 3.0))
     fixed, moving = seen(truth), seen(STILL)
     bent = Volume(1 - (2 * moving.values - 1).abs(), moving.grid)
-    assert align(fixed, moving, kind="rigid").same_contrast
-    other = align(fixed, bent, kind="rigid")
+    assert align(fixed, moving, AffineSettings(kind="rigid")).same_contrast
+    other = align(fixed, bent, AffineSettings(kind="rigid"))
     assert not other.same_contrast
     assert "mutual information" in other.reason
 

@@ -28,7 +28,7 @@ from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
 from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
-from maxca.engine.affine import align
+from maxca.engine.affine import AffineSettings, align
 from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
@@ -266,7 +266,7 @@ def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, 
     grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
     mean = resampled(volumes[0], grid, Chain())
     for _ in range(ROUNDS):
-        affines = [align(Volume(mean, grid), volume, thorough=False).affine for volume in volumes]
+        affines = [align(Volume(mean, grid), volume, AffineSettings(thorough=False)).affine for volume in volumes]
         mean = torch.stack([resampled(v, grid, Chain((a,))) for v, a in zip(volumes, affines, strict=True)]).mean(0)
     image = Image(mean.numpy(), grid)
     write(image.data, grid, path)

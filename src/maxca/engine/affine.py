@@ -58,44 +58,57 @@ class Alignment:
     same_contrast: bool
 
 
+@dataclass(frozen=True)
+class AffineSettings:
+    """How to search for an affine.
+
+    Args:
+        kind: ``"rigid"`` stops at six parameters.
+        similarity: what the registration as a whole maximises.
+        start: ``"header"`` begins with the positions in the files, ``"center"`` with the centres of mass on each other,
+            ``"auto"`` tries both.
+        thorough: search from rotations of up to 50° rather than 25°, and end at a finer scale.
+        seed: of the choice of samples where there are too many.
+    """
+
+    kind: Kind = "affine"
+    similarity: str = "lncc"
+    start: Start = "auto"
+    thorough: bool = True
+    seed: int = 0
+
+
 def align(
     fixed: Volume,
     moving: Volume,
+    settings: AffineSettings | None = None,
     *,
-    kind: Kind = "affine",
-    similarity: str = "lncc",
     initial: Affine | None = None,
-    start: Start = "auto",
-    thorough: bool = True,
-    seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Alignment:
-    """Find the affine that brings two images closest.
+    """Find the affine under which two images are most similar.
 
-    Mutual information, rigid first, from several starts, then affine, each from coarse to fine. Where the
-    deformation will climb local NCC, and the contrast of the images is the same, the affine ends with that too. If
-    the images as they lie in the world (or under ``initial``) are the more similar, that is returned: it never hurts.
+    Mutual information, rigid first, from several starts, then affine, each from coarse to fine. Where the deformation
+    will maximise local NCC, and the contrast of the images is the same, the affine ends with that too. If the images
+    before registration (or under ``initial``) are more similar, that is returned: the search never makes it worse.
 
     Args:
         fixed: the image whose space is kept.
         moving: the image that moves.
-        kind: ``"rigid"`` stops at six parameters.
-        similarity: what the registration as a whole climbs.
+        settings: of the search.
         initial: where to start, fixed to moving world points; replaces the search for a start.
-        start: ``"header"`` trusts the positions in the files, ``"center"`` puts the centres of mass on each other,
-            ``"auto"`` tries both.
-        thorough: search from turns of up to 50° rather than 25°, and end at a finer scale.
-        seed: decides which samples are looked at where there are too many.
         progress: called with a line at each stage.
 
     Returns:
         The affine, fixed world points → moving world points, and the reason for it.
     """
+    settings = settings or AffineSettings()
+    kind = settings.kind
     header = initial or _header(fixed, moving)
-    scales, angles = (SCALES, ANGLES) if thorough else (SCALES[:-1], ANGLES[:1])
-    problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), seed) for count in scales]
+    scales, angles = (SCALES, ANGLES) if settings.thorough else (SCALES[:-1], ANGLES[:1])
+    problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), settings.seed) for count in scales]
     progress("searching a start")
-    found = _search(problems[0], _starts(fixed, moving, initial, start, angles))
+    found = _search(problems[0], _starts(fixed, moving, initial, settings.start, angles))
     for stage in ("rigid", "affine"):
         for problem in problems[1:]:
             progress(f"{stage} at {problem.mm:.2g} mm")
@@ -105,7 +118,7 @@ def align(
     judge: AffineProblem = problems[-1]
     name = "mutual information"
     same_contrast = problems[1].bend(found) < BENT
-    if SIMILARITIES[similarity].refines_affine and same_contrast:
+    if SIMILARITIES[settings.similarity].refines_affine and same_contrast:
         progress("refining the affine")
         judge, name = _LocalProblem(fixed, moving, _apart(fixed.grid, LOCAL)), "local correlation"
         found = judge.climb(found, rigid=kind == "rigid")

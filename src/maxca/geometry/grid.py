@@ -55,6 +55,10 @@ class Grid:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        shape, spacing = " x ".join(map(str, self.shape)), " x ".join(f"{mm:.4g}" for mm in self.spacing)
+        return f"Grid({shape} voxels of {spacing} mm)"
+
     @property
     def spacing(self) -> np.ndarray:
         """(3,) voxel size in mm along i, j, k."""

@@ -80,6 +80,10 @@ class Affine:
         matrix.flags.writeable = False
         object.__setattr__(self, "matrix", matrix)
 
+    def __repr__(self) -> str:
+        rows = "; ".join(" ".join(f"{value:.4g}" for value in row) for row in self.matrix[:3])
+        return f"Affine({rows})"
+
     @staticmethod
     def identity() -> Affine:
         """The identity."""
@@ -119,12 +123,14 @@ class DenseField:
 
     def __post_init__(self) -> None:
         if tuple(self.displacement.shape) != (3, *self.grid.shape):
-            raise ValueError(
-                f"a field on {self.grid.shape} has shape {(3, *self.grid.shape)}, "
-                f"received {tuple(self.displacement.shape)}"
-            )
+            received = tuple(self.displacement.shape)
+            raise ValueError(f"a field on {self.grid.shape} has shape {(3, *self.grid.shape)}, received {received}")
         if not bool(torch.isfinite(self.displacement).all()):
             raise ValueError("the displacement field contains NaN or infinite values")
+
+    def __repr__(self) -> str:
+        largest = float(self.displacement.norm(dim=0).max())
+        return f"DenseField(up to {largest:.3g} mm, on {self.grid!r})"
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map (…, 3) fixed world points to moving world points, in mm."""
@@ -230,6 +236,10 @@ class Chain:
 
     steps: tuple[Transform, ...] = ()
     dimension: int = 3
+
+    def __repr__(self) -> str:
+        names = ", ".join(type(step).__name__ for step in self.steps) or "identity"
+        return f"Chain({names}{', 2-D' if self.dimension == 2 else ''})"
 
     def __matmul__(self, other: Chain) -> Chain:
         """``self`` after ``other``, as functions compose."""

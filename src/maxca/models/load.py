@@ -58,6 +58,10 @@ class Model:
     shape: Shape = (None, None, None)
     source: Mapping[str, str] | None = None
 
+    def __repr__(self) -> str:
+        parameters = sum(each.numel() for each in self.network.parameters())
+        return f"Model({self.name}: {self.config.name}, {parameters / 1e6:.2f} million parameters)"
+
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
 

@@ -57,7 +57,7 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
     """
     named: dict[str, AdditionalImage] = {}
     for number, each in enumerate(apply):
-        source, wanted = each if isinstance(each, tuple) else (each, "auto")
+        source, wanted = each if isinstance(each, tuple) and isinstance(each[1], str) else (each, "auto")
         image = read(source)
         choice = choose(image, wanted)
         wished = _name(image, number)

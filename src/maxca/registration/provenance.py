@@ -8,12 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
 from maxca import __version__
 from maxca.engine.affine import Alignment
 from maxca.engine.deformable import LevelRecord
+from maxca.engine.settings import Settings as OptimiserSettings
 from maxca.losses.similarity import SIMILARITIES
 from maxca.models.predict import PredictedField
 from maxca.models.select import Predictor
@@ -72,7 +74,7 @@ def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seco
         model_reason=f"a transform that is {transform} needs none" if deformation is None else deformation.reason,
         affine=AffineRecord(**asdict(story.alignment) | {"affine": story.alignment.affine.matrix.tolist()}),
         network=None if story.prediction is None else _network(story.prediction),
-        optimisation=None if deformation is None else asdict(deformation.plan),
+        optimisation=None if deformation is None else _plan(deformation.plan),
         applied={name: each.as_applied() for name, each in story.pair.additional.items()},
     )
 
@@ -142,3 +144,7 @@ def _advice(story: Story) -> list[str]:
 
 def _level(level: LevelRecord) -> Level:
     return Level(list(level.spacing), list(level.similarity), level.steps, level.converged)
+
+
+def _plan(settings: OptimiserSettings) -> dict[str, Any]:
+    return asdict(settings) | {"levels": [asdict(level) for level in settings.levels]}

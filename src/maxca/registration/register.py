@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from maxca.engine.affine import Alignment, align
+from maxca.engine.affine import AffineSettings, Alignment, align
 from maxca.engine.settings import between_contrasts, settings_for
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
@@ -106,17 +106,14 @@ class _Maps(NamedTuple):
 
 
 def _aligned(pair: Pair, volumes: Prepared, options: RegistrationOptions, monitor: Monitor) -> Alignment:
-    return align(
-        volumes.fixed,
-        volumes.moving,
+    settings = AffineSettings(
         kind="rigid" if options.transform == "rigid" else "affine",
         similarity=options.similarity,
-        initial=volumes.guess,
         start=pair.start,
         thorough=options.effort != "fast",
         seed=options.seed,
-        progress=monitor.step,
     )
+    return align(volumes.fixed, volumes.moving, settings, initial=volumes.guess, progress=monitor.step)
 
 
 def _maps(pair: Pair, volumes: Prepared, alignment: Alignment, deformation: Deformation | None) -> _Maps:

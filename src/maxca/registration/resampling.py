@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain, Grid, Interpolation
+from maxca.geometry import Affine, Chain, DenseField, Grid, Interpolation
 from maxca.geometry.jacobian import jacobian_determinant
 from maxca.io.form import Form
 from maxca.io.images import Image, ImageLike, read
@@ -21,11 +21,14 @@ from maxca.options import MatrixConvention
 from maxca.registration.interpolation import InterpolationChoice, background, choose
 from maxca.registration.labels import as_labels
 
+OneTransform = str | Path | Chain | Affine | DenseField
+Transforms = OneTransform | Sequence[OneTransform]
+
 
 def apply(
     image: ImageLike,
     reference: ImageLike,
-    transforms: Sequence[str | Path | Chain],
+    transforms: Transforms,
     interpolation: InterpolationChoice = "auto",
     matrix_convention: MatrixConvention | None = None,
     fill: float | None = None,
@@ -35,8 +38,9 @@ def apply(
     Args:
         image: what to resample, in moving space; see ``maxca.read_image``.
         reference: an image whose grid the result has, in fixed space.
-        transforms: files or chains, each fixed world points → moving world points, in the order of
-            ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference meets the first one first.
+        transforms: a file, a chain, an affine or a field, or several of these, each fixed world points → moving
+            world points, in the order of ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference is
+            mapped by the first one first.
         interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
             largest wins), ``"bspline"`` (cubic), or ``"auto"``: ``"labels"`` for what is recognised as a label map,
             else ``"linear"``; see ``maxca.registration.interpolation.choose``.
@@ -58,7 +62,7 @@ def apply(
 
 def apply_points(
     points: str | Path | np.ndarray | Points,
-    transforms: Sequence[str | Path | Chain],
+    transforms: Transforms,
     matrix_convention: MatrixConvention | None = None,
 ) -> Points:
     """Move points of fixed space to moving space.
@@ -79,7 +83,7 @@ def apply_points(
 
 
 def compose(
-    transforms: Sequence[str | Path | Chain],
+    transforms: Transforms,
     reference: ImageLike | None = None,
     matrix_convention: MatrixConvention | None = None,
 ) -> Chain:
@@ -105,7 +109,7 @@ class JacobianSummary(NamedTuple):
 
 
 def jacobian(
-    transforms: Sequence[str | Path | Chain],
+    transforms: Transforms,
     reference: ImageLike,
     matrix_convention: MatrixConvention | None = None,
 ) -> tuple[Image, JacobianSummary]:
@@ -117,7 +121,7 @@ def jacobian(
 
 
 def join(
-    transforms: Sequence[str | Path | Chain],
+    transforms: Transforms,
     matrix_convention: MatrixConvention | None = None,
     images: tuple[Grid, Grid] | None = None,
 ) -> Chain:
@@ -129,10 +133,14 @@ def join(
         images: the grids of the fixed and the moving image; of several transforms none need lie between these two, so
             that a matrix of FLIRT is read only where it is alone.
     """
-    images = images if len(transforms) == 1 else None
+    given = [transforms] if isinstance(transforms, OneTransform) else list(transforms)
+    images = images if len(given) == 1 else None
     chain = Chain()
-    for transform in transforms:
-        each = transform if isinstance(transform, Chain) else read_transform(transform, matrix_convention, images)
+    for transform in given:
+        if isinstance(transform, str | Path):
+            each = read_transform(transform, matrix_convention, images)
+        else:
+            each = transform if isinstance(transform, Chain) else Chain((transform,))
         chain = each @ chain
     return chain.simplified()
 
