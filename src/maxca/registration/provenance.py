@@ -85,10 +85,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def peak_memory_mb() -> int:
+def peak_memory_mb() -> float:
     """Of this process, since it began."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    return float(round(peak / (1e6 if sys.platform == "darwin" else 1e3)))
 
 
 def _inputs(story: Story) -> dict[str, Source]:
