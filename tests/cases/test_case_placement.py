@@ -139,7 +139,7 @@ def test_register_takes_masks_and_labels_of_other_grids_and_says_so(tmp_path: Pa
         "flipped",
         "coarse",
     ]
-    assert other.metrics["dice_before"] == plain.metrics["dice_before"]
+    assert other.metrics.dice_before == plain.metrics.dice_before
 
 
 def test_moving_labels_of_a_finer_grid_are_interpolated_once(tmp_path: Path) -> None:
@@ -153,14 +153,14 @@ def test_moving_labels_of_a_finer_grid_are_interpolated_once(tmp_path: Path) -> 
 @pytest.mark.parametrize("given_points", ["fixed_points", "moving_points"])
 def test_landmarks_of_one_image_alone_are_no_reason_to_refuse(given_points: str) -> None:
     result = maxca.register(IMAGE, IMAGE, **{given_points: np.array([[-30.0, 20, 15]])}, **QUICK)
-    missing = "--moving-points" if given_points == "fixed_points" else "--fixed-points"
+    missing = "moving_points" if given_points == "fixed_points" else "fixed_points"
     assert any("landmarks" in warning and missing in warning for warning in result.warnings)
-    assert "tre_mm_after" not in result.metrics
+    assert result.metrics.tre_mm_after is None
 
 
 def test_labels_of_the_fixed_image_alone_measure_nothing_and_that_is_said() -> None:
     labels = Image(BLOCKS, WHERE)
-    assert any("--moving-labels" in w for w in maxca.register(IMAGE, IMAGE, fixed_labels=labels, **QUICK).warnings)
+    assert any("moving_labels" in w for w in maxca.register(IMAGE, IMAGE, fixed_labels=labels, **QUICK).warnings)
     assert maxca.register(IMAGE, IMAGE, moving_labels=labels, **QUICK).warnings == []
 
 

@@ -188,7 +188,7 @@ def plane(axis: int, at: float = 0.0) -> Image:
 @pytest.mark.parametrize("axis", range(3))
 def test_slices_of_one_orientation_are_registered_wherever_they_lie(axis: int) -> None:
     result = maxca.register(plane(axis), plane(axis, at=4.0), **QUICK)
-    assert result.metrics["similarity"]["after"] > 0.8
+    assert result.metrics.similarity.after > 0.8
 
 
 @pytest.mark.parametrize("shape", [(40, 1, 1), (1, 40, 1), (1, 1, 40)])

@@ -90,13 +90,13 @@ def register(kind: str, factor: float, offset: float = 0.0, **options: Any) -> C
     motion = result.chain.field_on(grid).displacement.double().numpy()[(slice(None), *inside)]
     smallest = grid.smallest_spacing
     numbers = [
-        *(metrics["similarity"][when] for when in ("before", "after")),
-        *(metrics[f"dice_{when}"]["mean"] for when in ("before", "after")),
-        *(metrics[f"hd95_mm_{when}"]["mean"] / smallest for when in ("before", "after")),
-        *(np.array(metrics[f"tre_mm_{when}"]["by_point"]) / smallest for when in ("before", "after")),
-        metrics["folding"]["ndv_percent"],
-        metrics["inverse_consistency_mm"]["mean"] / smallest,
-        metrics["inverse_residual_mm"]["mean"] / smallest,
+        *(metrics.similarity.before, metrics.similarity.after),
+        *(getattr(metrics, f"dice_{when}").mean for when in ("before", "after")),
+        *(getattr(metrics, f"hd95_mm_{when}").mean / smallest for when in ("before", "after")),
+        *(np.array(getattr(metrics, f"tre_mm_{when}").by_point) / smallest for when in ("before", "after")),
+        metrics.folding.ndv_percent,
+        metrics.inverse_consistency_mm.mean / smallest,
+        metrics.inverse_residual_mm.mean / smallest,
     ]
     return Counted(
         np.einsum("ab,bijk->aijk", voxels, motion),

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import torch
 
 import maxca
+from maxca.cli.dashes import dashed
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
@@ -41,7 +42,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def refusal(work: Callable[[], object]) -> str:
     with pytest.raises(MaxcaError) as caught:
         work()
-    return str(caught.value)
+    return dashed(caught.value)
 
 
 def nibabels(message: str) -> str:

@@ -175,7 +175,7 @@ def test_a_matrix_of_flirt_that_maps_voxel_to_voxel_maps_voxel_to_voxel(fixed: G
 def test_a_bare_matrix_is_asked_about(tmp_path: Path) -> None:
     path = tmp_path / "flirt.mat"
     path.write_text("1  0  0  0  \n0  1  0  5  \n0  0  1  0  \n0  0  0  1  \n")
-    refused(path, "--matrix-convention ras", "--matrix-convention fsl")
+    refused(path, "matrix_convention=ras", "matrix_convention=fsl")
     refused(path, "c3d_affine_tool", matrix_convention="fsl")
     refused(path, "received 'itk'", matrix_convention="itk")
     at = np.array([10.0, 15, 10])

@@ -94,7 +94,7 @@ def test_the_old_name_of_affines_in_ants_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["greedy.mat", "niftyreg.txt"])
 def test_a_plain_matrix_is_taken_as_it_is_where_that_is_said(tmp_path: Path, name: str) -> None:
     np.savetxt(tmp_path / name, MATRIX)
-    refused(tmp_path / name, "--matrix-convention ras", "--matrix-convention fsl")
+    refused(tmp_path / name, "matrix_convention=ras", "matrix_convention=fsl")
     (step,) = read_transform(tmp_path / name, "ras").steps
     assert isinstance(step, Affine)
     np.testing.assert_allclose(step.matrix, MATRIX)

@@ -52,8 +52,7 @@ def test_keywords_and_command_line_agree(option: Option) -> None:
     assert " ".join(option.about.help.split())[1:60] in " ".join((maxca.register.__doc__ or "").split())
     annotated = inspect.signature(register).parameters[option.name].annotation
     if option.choices and option.about.vocabulary is None:
-        names = {name for kind in (annotated, *get_args(annotated)) for name in get_args(kind)}
-        assert set(option.choices) <= names | set(get_args(annotated))
+        assert all(repr(name) in repr(annotated) for name in option.choices)
 
 
 def test_the_record_holds_every_option() -> None:
