@@ -11,22 +11,26 @@ from maxca.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+FILE = re.compile(r'```python title="([^"]+)"\n(.*?)```', flags=re.DOTALL)  # a file that the reader is to write
 FENCE = re.compile(r"```(bash|python)\n(.*?)```", flags=re.DOTALL)
 
 
 def follow(page: Path, command: Callable[[list[str]], int] = main) -> list[str]:
-    """Run what a page says, in the working folder.
+    """Run what a page says, in the working folder, where the files that it shows are written first.
 
     Args:
         page: Markdown, whose ``bash`` fences hold commands of maxca, and of pip, which are taken as done.
         command: runs the words after ``maxca`` and returns the exit code.
 
     Returns:
-        The first word of each command that ran.
+        The name of each command that ran.
     """
     names: dict[str, object] = {"__name__": "page"}
     done = []
-    for number, (language, snippet) in enumerate(FENCE.findall(page.read_text(encoding="utf-8"))):
+    text = page.read_text(encoding="utf-8")
+    for name, content in FILE.findall(text):
+        Path(name).write_text(content, encoding="utf-8")
+    for number, (language, snippet) in enumerate(FENCE.findall(text)):
         if language == "python":
             exec(compile(snippet, f"{page.name}, snippet {number + 1}", "exec"), names)
             continue
@@ -36,5 +40,5 @@ def follow(page: Path, command: Callable[[list[str]], int] = main) -> list[str]:
                 continue
             assert program == "maxca", line
             assert command(words) == 0, line
-            done.append(words[0])
+            done.append(words[2] if words[0] == "--plugin" else words[0])
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -16,9 +17,12 @@ import torch
 from pages import DOCS, FENCE, ROOT, follow
 
 import maxca
+from maxca import plugins
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
+from maxca.evaluate.rows import read_rows
 from maxca.io.images import read
+from maxca.models.checkpoint import read_description
 from maxca.training import recipes
 
 # Followed by test_docs_training.py, a few steps of each training.
@@ -60,8 +64,31 @@ def same_warped_image_everywhere(folder: Path) -> None:
         assert np.abs(theirs - ours)[inside].max() <= 1, name  # rounded to whole numbers, each in its way
 
 
+def the_model_names_its_plugin(folder: Path) -> None:
+    about = read_description(folder / "run-squeeze" / "best.safetensors")
+    assert about["network"]["arguments"]["block"]["name"] == "squeeze" and about["network"]["plugins"] == ["squeeze.py"]
+    assert "squeeze.py" in json.loads((folder / "with-squeeze" / "result.json").read_text())["command"]
+
+
+def both_measures_are_compared(folder: Path) -> None:
+    """MIND aligns two contrasts, and the pair of one contrast about as well as local NCC."""
+    metrics = json.loads((folder / "with-mind" / "result.json").read_text())["metrics"]
+    assert metrics["similarity"]["name"] == "mind"
+    dice = [float(row["dice"]) for row in read_rows(folder / "measures.csv")]
+    before = float(read_rows(folder / "measures.csv")[0]["dice_before"])
+    assert len(dice) == 2 and min(dice) > before + 0.1
+    ours = read(folder / "with-mind" / "warped.nii.gz").data.astype(float)
+    t1, t2 = (read(folder / f"{name}.nii.gz").data.astype(float) for name in ("t1", "t2"))
+    correlation = [np.corrcoef(t1.ravel(), image.ravel())[0, 1] for image in (t2, ours)]
+    assert abs(correlation[1]) > abs(correlation[0])
+
+
 # What is to be true of what a page leaves behind, besides that its code has run.
-LEFT: dict[str, Callable[[Path], None]] = {"use-in-other-tools": same_warped_image_everywhere}
+LEFT: dict[str, Callable[[Path], None]] = {
+    "use-in-other-tools": same_warped_image_everywhere,
+    "your-own-block": the_model_names_its_plugin,
+    "your-own-similarity": both_measures_are_compared,
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -74,6 +101,8 @@ def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, m
         follow(page)
         LEFT.get(page.stem, lambda _folder: None)(tmp_path)
     finally:
+        for source in plugins.loaded():
+            plugins.unload(source)
         for name in set(BLOCKS) - known:
             del BLOCKS[name]
         for name in set(recipes.RECIPES) - known_recipes:
