@@ -56,7 +56,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load on first use: ``maxca --help`` must not wait for torch."""
+    """Import on first use, so that ``maxca --help`` does not import torch."""
     if name == "__version__":
         try:
             return version("maxca")
@@ -72,5 +72,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names and nothing else."""
+    """The public names only."""
     return [*__all__, "__version__"]

@@ -1,14 +1,14 @@
-"""What a command reports in one line instead of a traceback."""
+"""Errors reported in one line instead of a traceback."""
 
 from __future__ import annotations
 
-LONGEST = 480  # characters of a message; what stands around it on a terminal comes to less than 500 in all
+LONGEST = 480  # characters of a message; less than 500 with its prefix on a terminal
 
 
 class MaxcaError(Exception):
-    """Bad input or a failed job: its text names the file and says what to do.
+    """Invalid input or a failed computation; its text names the file and says what to do.
 
-    Names of files and texts of libraries stand in it, so it becomes one line of printable characters.
+    It is converted to one line of printable characters, because it may contain file names and texts of libraries.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -16,15 +16,15 @@ class MaxcaError(Exception):
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    r"""A text of any origin as one line that a terminal prints and does not obey.
+    r"""A text of any origin as one line without control sequences.
 
     Args:
-        text: what may hold line breaks, control characters or bytes that are no text.
-        longest: characters; of a longer text the middle is left out, since it begins with the file and ends with what
-            to do.
+        text: may contain line breaks, control characters or invalid bytes.
+        longest: characters; of a longer text the middle is omitted, because it begins with the file and ends with the
+            advice.
 
     Returns:
-        The text with single spaces, and with escapes (``\x1b``) for what is not printable.
+        The text with single spaces, and with escapes (``\x1b``) for non-printable characters.
     """
     line = printable(" ".join(text.split()))
     if len(line) <= longest:

@@ -1,4 +1,4 @@
-"""How good a registration is: pure functions on label maps, points and transforms."""
+"""Registration metrics: pure functions on label maps, points and transforms."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from maxca.geometry import Chain, Grid
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
 
 SMALLEST_DETERMINANT = 1e-9
-LARGEST_COUNTED_LABEL = 1_000_000  # a table of counts stays small; larger labels are renumbered first
+LARGEST_COUNTED_LABEL = 1_000_000  # largest label of a table of counts; larger labels are renumbered first
 
 
 class Folding(NamedTuple):
-    """How far a map is from a diffeomorphism, inside a mask; see ``folding``."""
+    """Folding of a map inside a mask; see ``folding``."""
 
     ndv_percent: float
     nonpositive_percent: float
@@ -46,10 +46,10 @@ def label_scores(
     """Overlap and surface distances of fixed and warped labels.
 
     Args:
-        fixed: (I, J, K) whole numbers, 0 is background.
+        fixed: (I, J, K) integers, 0 is background.
         warped: the moving labels on the fixed grid, by nearest neighbour.
         spacing: (3,) mm per voxel along i, j, k.
-        labels: those to score, see ``common_labels``.
+        labels: to score, see ``common_labels``.
 
     Raises:
         ValueError: as for ``dice``.
@@ -63,10 +63,10 @@ def label_scores(
 
 
 def common_labels(a: np.ndarray, b: np.ndarray) -> list[int]:
-    """Labels other than 0 that are in both maps, whatever their shapes.
+    """Labels other than 0 present in both maps, which may differ in shape.
 
-    Registration is judged by those of the fixed and of the moving map as it was before warping: a label that is moved
-    out of the image has a Dice of 0, it is not left out.
+    Registration is scored on the common labels of the fixed map and of the moving map before warping: a label that is
+    moved out of the image has a Dice of 0 and is not excluded.
     """
     a, b = _one_type(np.asarray(a), np.asarray(b))
     return [int(label) for label in np.intersect1d(a, b) if label != 0]
@@ -76,15 +76,15 @@ def dice(a: np.ndarray, b: np.ndarray, labels: Iterable[int] | None = None) -> d
     """Dice overlap of each label, 2|A ∩ B| / (|A| + |B|).
 
     Args:
-        a: (I, J, K) whole numbers, 0 is background.
+        a: (I, J, K) integers, 0 is background.
         b: the same shape.
-        labels: which labels to compare; by default those present in both, without background.
+        labels: to compare; by default those present in both, without background.
 
     Returns:
-        Label → Dice in [0, 1]; NaN for a label that was asked for and is in neither.
+        Label → Dice in [0, 1]; NaN for a label in neither.
 
     Raises:
-        ValueError: when the shapes differ or a value is not a whole number ≥ 0.
+        ValueError: if the shapes differ or a value is not an integer ≥ 0.
     """
     a, b = _label_pair(a, b)
     names, (a, b) = _compact(a, b)
@@ -108,7 +108,7 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) ->
     The percentile is taken over the distances of both directions together, not as the larger of two percentiles.
 
     Args:
-        a: (I, J, K) whole numbers, 0 is background.
+        a: (I, J, K) integers, 0 is background.
         b: the same shape.
         spacing: (3,) mm per voxel along i, j, k.
 
@@ -127,18 +127,18 @@ def mean_surface_distance(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]
 
 
 def percentile95(distances: np.ndarray) -> float:
-    """What 95 % of the distances stay below."""
+    """The 95th percentile."""
     return float(np.percentile(distances, 95))
 
 
 def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, np.ndarray]:
     """Distances from each surface voxel of a label to the nearest of the other map, in mm, both directions joined.
 
-    A surface voxel is one of the label that touches, over a face, a voxel that is not, or the end of the volume. An
-    axis with a single voxel has no ends, so the surface of a 2-D region is its outline.
+    A surface voxel of a label shares a face with a voxel of another label or with the border of the volume. An axis
+    with a single voxel has no border, so the surface of a 2-D region is its outline.
 
     Args:
-        a: (I, J, K) whole numbers, 0 is background.
+        a: (I, J, K) integers, 0 is background.
         b: the same shape.
         spacing: (3,) mm per voxel along i, j, k.
 
@@ -160,7 +160,7 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | n
 
 
 def tre(fixed_points: np.ndarray, moving_points: np.ndarray, chain: Chain) -> np.ndarray:
-    """Target registration error: how far each mapped fixed point ends from its partner.
+    """Target registration error: distance of each mapped fixed point to the corresponding moving point.
 
     Args:
         fixed_points: (N, 3) world RAS+ mm.
@@ -171,16 +171,18 @@ def tre(fixed_points: np.ndarray, moving_points: np.ndarray, chain: Chain) -> np
         (N,) mm.
 
     Raises:
-        ValueError: when the two lists differ in shape.
+        ValueError: if the two lists differ in shape.
     """
     fixed_points, moving_points = np.asarray(fixed_points), np.asarray(moving_points)
     if fixed_points.shape != moving_points.shape:
-        raise ValueError(f"points come in pairs, received {fixed_points.shape} fixed and {moving_points.shape} moving")
+        raise ValueError(
+            f"points must correspond, received {fixed_points.shape} fixed and {moving_points.shape} moving"
+        )
     return np.asarray(np.linalg.norm(chain.map_points(fixed_points) - moving_points, axis=-1))
 
 
 def inverse_consistency(chain: Chain, inverse: Chain, points: np.ndarray) -> np.ndarray:
-    """How far inverse(chain(x)) ends from x.
+    """Round-trip error: distance of inverse(chain(x)) from x.
 
     Args:
         chain: fixed world points to moving world points.
@@ -195,26 +197,26 @@ def inverse_consistency(chain: Chain, inverse: Chain, points: np.ndarray) -> np.
 
 
 def folding(chain: Chain, grid: Grid, mask: np.ndarray | None = None) -> Folding:
-    """Folding of the fixed → moving map on a grid of fixed space; world space, so spacing and flips do not matter.
+    """Folding of the fixed → moving map on a grid in fixed space, independent of spacing and flips.
 
-    - ``ndv_percent``: non-diffeomorphic volume, the volume that the piecewise linear map turns inside out (see
+    - ``ndv_percent``: non-diffeomorphic volume, where the piecewise linear map is orientation-reversing (see
       ``geometry.jacobian.nondiffeomorphic_volume``), as a percentage of the volume of the mask. Source: Liu et al.,
       IJCV 2024.
-    - ``nonpositive_percent``: voxels of the mask whose determinant, by central differences, is ≤ 0. It overlooks folds;
-      it is here because papers report it.
+    - ``nonpositive_percent``: voxels of the mask whose determinant, by central differences, is ≤ 0. It misses folds;
+      it is included because papers report it.
     - ``sd_log_jacobian``: standard deviation over the mask of ln(max(determinant, 1e-9)).
     - ``sd_log_jacobian_plus_3``: the Learn2Reg variant, of ln(max(determinant + 3, 1e-9)): several times smaller.
 
     Args:
         chain: fixed world points to moving world points; a single field is ``Chain((field,))``.
-        grid: where to measure, in fixed space.
-        mask: (I, J, K) on ``grid``; everything by default.
+        grid: of the measurement, in fixed space.
+        mask: (I, J, K) on ``grid``; by default everything.
 
     Returns:
-        The four numbers.
+        The four measures.
 
     Raises:
-        ValueError: when the mask has another shape or is empty.
+        ValueError: if the mask has another shape or is empty.
     """
     inside = np.ones(grid.shape, dtype=bool) if mask is None else np.asarray(mask) > 0
     if inside.shape != grid.shape or not inside.any():
@@ -245,16 +247,16 @@ def _label_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole(labels: np.ndarray) -> np.ndarray:
-    """The same labels as integers; files often hold them as floats."""
+    """Labels as integers; files often store them as floats."""
     labels = np.asarray(labels)
     whole = labels if labels.dtype.kind in "iub" else np.nan_to_num(labels, nan=-1).astype(np.int64)
     if labels.size and ((whole is not labels and not np.array_equal(whole, labels)) or whole.min() < 0):
-        raise ValueError("labels are whole numbers from 0 up")
+        raise ValueError("labels must be integers from 0 up")
     return whole
 
 
 def _one_type(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two maps in a type that holds the labels of both: NumPy joins int64 and uint64 to float64, which merges some."""
+    """Two maps in a common integer type: NumPy promotes int64 and uint64 to float64, which merges large labels."""
     if np.uint64 not in (a.dtype, b.dtype) or a.dtype.kind not in "iub" or b.dtype.kind not in "iub":
         return a, b
     largest = max(int(each.max(initial=0)) for each in (a, b))
@@ -272,7 +274,7 @@ def _compact(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray
 
 
 def _surfaces(labels: np.ndarray, spacing: Sequence[float] | np.ndarray) -> dict[int, np.ndarray]:
-    """Label → (N, 3) positions in mm of its surface voxels. One pass serves every label."""
+    """Label → (N, 3) positions in mm of its surface voxels. In one pass for all labels."""
     surface = np.zeros(labels.shape, dtype=bool)
     for axis, n in enumerate(labels.shape):
         if n > 1:

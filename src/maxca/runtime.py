@@ -1,4 +1,4 @@
-"""Settings of the whole process, each as a context manager that puts back what it found."""
+"""Process-wide settings as context managers that restore the previous state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Threads that wait in a busy loop take the cores from other programs: on a loaded machine that costs a factor of ten.
-# A short loop before they sleep makes work on small images a quarter faster. OpenMP reads both when torch is loaded.
+# Threads that wait in a busy loop occupy the cores: on a loaded machine that costs a factor of ten.
+# A short loop before they sleep makes small images a quarter faster. OpenMP reads both when torch is loaded.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
@@ -22,10 +22,10 @@ _keeping = 0  # calls that are inside ``freed_memory_kept``
 
 @contextmanager
 def tuned(threads: int | None = None) -> Iterator[None]:
-    """Everything that makes work on one pair fast: threads, their waiting, and memory that is used again.
+    """All settings for a fast registration: threads, their waiting policy, and reuse of freed memory.
 
     Args:
-        threads: of torch and SimpleITK; None changes nothing.
+        threads: of torch and SimpleITK; None keeps the current number.
     """
     with environment(**WAITING), freed_memory_kept(), thread_limit(threads):
         yield
@@ -33,14 +33,14 @@ def tuned(threads: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Let the C library (glibc) keep what is freed: it would have each large tensor made and zeroed anew.
+    """Make the C library (glibc) keep freed memory; otherwise each large tensor is allocated and zeroed anew.
 
-    At the end of the last of several such calls, whatever thread they are in, the usual settings return and the memory
-    goes back to the system. Source: mallopt(3), malloc_trim(3).
+    At the end of the last of several nested or parallel calls, the default settings are restored and the memory is
+    returned to the system. Source: mallopt(3), malloc_trim(3).
     """
     global _keeping
     library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):  # other C libraries have neither
+    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):  # not available in other C libraries
         yield
         return
     assert library is not None
@@ -61,10 +61,10 @@ def freed_memory_kept() -> Iterator[None]:
 
 @contextmanager
 def thread_limit(count: int | None) -> Iterator[None]:
-    """Let torch and SimpleITK use so many CPU threads meanwhile.
+    """Set the number of CPU threads of torch and SimpleITK within the context.
 
     Args:
-        count: at least 1; None changes nothing.
+        count: at least 1; None keeps the current number.
     """
     if count is None:
         yield
@@ -82,10 +82,10 @@ def thread_limit(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def torch_thread_limit(count: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads meanwhile: for what runs without SimpleITK, such as training.
+    """Set the number of CPU threads of torch within the context, without SimpleITK, for example in training.
 
     Args:
-        count: at least 1; None changes nothing.
+        count: at least 1; None keeps the current number.
     """
     import torch
 
@@ -101,7 +101,7 @@ def torch_thread_limit(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw torch's random numbers from a seed meanwhile, on the CPU and on every GPU."""
+    """Seed torch's random numbers within the context, on the CPU and on every GPU."""
     import torch
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -111,7 +111,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Set variables of the environment that are not set, and take them away again."""
+    """Set environment variables that are unset within the context."""
     missing = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(missing)
     try:

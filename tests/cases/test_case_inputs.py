@@ -48,7 +48,7 @@ def test_a_negative_label_is_named(tmp_path: Path, scan: Path) -> None:
     labels = np.ones(SHAPE, np.int16)
     labels[0, 0, 0] = -1
     path = saved(tmp_path / "negative.nii.gz", labels)
-    with pytest.raises(MaxcaError, match=r"negative\.nii\.gz: holds the label -1"):
+    with pytest.raises(MaxcaError, match=r"negative\.nii\.gz: contains the label -1"):
         maxca.register(scan, scan, fixed_labels=path, moving_labels=path, **QUICK)
 
 

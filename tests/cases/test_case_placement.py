@@ -56,7 +56,7 @@ def test_flipped_and_swapped_axes_lose_nothing(order: tuple[int, ...], flips: tu
     np.testing.assert_array_equal(found.data, BLOCKS)
     assert found.data.dtype == BLOCKS.dtype
     same = order == (0, 1, 2) and flips == (1, 1, 1)
-    assert ["in its order" in warning for warning in found.warnings] == ([] if same else [True])
+    assert ["reordered" in warning for warning in found.warnings] == ([] if same else [True])
 
 
 @settings(max_examples=25, deadline=None)
@@ -99,9 +99,9 @@ def test_labels_that_the_coarser_grid_loses_are_named() -> None:
 @pytest.mark.parametrize(
     ("matrix", "shape", "said"),
     [
-        (np.eye(4), SHAPE, "lies elsewhere"),  # the header was lost
+        (np.eye(4), SHAPE, "is at another position"),  # the header was lost
         (affine(origin=(-34.0, 12, 7)), SHAPE, "one of the two headers is wrong"),
-        (affine(SPACING * 2, (0.0, 0, 0)), (9, 11, 7), "lies elsewhere"),
+        (affine(SPACING * 2, (0.0, 0, 0)), (9, 11, 7), "is at another position"),
         (affine(origin=(400.0, 12, 7)), (9, 11, 7), "covers 0 %"),
     ],
     ids=["lost", "moved", "coarse and moved", "far"],
@@ -116,7 +116,7 @@ def test_a_mask_that_the_coarser_grid_loses_is_refused() -> None:
     fine = np.zeros([4 * n for n in SHAPE], np.uint8)
     fine[0, 0, 0] = 1
     start = tuple(WHERE.to_world(np.full(3, -0.375)))
-    with pytest.raises(MaxcaError, match="nothing of the fixed mask is left"):
+    with pytest.raises(MaxcaError, match="the fixed mask is empty on the coarser grid"):
         placed("fixed mask", other_map(fine, affine(SPACING / 4, start)), IMAGE)
 
 
@@ -200,7 +200,7 @@ def test_landmarks_outside_of_their_image_are_named(side: str) -> None:
     assert maxca.register(IMAGE, IMAGE, **points, **QUICK).warnings == []
     points[f"{side}_points"] = right * [-1, -1, 1]  # LPS
     said = maxca.register(IMAGE, IMAGE, **points, **QUICK).warnings
-    assert len(said) == 1 and f"the {side} points: 3 of 3 landmarks lie outside of scan.nii.gz" in said[0]
+    assert len(said) == 1 and f"the {side} points: 3 of 3 landmarks are outside scan.nii.gz" in said[0]
 
 
 def test_a_mask_of_a_lesion_alone_is_named_and_one_that_leaves_it_out_is_not() -> None:

@@ -165,7 +165,7 @@ def test_an_empty_mask(refused: Callable[..., str], scans: Path, option: str) ->
 
 def test_labels_that_are_no_whole_numbers(refused: Callable[..., str], scans: Path) -> None:
     path = altered(scans, lambda data: data.astype(np.float32) / 7)
-    assert "whole numbers" in refused("--moving-labels", path, names="altered.nii.gz")
+    assert "integers" in refused("--moving-labels", path, names="altered.nii.gz")
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])

@@ -119,7 +119,7 @@ def test_images_that_lie_right_are_left_as_good_as_they_are() -> None:
 
 @pytest.mark.parametrize("similarity", ["lncc", "mi"])
 def test_a_search_that_went_astray_never_hurts(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.AffineProblem, "climb", lambda *_args, **_kwargs: moved((0, 0, 40), (30, 0, 0)))
+    monkeypatch.setattr(room.AffineProblem, "maximise", lambda *_args, **_kwargs: moved((0, 0, 40), (30, 0, 0)))
     found = align(seen(STILL), seen(STILL), AffineSettings(similarity=similarity))  # type: ignore[arg-type]
     assert found.chosen == "header"
     assert "did not raise" in found.reason
@@ -184,7 +184,7 @@ def test_slices_move_within_their_plane() -> None:
     plane = grid((38, 40, 1))
     truth = moved((0.0, 0.0, 15.0), (9.0, -7.0, 0.0), np.diag([1.06, 0.95, 1.0]))
     elsewhere = plane.affine.copy()
-    elsewhere[2, 3] = 80.0  # the other slice lies elsewhere along its normal
+    elsewhere[2, 3] = 80.0  # the other slice is at another position along its normal
     moving = Volume(seen(STILL, plane).values, Grid(plane.shape, elsewhere))
     found = align(seen(truth, plane), moving).affine.matrix
     np.testing.assert_allclose(found[2], (0, 0, 1, 80), atol=1e-6)
@@ -215,6 +215,6 @@ def test_another_contrast_is_noticed_and_left_to_mutual_information() -> None:
 def test_progress_is_told_in_words() -> None:
     lines: list[str] = []
     align(seen(STILL), seen(STILL), progress=lines.append)
-    assert lines[0] == "searching a start"
+    assert lines[0] == "searching an initialisation"
     assert any(line.startswith("affine at") for line in lines)
     assert lines[-1] == "refining the affine"

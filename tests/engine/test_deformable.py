@@ -68,12 +68,12 @@ def test_a_known_deformation_is_found(name: str) -> None:
     assert error(field) < 0.6 * error(None)
 
 
-def test_another_contrast_is_climbed_by_mutual_information() -> None:
+def test_another_contrast_is_maximised_by_mutual_information() -> None:
     field, _ = found(similarity="mi")
     assert error(field) < 0.5 * error(None)
 
 
-def test_equal_contrasts_are_climbed_by_mean_squares() -> None:
+def test_equal_contrasts_are_registered_by_mean_squares() -> None:
     field, _ = found(similarity="mse")
     assert error(field) < 0.75 * error(None)
 

@@ -78,7 +78,7 @@ def slow_mean_squares(fixed: Tensor, warped: Tensor, weight: Tensor | None) -> T
     return -(weight * (fixed - warped) ** 2).sum() / weight.sum()
 
 
-def assert_gradient_climbs(measure: Similarity, warped: Tensor) -> None:
+def assert_gradient_ascends(measure: Similarity, warped: Tensor) -> None:
     """The closed form agrees with a finite difference along itself and along random directions."""
     gradient = measure(warped).gradient.double()
     for direction in (gradient, torch.randn(SHAPE, dtype=torch.float64)):
@@ -198,7 +198,7 @@ def test_mean_squares_and_its_gradient(weight: Tensor | None) -> None:
 def test_gradients_agree_with_finite_differences(kind: str) -> None:
     fixed = image(0)
     measures = {"lncc": LocalNCC(fixed, window(2)), "mi": MutualInformation(fixed), "mse": MeanSquares(fixed)}
-    assert_gradient_climbs(measures[kind], 0.1 + 0.8 * image(1))
+    assert_gradient_ascends(measures[kind], 0.1 + 0.8 * image(1))
 
 
 def test_an_empty_mask_gives_no_pull_and_no_nan() -> None:

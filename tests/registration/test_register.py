@@ -100,7 +100,7 @@ def test_between_contrasts_it_is_smoother_unless_told(given: float | None, times
 
 
 @pytest.mark.parametrize(
-    ("similarity", "said"), [("lncc", "look at the result"), ("mse", "use similarity=lncc"), ("mi", "")]
+    ("similarity", "said"), [("lncc", "inspect the result"), ("mse", "use similarity=lncc"), ("mi", "")]
 )
 def test_another_contrast_is_said(similarity: str, said: str) -> None:
     moving = phantoms.image(COARSE)

@@ -1,1 +1,1 @@
-"""What aligns two prepared volumes: an affine search and an instance optimisation."""
+"""Affine registration and instance optimisation of two prepared volumes."""

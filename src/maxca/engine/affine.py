@@ -1,8 +1,8 @@
 """Rigid and affine registration.
 
-Written here rather than called from SimpleITK because its multi-threaded metrics add in the order in which threads
-finish: two runs differ from the fifth digit on, and an identical command must give identical files. It is also several
-times faster.
+SimpleITK is not used because its multi-threaded metrics sum in the order in which threads finish: two runs differ from
+the fifth digit on, but an identical command must give identical files. This implementation is also several times
+faster.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ Start = Literal["auto", "header", "center"]
 Metric = Callable[[Tensor, Tensor], Score]
 
 SCALES = (8_000, 64_000, 400_000)  # samples of the fixed image at each level: 8, 4 and 2 mm apart in a head
-LOCAL = 64_000  # samples at which local NCC is taken
-SAMPLES = 100_000  # at most, per level: more do not move the optimum of a head by a tenth of a millimetre
-ANGLES = (25.0, 50.0)  # degrees around each axis from which the search starts too; its basin is about half as wide
-BINS = 32  # of the fixed intensities, to see how the moving ones depend on them
+LOCAL = 64_000  # samples of local NCC
+SAMPLES = 100_000  # iterations per level: more change the optimum of a head by less than a tenth of a millimetre
+ANGLES = (25.0, 50.0)  # degrees around each axis of additional initialisations; the capture range is about half as wide
+BINS = 32  # bins of the fixed intensities, for the correlation ratio
 BENT = 0.08  # see ``AffineProblem.bend``: at most 0.06 within one contrast, at least 0.10 between T1 and T2 or FLAIR
-MIN_OVERLAP = 0.1  # of the fixed samples: below, a similarity says nothing
-DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on where in memory its factors lie
+MIN_OVERLAP = 0.1  # of the fixed samples: smallest overlap for a similarity
+DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on the memory alignment of its factors
 POOLS = ThreadpoolController()
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """An affine and why it was chosen.
+    """An affine and the reason for it.
 
     Args:
         affine: fixed world points to moving world points.
         chosen: ``"affine"``, ``"rigid"`` or ``"header"``.
         reason: one sentence for the log.
         similarity: that of each candidate: mutual information in nats, or local NCC.
-        same_contrast: whether a straight line tells the intensities of one image from those of the other about as well
-            as any curve; not so for T1 and T2, or T1 and FLAIR.
+        same_contrast: whether a straight line predicts the intensities of one image from those of the other about as
+            well as any curve; false for T1 and T2, or T1 and FLAIR.
     """
 
     affine: Affine
@@ -86,18 +86,18 @@ def align(
     initial: Affine | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Alignment:
-    """Find the affine under which two images are most similar.
+    """Estimate the affine between two images.
 
-    Mutual information, rigid first, from several starts, then affine, each from coarse to fine. Where the deformation
-    will maximise local NCC, and the contrast of the images is the same, the affine ends with that too. If the images
-    before registration (or under ``initial``) are more similar, that is returned: the search never makes it worse.
+    Mutual information, rigid first, from several initialisations, then affine, each from coarse to fine. If the
+    deformation will maximise local NCC, and the contrast of the images is the same, the affine ends with local NCC too.
+    If the images are more similar before registration (or under ``initial``), that transform is returned.
 
     Args:
-        fixed: the image whose space is kept.
-        moving: the image that moves.
+        fixed: the fixed image.
+        moving: the moving image.
         settings: of the search.
-        initial: where to start, fixed to moving world points; replaces the search for a start.
-        progress: called with a line at each stage.
+        initial: initial affine, fixed to moving world points, in place of a search.
+        progress: called with a message at each stage.
 
     Returns:
         The affine, fixed world points → moving world points, and the reason for it.
@@ -107,12 +107,12 @@ def align(
     header = initial or _header(fixed, moving)
     scales, angles = (SCALES, ANGLES) if settings.thorough else (SCALES[:-1], ANGLES[:1])
     problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), settings.seed) for count in scales]
-    progress("searching a start")
+    progress("searching an initialisation")
     found = _search(problems[0], _starts(fixed, moving, initial, settings.start, angles))
     for stage in ("rigid", "affine"):
         for problem in problems[1:]:
             progress(f"{stage} at {problem.mm:.2g} mm")
-            found = problem.climb(found, rigid=stage == "rigid")
+            found = problem.maximise(found, rigid=stage == "rigid")
         if stage == kind:
             break
     judge: AffineProblem = problems[-1]
@@ -121,7 +121,7 @@ def align(
     if SIMILARITIES[settings.similarity].refines_affine and same_contrast:
         progress("refining the affine")
         judge, name = _LocalProblem(fixed, moving, _apart(fixed.grid, LOCAL)), "local correlation"
-        found = judge.climb(found, rigid=kind == "rigid")
+        found = judge.maximise(found, rigid=kind == "rigid")
     scores = {"header": judge.similarity(header), kind: judge.similarity(found)}
     if scores[kind] > scores["header"]:
         return Alignment(found, kind, f"the {kind} transform has the higher {name}", scores, same_contrast)
@@ -143,7 +143,7 @@ class AffineProblem:
             index = index[chosen.sort().values.to(device)]
         self.unit = fixed.grid.smallest_spacing
         self.stretch = moving.grid.smallest_spacing / self.unit
-        # From the first voxel, not from the origin of the world, which may be far away.
+        # Relative to the first voxel, because the world origin may be far away.
         points = index.cpu().numpy() @ lattice.grid.affine[:3, :3].T
         self.middle = _rounded(points.mean(0), self.unit)
         self.center = lattice.grid.origin + self.middle
@@ -155,13 +155,13 @@ class AffineProblem:
         self.plane = _plane(fixed.grid)
 
     def similarity(self, affine: Affine) -> float:
-        """Mutual information under ``affine``, in nats; 0 where the images hardly overlap."""
+        """Mutual information under ``affine``, in nats; 0 if the images hardly overlap."""
         with torch.no_grad():
             warped, weight = self._warp(affine, self.offsets)
             return float(self.metric(warped, weight).value) if float(weight.mean()) >= MIN_OVERLAP else 0.0
 
     def bend(self, affine: Affine) -> float:
-        """What the best curve explains of the moving intensities beyond the best line, as a share of their variance.
+        """Nonlinearity of the intensity relation: the variance explained by the best curve minus that by the best line.
 
         The correlation ratio (Roche et al., MICCAI 1998) minus the squared correlation.
         """
@@ -177,7 +177,7 @@ class AffineProblem:
             curve = (torch.bincount(bins, weights=moving, minlength=BINS) / count)[bins]
             return 1 - float(((moving - curve) ** 2).mean() / moving.var(correction=0)) - line
 
-    def climb(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
+    def maximise(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
         """The local maximum near ``start``, by L-BFGS."""
         sizes = {(False, True): 6, (False, False): 12, (True, True): 3, (True, False): 6}
         planar = self.plane is not None
@@ -191,13 +191,13 @@ class AffineProblem:
                 parameters, linear, shift = linear_and_shift(numbers)
                 warped, weight = self._warp(start, linear @ self.offsets + shift)
                 score = self.metric(warped.detach(), weight)
-                # Asked for the gradient of a vector, torch imports an algebra system first.
+                # For the gradient of a vector, torch first imports a computer-algebra system.
                 share = (warped * (-score.gradient / warped.numel())).sum()
                 (gradient,) = torch.autograd.grad(share, parameters)
             return -float(score.value), gradient.double().cpu().numpy()
 
-        # Not torch's own L-BFGS: at its first use it imports a compiler, which takes longer than the search. SciPy's
-        # wakes threads that would then compete with torch's.
+        # Not torch's L-BFGS: its first use imports a compiler, which takes longer than the optimisation. SciPy's starts
+        # threads that would compete with torch's.
         with POOLS.limit(limits=1, user_api="blas"):
             best = minimize(
                 loss,
@@ -212,11 +212,11 @@ class AffineProblem:
         return found if self.similarity(found) > self.similarity(start) else start
 
     def _rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
-        """``start`` after a linear map about the centre and a shift, without the noise of the last bits."""
+        """``start`` after a linear map about the centre and a shift, with rounded coefficients."""
         matrix = np.eye(4)
         matrix[:3, :3] = start.matrix[:3, :3] @ linear
         matrix[:3, :3] = _rounded(matrix[:3, :3], self.stretch)
-        # What is rounded is the motion of the centre: the map is the same wherever the origin of the world is.
+        # The motion of the centre is rounded, so that the map does not depend on the world origin.
         motion = _rounded(start.map_points(self.center + shift) - self.center, self.unit)
         a, b, c = (matrix[:3, axis] * self.center[axis] for axis in range(3))
         matrix[:3, 3] = motion + self.center - (a + b + c)
@@ -237,7 +237,7 @@ class AffineProblem:
 
 
 class _LocalProblem(AffineProblem):
-    """Local NCC of a whole lattice, as a function of an affine."""
+    """Local NCC on a grid, as a function of an affine."""
 
     def __init__(self, fixed: Volume, moving: Volume, mm: float) -> None:
         super().__init__(fixed, moving, mm, seed=0)
@@ -259,8 +259,8 @@ class _LocalProblem(AffineProblem):
 def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) -> tuple[Tensor, Tensor]:
     """A linear map (3, 3) and a shift (3, 1) in units: the exponential keeps rotations rigid and the rest invertible.
 
-    One unit of any parameter moves a point at ``radius`` units by about one, so that one step size serves all. In 2-D
-    all happens within ``plane``, (3, 2) unit vectors.
+    One unit of any parameter moves a point at ``radius`` units by about one, so that one step size suits all. In 2-D
+    the map acts within ``plane``, (3, 2) unit vectors.
     """
     size = 3 if plane is None else 2
     shift, rest = parameters[:size, None], parameters[size:] / radius
@@ -276,12 +276,12 @@ def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) 
 
 
 def _rounded(values: np.ndarray, unit: float) -> np.ndarray:
-    """Values with ``DIGITS`` decimals in multiples of a unit: of lengths, the same whatever they are measured in."""
+    """Values rounded to ``DIGITS`` decimals in multiples of a unit, independent of the unit of length."""
     return np.asarray(np.round(values / unit, DIGITS) * unit)
 
 
 def _apart(grid: Grid, count: int) -> float:
-    """Distance in mm at which a lattice over ``grid`` has about ``count`` nodes."""
+    """Spacing in mm of a lattice over ``grid`` with about ``count`` nodes."""
     extent = [n * s for n, s in zip(grid.shape, grid.spacing, strict=True) if n > 1]
     return float((np.prod(extent) / count) ** (1 / len(extent)))
 
@@ -295,7 +295,7 @@ def _plane(grid: Grid) -> Tensor | None:
 
 
 def _header(fixed: Volume, moving: Volume) -> Affine:
-    """The images as they lie in the world; a 2-D one is brought into the plane of the other."""
+    """The alignment by the headers; a 2-D image is moved into the plane of the other."""
     matrix = np.eye(4)
     for axis in fixed.grid.thin_axes:
         normal = fixed.grid.direction[:, axis]
@@ -306,7 +306,7 @@ def _header(fixed: Volume, moving: Volume) -> Affine:
 def _starts(
     fixed: Volume, moving: Volume, initial: Affine | None, start: Start, angles: Sequence[float]
 ) -> list[Affine]:
-    """Where the search begins: translations, each also turned by each of ``angles`` around every axis."""
+    """The initialisations: translations, each also rotated by each of ``angles`` around every axis."""
     if initial is not None:
         return [initial]
     center = _center_of_mass(fixed)
@@ -329,14 +329,14 @@ def _starts(
 
 
 def _search(problem: AffineProblem, starts: list[Affine]) -> Affine:
-    """The best of the climbs from the most promising starts."""
-    tried = [problem.climb(start, rigid=True, steps=4) for start in starts]
+    """The best optimum from the most promising initialisations."""
+    tried = [problem.maximise(start, rigid=True, steps=4) for start in starts]
     promising = sorted(tried, key=problem.similarity, reverse=True)[:3]
-    return max((problem.climb(start, rigid=True) for start in promising), key=problem.similarity)
+    return max((problem.maximise(start, rigid=True) for start in promising), key=problem.similarity)
 
 
 def _center_of_mass(volume: Volume) -> np.ndarray:
-    """(3,) in world mm, of the values inside the mask."""
+    """(3,) centre of mass of the values inside the mask, world mm."""
     mass = volume.values if volume.mask is None else volume.values * volume.mask
     mass = mass.double()
     total = mass.sum().clamp(min=1e-9)

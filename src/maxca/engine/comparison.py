@@ -1,4 +1,4 @@
-"""How similar a pair is under a transform."""
+"""Similarity of a pair under a transform."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from maxca.engine.volume import Volume, at_scale
 from maxca.geometry.transforms import Chain
 from maxca.losses.similarity import similarity_measure
 
-COMPARED_AT = 2.0  # smallest spacings between the samples of the similarities that are reported: less is noise
+COMPARED_AT = 2.0  # smallest spacings between the samples of reported similarities: less is noise
 
 
 def similarity_of(
     fixed: Volume, moving: Volume, name: str, chains: dict[str, Chain], mm: float | None = None
 ) -> dict[str, float]:
-    """Similarity of a pair under each of some chains.
+    """Similarity of a pair under each of several chains.
 
     Args:
         fixed: prepared fixed image.

@@ -1,9 +1,9 @@
-"""Instance optimisation: the deformation of one pair, found on the pair itself.
+"""Instance optimisation: the deformation of one pair, optimised on this pair.
 
-A displacement lives on a lattice of nodes, about two voxels apart, and starts at zero. Each step computes the gradient
-of the similarity in closed form, smooths it, adds momentum, limits it to a fraction of a voxel, and *composes* it with
-the field: a composition of small smooth maps is a diffeomorphism. A slight smoothing of the field itself after every
-step keeps it regular. Coarse levels come first.
+A displacement is defined on a lattice of nodes, about two voxels apart, and starts at zero. Each step computes the
+gradient of the similarity in closed form, smooths it, adds momentum, limits it to a fraction of a voxel, and *composes*
+it with the field: a composition of small smooth maps is a diffeomorphism. A slight smoothing of the field itself after
+every step keeps it regular. Coarse levels come first.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from maxca.geometry.transforms import Affine, DenseField
 
 Progress = Callable[[str, int, int], None]
 
-FLATTEST = 0.1  # smallest determinant that the nodes keep: where space is flatter, the inverse is not worth its name
-SHRINK = 0.6  # of the stride, whenever a step has overshot: the similarity fell
-SHORTEST = 0.05  # share of the first stride below which it does not shrink
+FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
+SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
+SHORTEST = 0.05  # smallest fraction of the first stride
 
 
 @dataclass(frozen=True)
 class LevelRecord:
-    """What happened at one level: voxel size in mm, steps taken, and the similarity at each of them."""
+    """Record of one level: voxel size in mm, number of steps, and the similarity at each of them."""
 
     spacing: tuple[float, float, float]
     steps: int
@@ -53,12 +53,12 @@ def optimise(
 
     Args:
         fixed: prepared fixed image; its mask weighs the similarity.
-        moving: prepared moving image; where its mask is 0 it exerts no force.
+        moving: prepared moving image; its mask weighs the force.
         affine: fixed world points → moving world points, applied after the field.
         settings: levels, similarity and regularisation.
-        initial: a field to start from, fixed world points; None for no motion.
-        prior: the field that regularisation pulls to, fixed world points; None for no motion.
-        terms: what pulls besides the similarity of the images.
+        initial: initial field, fixed world points; None for zero motion.
+        prior: the field towards which is regularised, fixed world points; None for zero motion.
+        terms: in addition to the similarity of the images.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
@@ -97,8 +97,7 @@ def _stalled(values: list[float], settings: Settings) -> bool:
 class _Ascent:
     """Gradient ascent on the sum of the terms at one level.
 
-    ``displacement`` and ``velocity`` are at the nodes, see ``Lattice``; ``prior`` is where regularisation pulls: what
-    is smoothed is the difference from it.
+    ``displacement`` and ``velocity`` are at the nodes, see ``Lattice``; the difference from ``prior`` is smoothed.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class _Ascent:
         self.shortest = SHORTEST * settings.stride * self.lattice.image_grid.smallest_spacing
 
     def step(self, before: list[float]) -> float:
-        """Take one step and return the sum of the terms before it; ``before`` holds those of earlier steps."""
+        """Take one step and return the sum of the terms before it; ``before`` contains those of earlier steps."""
         forces = [term.force(self.displacement) for term in self.terms]
         force = sum((each.nodes for each in forces[1:]), start=forces[0].nodes)
         self.velocity = force.add_(self.velocity, alpha=self.momentum)
@@ -133,7 +132,7 @@ class _Ascent:
         return value
 
     def field(self, *, on_nodes: bool) -> DenseField:
-        """The field in world mm, on its nodes, or on the voxels of the level, as smooth as it is there."""
+        """The field in world mm, on its nodes, or interpolated on the voxels of the level."""
         field = self.lattice.field(self.displacement)
         if on_nodes:
             return field

@@ -13,7 +13,7 @@ from maxca.geometry.separable import Separable, cubic, gaussian, per_axis
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 
-EMPTY = 5.0  # smallest spacings without content at a face of the fixed image, for its border to be kept at rest
+EMPTY = 5.0  # smallest spacings without content at a face of the fixed image, for zero motion at its border
 
 
 class Lattice:
@@ -59,7 +59,7 @@ class Lattice:
         return sample_unit(displacement, moved) + update
 
     def at_nodes(self, field: DenseField | None) -> Tensor:
-        """A field, fixed world → fixed world, as a displacement at the nodes; None for no motion."""
+        """A field, fixed world → fixed world, as a displacement at the nodes; None for zero motion."""
         if field is None:
             return torch.zeros(1, 3, *self.node_grid.shape, device=self.device)
         there = Chain((field,)).field_on(self.node_grid, device=self.device)
@@ -82,7 +82,7 @@ def gradient(volumes: Float[Tensor, "c i j k"], spacing: np.ndarray) -> Float[Te
 
 
 def _empty_faces(fixed: Volume) -> list[tuple[bool, bool]]:
-    """At the low and the high face of each axis, whether the outermost layers hold nothing; see ``EMPTY``."""
+    """Whether the outermost layers at the low and the high face of each axis are empty; see ``EMPTY``."""
     empty = []
     for axis, (n, spacing) in enumerate(zip(fixed.grid.shape, fixed.grid.spacing, strict=True), start=1):
         depth = int(EMPTY * fixed.grid.smallest_spacing / spacing + 1e-6) + 1

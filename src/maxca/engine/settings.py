@@ -1,4 +1,4 @@
-"""Settings of the optimisation: its levels, and what each effort makes of them for an image of any size and spacing."""
+"""Settings of the optimisation for each effort, for images of any size and spacing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from maxca.geometry import Grid
 from maxca.losses.similarity import WINDOW
 from maxca.options import EffortName
 
-COARSEST = 48  # voxels along the longest axis at the first level: fewer hold no anatomy, more cost time
+COARSEST = 48  # voxels along the longest axis at the first level: fewer resolve no anatomy, more cost time
 
 
 SMOOTHER = 3.0  # between contrasts; see docs/decisions/2026-11-21-affine-and-optimiser.md
-STEPS = 50  # most at each level; coarse ones cost next to nothing
-AFFORDABLE = 8_000_000  # voxels times steps at full resolution that are a matter of seconds: small images get them
+STEPS = 50  # most steps per level; coarse ones cost little
+AFFORDABLE = 8_000_000  # voxels times steps at full resolution that take seconds: minimum for small images
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Level:
 
     Args:
         factor: voxel size of the level, in multiples of the smallest spacing of the fixed image.
-        steps: most steps to take.
+        steps: maximum number of steps.
         window: voxels in a window of local NCC: 125 is 5 along each axis.
         nodes: distance of the field's nodes, in voxels of the level.
     """
@@ -36,22 +36,22 @@ class Level:
     nodes: int = 2
 
     def voxels(self, grid: Grid) -> int:
-        """How many voxels the level has for a fixed image on ``grid``."""
+        """Number of voxels of the level for a fixed image on ``grid``."""
         return int(np.prod(grid.every(level_steps(grid, self.factor)).shape))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to optimise.
+    """Settings of the optimisation.
 
     Args:
         levels: from coarse to fine.
         similarity: a key of ``losses.similarity.SIMILARITIES``.
         smoothness: regularisation: Gaussian σ of the update in mm at the finest level; coarser levels scale it.
         stride: length of a step, the largest motion of any node, in voxels of the level.
-        momentum: share of the last step that goes into the next.
-        relaxation: σ of the smoothing of the whole field after each step, as a share of ``smoothness``.
-        patience: a level ends when the similarity has not risen by ``tolerance`` in this many steps.
+        momentum: fraction of the last step added to the next.
+        relaxation: σ of the smoothing of the whole field after each step, as a fraction of ``smoothness``.
+        patience: a level ends if the similarity has not increased by ``tolerance`` in this many steps.
         tolerance: see ``patience``.
     """
 
@@ -67,11 +67,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much work to do.
+    """Amount of computation of an effort.
 
     Args:
         voxels: the finest level has at most this many, and never more than the image.
-        fine: fewest steps at full resolution, where one takes as long as eight at half of it; a small image gets more.
+        fine: minimum number of steps at full resolution, where one takes as long as eight at half; more for small
+            images.
     """
 
     voxels: int
@@ -96,7 +97,7 @@ def settings_for(
     Args:
         grid: its grid, cropped to content.
         effort: ``"fast"``, ``"balanced"`` or ``"accurate"``.
-        similarity: what the optimisation maximises.
+        similarity: the measure to maximise.
         smoothness: see ``Settings``; by default from the smallest spacing.
     """
     work = EFFORT[effort]
@@ -113,7 +114,7 @@ def settings_for(
 
 
 def between_contrasts(settings: Settings) -> Settings:
-    """The same for two images of different contrast: smoother, since similarity says less about where a point belongs.
+    """Settings for two images of different contrast: smoother, because similarity is less specific.
 
     Args:
         settings: for two images of one contrast.
@@ -122,11 +123,11 @@ def between_contrasts(settings: Settings) -> Settings:
 
 
 def refining(settings: Settings, steps: int | None = None) -> Settings:
-    """What is left to do for a field that a network has found.
+    """Settings of the refinement of a predicted field.
 
     Args:
         settings: for a pair without one.
-        steps: at most so many, at the finest level alone; None for the two finest levels as they are.
+        steps: maximum number at the finest level alone; None for the unchanged two finest levels.
     """
     if steps is None:
         return replace(settings, levels=settings.levels[-2:])
@@ -135,5 +136,5 @@ def refining(settings: Settings, steps: int | None = None) -> Settings:
 
 
 def level_steps(grid: Grid, factor: int) -> Steps:
-    """Which voxels of the fixed grid make a level: every n-th along each axis."""
+    """Strides of the voxels of the fixed grid at a level."""
     return steps_within(grid, factor * grid.smallest_spacing)

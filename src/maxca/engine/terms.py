@@ -1,7 +1,7 @@
-"""What a deformation is pulled by: terms, whose forces the optimiser adds up.
+"""Terms of the deformation, whose forces are summed by the optimiser.
 
-A ``Term`` belongs to a pair; ``at`` prepares it for one level. The optimiser knows nothing of what a term is: an image
-similarity, labels, landmarks or a stiff region are each a value, and a force on the nodes of the field to increase it.
+A ``Term`` belongs to a pair; ``at`` prepares it for one level. An image similarity, labels, landmarks or a rigid region
+is a value, and a force on the nodes of the field that increases it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from maxca.losses.similarity import similarity_measure
 
 
 class Force(NamedTuple):
-    """What a term says about a displacement.
+    """Value and force of a term for a displacement.
 
     Args:
         value: a scalar that the optimisation increases.
-        nodes: (1, 3, A, B, D) how the nodes should move to increase it, smooth (see ``Lattice.collect``), along the
-            axes of the fixed grid.
+        nodes: (1, 3, A, B, D) smooth direction of ascent at the nodes (see ``Lattice.collect``), along the axes of the
+            fixed grid.
     """
 
     value: Tensor
@@ -42,7 +42,7 @@ class LevelTerm(Protocol):
 
 
 class Term(Protocol):
-    """What a deformation is pulled by."""
+    """A term of the deformation."""
 
     def at(self, lattice: Lattice) -> LevelTerm:
         """The term at the scale of a level."""
@@ -54,7 +54,7 @@ class ImageTerm:
 
     Args:
         fixed: prepared fixed image; its mask weighs the similarity.
-        moving: prepared moving image; where its mask is 0 it exerts no force.
+        moving: prepared moving image; its mask weighs the force.
         affine: fixed world points → moving world points, applied after the field.
         similarity: a key of ``SIMILARITIES``.
         weights: of the channels; all equal by default.
@@ -70,7 +70,9 @@ class ImageTerm:
     ) -> None:
         channels = len(fixed.channels)
         if len(moving.channels) != channels:
-            raise ValueError(f"{channels} fixed and {len(moving.channels)} moving channels; give as many of both")
+            raise ValueError(
+                f"{channels} fixed and {len(moving.channels)} moving channels; their numbers must be equal"
+            )
         self.fixed, self.moving, self.affine, self.similarity = fixed, moving, affine, similarity
         self.weights = [1 / channels] * channels if weights is None else [w / sum(weights) for w in weights]
 

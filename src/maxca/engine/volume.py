@@ -1,4 +1,4 @@
-"""From images to what registration works on: intensities in [0, 1], content boxes, coarser scales."""
+"""Preparation of images: intensities in [0, 1], content boxes, coarser scales."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from maxca.geometry.transforms import Chain
 
 Steps = tuple[int, int, int]
 
-BLUR = 0.4  # Gaussian σ before taking every n-th voxel, in units of the new spacing: little aliasing, little loss
-MARGIN = 10.0  # smallest spacings around the content of an image that take part,
-MOST_MARGIN = 0.1  # but no more than this share of its extent: a coarse image would be all margin
-FAINT = 0.02  # of the intensity range: what lies below is background, for finding the content of an image
+BLUR = 0.4  # Gaussian σ before subsampling, in units of the new spacing: little aliasing, little blur
+MARGIN = 10.0  # margin around the content of an image in smallest spacings,
+MOST_MARGIN = 0.1  # but at most this fraction of its extent
+FAINT = 0.02  # of the intensity range: upper limit of the background
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Volume:
 
     Args:
         channels: (C, I, J, K) float32 in [0, 1]; (I, J, K) is one channel.
-        grid: where the voxels lie.
+        grid: of the voxels.
         mask: (I, J, K) weights in [0, 1], or None for all ones.
     """
 
@@ -44,20 +44,20 @@ class Volume:
 
     @property
     def values(self) -> Tensor:
-        """(I, J, K): the first channel, which the affine and the networks see."""
+        """(I, J, K): the first channel, which the affine and the networks use."""
         return self.channels[0]
 
     @property
     def device(self) -> torch.device:
-        """Where the values are."""
+        """The device of the values."""
         return self.channels.device
 
 
 def normalise(values: Tensor) -> Tensor:
-    """Map intensities (I, J, K) linearly so that the background becomes 0 and the bright tissue 1, clipped beyond.
+    """Map intensities (I, J, K) linearly so that the background becomes 0 and the bright tissue 1, with clipping.
 
-    The range is [0.5th percentile, 99.5th percentile of what is brighter]: large empty margins, as after skull
-    stripping, must not decide it.
+    The range is [0.5th percentile, 99.5th percentile of brighter values], so that large empty margins, as after skull
+    stripping, do not affect it.
     """
     values = values.float()
     bulk = values.flatten()[:: max(1, values.numel() // 1_000_000)]
@@ -70,7 +70,7 @@ def normalise(values: Tensor) -> Tensor:
 
 
 def foreground(values: np.ndarray) -> np.ndarray:
-    """(I, J, K) bool: which voxels are brighter than the background; all of them where none is."""
+    """(I, J, K) bool: the foreground; all voxels if there is none."""
     bright = brightness(values) > 0
     return bright if bright.any() else np.ones_like(bright)
 
@@ -83,16 +83,16 @@ def brightness(values: np.ndarray) -> np.ndarray:
 
 
 def margin_of(grid: Grid) -> float:
-    """How far around the content of an image on a grid the work reaches, in mm."""
+    """Margin around the content of an image in mm."""
     return min(MARGIN * grid.smallest_spacing, MOST_MARGIN * grid.extent)
 
 
 def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
-    """Lowest and one-past-highest voxel of what is brighter than the background in the first channel, and a margin.
+    """Lowest and one-past-highest voxel of the foreground of the first channel, with a margin.
 
     Args:
         volume: an image.
-        margin: in mm, as wide along every axis.
+        margin: in mm, equal along every axis.
     """
     bright = volume.values > FAINT
     low, high = [], []
@@ -115,22 +115,22 @@ def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
 
 
 def steps_to(grid: Grid, mm: float) -> Steps:
-    """How many voxels of ``grid`` make about ``mm`` along each axis, at least one."""
+    """Strides of ``grid`` for a spacing of about ``mm``, at least one."""
     return triple(max(1, nearest(mm / s)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def steps_within(grid: Grid, mm: float) -> Steps:
-    """How many voxels of ``grid`` make at most ``mm`` along each axis: an axis with thick slices keeps them all."""
+    """Strides of ``grid`` for a spacing of at most ``mm``: thick slices are all kept."""
     return triple(max(1, int(mm / s + 1e-3)) if n > 1 else 1 for s, n in zip(grid.spacing, grid.shape, strict=True))
 
 
 def at_scale(volume: Volume, mm: float) -> Volume:
-    """The volume on a lattice about ``mm`` apart, blurred to match along the axes that get coarser."""
+    """The volume at a spacing of about ``mm``, smoothed along the axes that become coarser."""
     return every(volume, steps_to(volume.grid, mm))
 
 
 def every(volume: Volume, steps: Steps) -> Volume:
-    """The volume at each ``steps``-th voxel (see ``Grid.every``), blurred to match along the axes that get coarser."""
+    """The volume at every ``steps``-th voxel (see ``Grid.every``), smoothed along the axes that become coarser."""
     if steps == (1, 1, 1):
         return volume
     sigmas = [BLUR * step if step > 1 else 0.0 for step in steps]
@@ -140,11 +140,11 @@ def every(volume: Volume, steps: Steps) -> Volume:
 
 
 def resampled(volume: Volume, grid: Grid, chain: Chain) -> Tensor:
-    """The first channel of a volume on another grid, (I, J, K), blurred to match where that is coarser.
+    """The first channel of a volume on another grid, (I, J, K), smoothed where that is coarser.
 
     Args:
-        volume: where values are looked up.
-        grid: where they are wanted.
+        volume: to resample.
+        grid: of the result.
         chain: points of the grid's world → points of the volume's world.
     """
     lattice = every(volume, steps_within(volume.grid, grid.smallest_spacing))

@@ -1,4 +1,4 @@
-"""Further images of the moving space, warped beside the moving one."""
+"""Additional images in moving space, warped together with the moving image."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LABELS = f"labels{SUFFIX}"  # the name of the warped labels
 
 @dataclass(frozen=True, eq=False)
 class AdditionalImage:
-    """An image to warp, and how.
+    """An image to warp and its settings.
 
     Args:
         image: in moving space.
-        choice: its interpolation, and why.
+        choice: its interpolation, and the reason.
         fill: the value outside its field of view.
-        warnings: what was mended on reading, and what its file is called if not like it.
+        warnings: corrections made on reading, and its output name if that was changed.
     """
 
     image: Image
@@ -34,26 +34,26 @@ class AdditionalImage:
     warnings: tuple[str, ...] = ()
 
     def warped(self, fixed: Image, chain: Chain) -> Image:
-        """On the grid of the fixed image, in the form of its file."""
+        """The image resampled on the fixed grid, with the header fields of the fixed file."""
         return resample(self.image, fixed.grid, chain, self.choice.interpolation, self.fill, fixed.form)
 
     def as_applied(self) -> Applied:
-        """For the record."""
+        """Entry of the record."""
         return Applied(str(self.choice.interpolation), self.choice.reason, float(self.fill))
 
 
 def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str, AdditionalImage]:
-    """Read further images, by the name of the file they become.
+    """Read additional images, by the name of their output file.
 
     Args:
         apply: images, or pairs of an image and its interpolation.
         fill: the value outside their fields of view; by default the background of each. Labels are 0 there.
 
     Returns:
-        By name; of two files of one name, or one called as the warped labels are, the later gets a number.
+        By name; a second file of the same name, or of that of the warped labels, gets a number.
 
     Raises:
-        MaxcaError: for files that cannot be read, or a value that their type cannot hold.
+        MaxcaError: for files that cannot be read, or a fill value outside the range of their type.
     """
     named: dict[str, AdditionalImage] = {}
     for number, each in enumerate(apply):
@@ -62,7 +62,7 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
         choice = choose(image, wanted)
         wished = _name(image, number)
         name = _free(wished, {*named, LABELS})
-        renamed = (f"{image.name}: warped_{wished} is another image, so it became warped_{name}",)
+        renamed = (f"{image.name}: warped_{wished} is another image, so it is named warped_{name}",)
         labels = choice.interpolation == "labels"
         outside = fill_of(image, choice.interpolation) if fill is None or labels else fill
         check_fill(outside, image)
@@ -71,7 +71,7 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
 
 
 def parse_additional(text: str) -> tuple[str, InterpolationChoice]:
-    """``IMG:labels`` into the path and the interpolation; a path alone is ``"auto"``."""
+    """Split ``IMG:labels`` into path and interpolation; ``"auto"`` without one."""
     path, colon, last = text.rpartition(":")
     for choice in CHOICES:
         if colon and last == choice:
@@ -80,14 +80,14 @@ def parse_additional(text: str) -> tuple[str, InterpolationChoice]:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """The name, or the first ``STEM_2``, ``STEM_3``, … that is not taken."""
+    """The name, or the first of ``STEM_2``, ``STEM_3``, … that is unused."""
     stem = name.removesuffix(SUFFIX)
     numbered = (f"{stem}_{number}{SUFFIX}" for number in itertools.count(2))
     return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def _name(image: Image, number: int) -> str:
-    """File name of a further warped image: that of its source, as NIfTI."""
+    """Output name of an additional image: that of its source, as NIfTI."""
     if image.path is None:
         return f"{number}{SUFFIX}"
     stem = image.path.name[: len(image.path.name) - len(full_suffix(image.path))]

@@ -1,4 +1,4 @@
-"""How well one pair was registered: the scores of ``register``, ``evaluate`` and the report come from here."""
+"""Quality measures of a registration, used by ``register``, ``evaluate`` and the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maxca.registration.pair import Pair, Prepared
 from maxca.registration.record import Assessment, ByLabel, Compared, Distances, Folding
 from maxca.registration.resampling import resample
 
-COMPARED_POINTS = 200_000  # voxels at which the two transforms are compared
+COMPARED_POINTS = 200_000  # most voxels at which inverse consistency is measured
 
 
 def assess(
@@ -27,11 +27,11 @@ def assess(
     """Measure a registration.
 
     Args:
-        pair: both sides, with labels and landmarks where there are some.
-        prepared: the volumes that the engine saw.
+        pair: both sides, with labels and landmarks if given.
+        prepared: the volumes used by the engine.
         settings: of the optimisation: its similarity, and its finest level.
         found: fixed world points → moving world points of the prepared volumes.
-        final: fixed world points → moving world points, and the inverse, of the images as they were read.
+        final: fixed world points → moving world points, and the inverse, of the original images.
         residual: of the inverse.
     """
     chain, inverse = final
@@ -49,9 +49,9 @@ def assess(
 
 
 def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tuple[Folding, Distances]:
-    """Folding, and how far a point ends from where it began after both transforms.
+    """Folding, and inverse consistency: the round-trip error of points.
 
-    Both are taken at the voxels of the finest level inside the content; between those voxels the field is linear.
+    Both are measured at the voxels of the finest level inside the content; the field is linear between them.
     """
     lattice = every(fixed, level_steps(fixed.grid, factor))
     content = lattice.values.cpu().numpy() > FAINT
@@ -65,9 +65,9 @@ def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tupl
 
 
 def warped_labels(fixed: Side, moving: Side, chain: Chain) -> np.ndarray | None:
-    """The moving labels on the fixed grid by nearest neighbour, as they are scored; None where a side has none.
+    """The moving labels on the fixed grid by nearest neighbour, for scoring; None if a side has no labels.
 
-    Nearest neighbour is what all tools can do alike. The labels that are written are smoother, see ``Result``.
+    All tools support nearest neighbour. The written labels are smoother, see ``Result``.
     """
     if fixed.labels is None or moving.label_image is None:
         return None
@@ -77,13 +77,13 @@ def warped_labels(fixed: Side, moving: Side, chain: Chain) -> np.ndarray | None:
 def label_scores(
     fixed: Side, moving: Side, chain: Chain, warped: np.ndarray | None = None
 ) -> metrics.LabelScores | None:
-    """Scores of each label that is in both maps; None where a side has no labels.
+    """Scores of each label present in both maps; None if a side has no labels.
 
     Args:
         fixed: the fixed side.
         moving: the moving side.
         chain: fixed world points → moving world points.
-        warped: the moving labels on the fixed grid, where a tool warped them itself.
+        warped: the moving labels on the fixed grid, if warped by another tool.
     """
     warped = warped_labels(fixed, moving, chain) if warped is None else warped
     if fixed.labels is None or moving.label_image is None or warped is None:
@@ -93,7 +93,7 @@ def label_scores(
 
 
 def overlap(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
-    """Dice and HD95 by label, before registration and after; nothing where a side has no labels."""
+    """Dice and HD95 by label, before and after registration; empty if a side has no labels."""
     out = {}
     for name, each in (("before", Chain()), ("after", chain)):
         scores = label_scores(fixed, moving, each)
@@ -104,7 +104,7 @@ def overlap(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
 
 
 def landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
-    """Target registration error of landmarks in mm, before registration and after; nothing without landmarks."""
+    """Target registration error of landmarks in mm, before and after registration; empty without landmarks."""
     if fixed.points is None or moving.points is None:
         return {}
     points = fixed.points.coordinates, moving.points.coordinates

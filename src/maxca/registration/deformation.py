@@ -1,4 +1,4 @@
-"""The deformation of an aligned pair and its inverse: predicted by a network, optimised, or one after the other."""
+"""The deformation of an aligned pair and its inverse: predicted by a network, optimised, or both."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Predict = Callable[[Volume, Volume, Affine, Settings], Selection]
 
 @dataclass(frozen=True)
 class Deformation:
-    """What was found for a pair.
+    """The deformation of a pair.
 
     Args:
         field: fixed world points → fixed world points before the affine.
         inverse: fixed world points before the affine → fixed world points.
-        residual: how far field and inverse, one after the other, end from where they began.
-        plan: how it was optimised.
-        levels: what happened at each level.
-        prediction: of the model that was run, accepted or not; None where none was.
+        residual: round-trip error of field and inverse.
+        plan: settings of the optimisation.
+        levels: record of each level.
+        prediction: of the model, accepted or not; None if no model was run.
         reason: why this model, or none.
     """
 
@@ -47,13 +47,13 @@ class Deformation:
 def deform(
     fixed: Volume, moving: Volume, affine: Affine, settings: Settings, predict: Predict, monitor: Monitor
 ) -> Deformation:
-    """Find the deformation of a pair.
+    """Estimate the deformation of a pair.
 
     Args:
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
-        settings: how to optimise without a prediction; with one, see ``engine.settings.refining``.
+        settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → a prediction, or none, and the reason.
         monitor: told about each stage.
     """
@@ -63,7 +63,7 @@ def deform(
     plan = settings if accepted is None else refining(settings, accepted.model.refine)
     with monitor.stage("optimise"):
         initial = None if accepted is None else accepted.field
-        # A prediction whose model limits its refinement is what regularisation pulls to; another is only a start.
+        # If the model limits its refinement, its prediction is the prior of the regularisation; otherwise the start.
         prior = None if accepted is None or accepted.model.refine is None else accepted.field
         field, levels = optimise(fixed, moving, affine, plan, initial=initial, prior=prior, progress=monitor.step)
     with monitor.stage("invert"):
@@ -72,10 +72,10 @@ def deform(
 
 
 def _unsmoothed(field: DenseField) -> Invertible:
-    """A network's field, smoothed as little as its inverse allows.
+    """A network's field, smoothed as little as its inverse permits.
 
-    What it learnt from labels is sharp: smoothed like an optimised field, until the inverse is exact to 0.4 voxels
-    everywhere, hippocampi lost 0.03 of their Dice; 0.001 with a finer inverse and a tolerance of one voxel.
+    Smoothing it like an optimised field, until the inverse is exact to 0.4 voxels everywhere, cost 0.03 of Dice on
+    hippocampi; 0.001 with a finer inverse and a tolerance of one voxel.
     """
     finer = finer_steps(field.grid)
     if np.prod(field.grid.shape) * np.prod(finer) > MOST_INVERSE_NODES:

@@ -1,4 +1,4 @@
-"""The two sides of a registration: images with what belongs to them, read and checked before any work starts."""
+"""The two sides of a registration: images, masks, labels and points, read and validated before the computation."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from maxca.registration.labels import labels_of
 from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed
 
-ACROSS = 45.0  # degrees between two planes: beyond, a slice is nearer to another orientation
+ACROSS = 45.0  # degrees: largest angle between the planes of two slices
 
 
 @dataclass(frozen=True, eq=False)
 class SideInputs:
-    """One image of a pair and what belongs to it, as files or objects that are not read yet.
+    """One image of a pair with its mask, labels and points, as files or objects to read.
 
     Args:
-        image: what ``maxca.read_image`` takes.
-        mask: the same, non-zero where the similarity counts.
-        labels: the same, whole numbers.
+        image: argument of ``maxca.read_image``.
+        mask: an image, non-zero where the similarity is computed.
+        labels: an image of integers.
         points: a file, or (N, 3) world points in RAS+ mm.
     """
 
@@ -41,16 +41,16 @@ class SideInputs:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One image of a pair and what lies in its space.
+    """One image of a pair with its mask, labels and points.
 
     Args:
         image: the scan.
-        mask: (I, J, K) bool on its grid: where the similarity counts.
-        labels: (I, J, K) whole numbers on its grid.
+        mask: (I, J, K) bool on its grid: where the similarity is computed.
+        labels: (I, J, K) integers on its grid.
         points: landmarks in its world space.
-        sources: the files all this came from, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
-        warnings: what was mended or looks wrong, one line each.
-        labels_given: the labels on the grid that they came on, if that is another: what is warped is interpolated once.
+        sources: the files of these, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
+        warnings: corrections and suspicious properties, one line each.
+        labels_given: the labels on their original grid, if that is another, so that they are interpolated once.
     """
 
     image: Image
@@ -63,7 +63,7 @@ class Side:
 
     @property
     def label_image(self) -> Image | None:
-        """The labels as an image to warp."""
+        """The labels to warp, as an image."""
         if self.labels_given is not None or self.labels is None:
             return self.labels_given
         return replace(self.image, data=self.labels)
@@ -80,13 +80,13 @@ def read_side(
 
     Args:
         name: ``"fixed"`` or ``"moving"``, for messages.
-        image: what ``maxca.read_image`` takes.
-        mask: non-zero where the similarity counts; brought onto the grid of ``image`` if it has another.
-        labels: whole numbers; brought onto the grid of ``image`` too.
+        image: argument of ``maxca.read_image``.
+        mask: non-zero where the similarity is computed; resampled onto the grid of ``image`` if necessary.
+        labels: integers; resampled onto the grid of ``image`` if necessary.
         points: a file, or (N, 3) world points in RAS+ mm.
 
     Raises:
-        MaxcaError: naming the file and what is wrong with it.
+        MaxcaError: for invalid input.
     """
     scan = read(image)
     check_contrast(scan)
@@ -118,10 +118,10 @@ def read_side(
 
 
 def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
-    """The two sides with their landmarks in one order: row n of one is row n of the other.
+    """The two sides with corresponding landmarks: row n of one corresponds to row n of the other.
 
     Raises:
-        MaxcaError: for landmarks that do not pair up, see ``maxca.io.landmarks.paired``.
+        MaxcaError: for landmarks that cannot be paired, see ``maxca.io.landmarks.paired``.
     """
     if fixed.points is None or moving.points is None:
         return fixed, moving
@@ -134,19 +134,19 @@ def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:
 
 
 def check_pair(fixed: Side, moving: Side) -> None:
-    """Refuse a pair that cannot be registered.
+    """Reject a pair that cannot be registered.
 
     Raises:
-        MaxcaError: for a line of voxels, a slice with a volume, or two slices across each other.
+        MaxcaError: for a line of voxels, a slice with a volume, or two slices of different orientation.
     """
     for image in (fixed.image, moving.image):
         if len(image.grid.thin_axes) > 1:
             size = "x".join(map(str, image.grid.shape))
-            raise MaxcaError(f"{image.name}: {size} voxels, a single line, where an image or a slice is meant")
+            raise MaxcaError(f"{image.name}: {size} voxels, a single line, but an image or a slice is expected")
     slices = [side.image for side in (fixed, moving) if side.image.grid.thin_axes]
     if len(slices) == 1:
         raise MaxcaError(
-            f"{slices[0].name} is a single slice and the other image a volume, and the two are not registered; "
+            f"{slices[0].name} is a single slice and the other image a volume, which cannot be registered; "
             "extract the matching slice first (in nibabel: image.slicer[:, :, k : k + 1])"
         )
     if slices:
@@ -154,17 +154,18 @@ def check_pair(fixed: Side, moving: Side) -> None:
         degrees = float(np.degrees(np.arccos(min(1.0, abs(float(first @ second))))))
         if degrees > ACROSS:
             raise MaxcaError(
-                f"{slices[0].name} and {slices[1].name} are slices whose planes are turned by {degrees:.0f} degrees "
-                "against each other, and a slice moves in its plane only; extract slices of one orientation"
+                f"{slices[0].name} and {slices[1].name} are slices whose planes differ by {degrees:.0f} degrees, "
+                "but a slice is registered in its plane only; extract slices of one orientation"
             )
 
 
 def noticed(fixed: Side, moving: Side) -> list[str]:
-    """What a user should know of the two sides: what was mended or looks wrong, and what cannot be measured."""
+    """Warnings on the two sides: corrections, suspicious properties, and what cannot be measured."""
     warnings = [*fixed.warnings, *moving.warnings]
     if fixed.image.grid.is_sheared:
         warnings.append(
-            f"{fixed.image.name}: its axes are not at right angles; a deformation lies on an upright grid around it"
+            f"{fixed.image.name}: its axes are not orthogonal; the deformation is defined on an orthogonal grid around "
+            "it"
         )
     warnings += [*_strayed(fixed, "fixed"), *_strayed(moving, "moving")]
     for what, one, other in (
@@ -173,17 +174,17 @@ def noticed(fixed: Side, moving: Side) -> list[str]:
     ):
         here, there = ("fixed", "moving") if other is None else ("moving", "fixed")
         if (one is None) == (other is None) or (what == "labels" and here == "moving"):
-            continue  # moving labels are warped, with or without partners
+            continue  # moving labels are warped anyway
         role = "points" if what == "landmarks" else what
         file = (fixed if here == "fixed" else moving).sources.get(role, f"the {here} {role}")
         warnings.append(
-            f"{file}: {what} of the {here} image alone measure nothing; give their partners too, {there}_{role}"
+            f"{file}: {what} of the {here} image alone cannot be compared; add those of the other image, {there}_{role}"
         )
     return warnings
 
 
 def _strayed(side: Side, name: str) -> list[str]:
-    """A warning about landmarks outside of their image, where most often their coordinates are not RAS."""
+    """A warning about landmarks outside their image, whose coordinates are often not RAS."""
     if side.points is None:
         return []
     grid = side.image.grid
@@ -194,29 +195,31 @@ def _strayed(side: Side, name: str) -> list[str]:
         return []
     file = side.sources.get("points", f"the {name} points")
     return [
-        f"{file}: {out} of {len(index)} landmarks lie outside of {side.image.name}; check that they are RAS mm of it "
+        f"{file}: {out} of {len(index)} landmarks are outside {side.image.name}; check that they are in RAS mm "
         f"({SAY_SPACE})"
     ]
 
 
 def checked_start(fixed: Side, moving: Side, initial: Chain, start: str) -> tuple[str, list[str]]:
-    """How to search around the start, and a warning where the headers put the images apart.
+    """The initialisation, and a warning if the images do not overlap according to their headers.
 
     Args:
         fixed: the fixed side.
         moving: the moving side.
-        initial: where the registration starts, fixed world points → moving world points.
+        initial: initial transform, fixed world points → moving world points.
         start: ``"auto"``, ``"header"``, ``"center"`` or ``"given"``, see ``read_initial``.
 
     Raises:
-        MaxcaError: for images apart in world space where the user decided for a start.
+        MaxcaError: for images that do not overlap after an initialisation chosen by the user.
     """
     if start == "center" or _overlap(fixed.image.grid, moving.image, initial):
         return start, []
     apart = f"{fixed.image.name} and {moving.image.name} do not overlap in world space"
     if start == "auto":
-        return "center", [f"{apart}, so their centres of mass were put on each other first; look at the result"]
-    raise MaxcaError(f"{apart} from that start; check their headers and the transform, or leave initial_transform out")
+        return "center", [f"{apart}, so their centres of mass were aligned first; inspect the result"]
+    raise MaxcaError(
+        f"{apart} with that initialisation; check their headers and the transform, or remove initial_transform"
+    )
 
 
 def read_initial(
@@ -224,11 +227,11 @@ def read_initial(
     matrix_convention: MatrixConvention | None = None,
     images: tuple[Grid, Grid] | None = None,
 ) -> tuple[Chain, str]:
-    """The chain to start from, and how to search around it: ``"auto"``, ``"header"`` or ``"center"``.
+    """The initial chain, and the kind of initialisation: ``"auto"``, ``"header"`` or ``"center"``.
 
     Args:
-        initial: a file, a chain, one of these words, or nothing.
-        matrix_convention: what a file with a bare 4x4 matrix means, see ``maxca.io.transforms.read_transform``.
+        initial: a file, a chain, one of these words, or None.
+        matrix_convention: convention of a bare 4x4 matrix, see ``maxca.io.transforms.read_transform``.
         images: the grids of the fixed and the moving image.
     """
     if initial is None:
@@ -249,7 +252,7 @@ def _points(points: str | Path | np.ndarray | Points | None, name: str) -> Point
         found = points if isinstance(points, Points) else Points(np.asarray(points))
     if not len(found.coordinates):
         source = points if isinstance(points, str | Path) else f"the {name} points"
-        raise MaxcaError(f"{source}: holds no points; add landmarks, or leave it out")
+        raise MaxcaError(f"{source}: contains no points; add landmarks, or remove the option")
     return found
 
 

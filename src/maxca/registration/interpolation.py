@@ -1,4 +1,4 @@
-"""How an image is to be interpolated, and what lies outside its field of view, where nobody says it."""
+"""Default interpolation of an image, and its value outside the field of view."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ InterpolationChoice = Literal["auto", "linear", "nearest", "labels", "bspline"]
 CHOICES: tuple[InterpolationChoice, ...] = get_args(InterpolationChoice)
 LABEL_INTENTS = (1002, 1005)  # NIfTI: LABEL, NEURONAME
 NAMED = re.compile(r"(^|[_.-])(dseg|seg|segmentation|mask|labels?|parcellation|aseg|aparc.*|gt)$", re.IGNORECASE)
-# Share of a value's neighbours that differ from it, median over the values: at most 0.17 in label maps of brains,
+# Fraction of a value's neighbours that differ from it, median over the values: at most 0.17 in label maps of brains,
 # hearts, hippocampi and a heart valve, at least 0.93 in their images (docs/decisions/2026-11-26-label-maps.md).
 DIFFERING = 0.65
 MOST_LABELS = 4096
-# A smooth image of few grey values has thin regions whose neighbours are the next value up or down. Of label maps those
-# of vertebrae or layers are so too, but their regions are thick.
-LEVELS = 12  # values: with no more an image is as good as a segmentation of itself
-GRADED = 0.5  # share of differing neighbours that are the next value
-THIN = 0.3  # share of a value's neighbours that differ from it
-CONSTANT = 0.5  # share of the voxels on the faces of an image that have one value, for that to be its background
+# A smooth image of few grey values has thin regions adjacent to the next value up or down. This also holds for label
+# maps of vertebrae or layers, but their regions are thick.
+LEVELS = 12  # values: an image with at most this many is treated as a segmentation
+GRADED = 0.5  # fraction of differing neighbours that have the next value
+THIN = 0.3  # fraction of a value's neighbours that differ from it
+CONSTANT = 0.5  # fraction of the voxels on the faces of an image with one value, for it to be the background
 
 
 class Choice(NamedTuple):
-    """An interpolation and why it was chosen."""
+    """An interpolation and the reason for it."""
 
     interpolation: Interpolation
     reason: str
 
 
 def choose(image: Image, wanted: InterpolationChoice = "auto") -> Choice:
-    """The interpolation for an image: the one that is wanted, or ``"labels"`` for a label map and else ``"linear"``.
+    """The interpolation of an image: as given, or ``"labels"`` for a label map and otherwise ``"linear"``.
 
     Args:
-        image: what will be resampled.
-        wanted: ``"auto"`` recognises label maps: whole numbers, and an intent of labels in the NIfTI header, a file
-            name that says so (BIDS ``_dseg``, ``_mask``), or values from 0 up that are constant over regions.
+        image: to resample.
+        wanted: ``"auto"`` detects label maps: integers, and a label intent in the NIfTI header, a file name such as
+            BIDS ``_dseg`` or ``_mask``, or non-negative values that are constant over regions.
 
     Raises:
         MaxcaError: for an unknown interpolation.
@@ -51,25 +51,25 @@ def choose(image: Image, wanted: InterpolationChoice = "auto") -> Choice:
     if wanted != "auto":
         return Choice(wanted, "as asked")
     if not _is_whole(image.data):
-        return Choice("linear", "its values are not whole numbers")
+        return Choice("linear", "its values are not integers")
     if image.intent in LABEL_INTENTS:
-        return Choice("labels", "its header says that it holds labels")
+        return Choice("labels", "its header declares labels")
     if image.path is not None and NAMED.search(image.path.name.removesuffix(full_suffix(image.path))):
-        return Choice("labels", f"whole numbers, and the name {image.path.name}")
+        return Choice("labels", f"integers, and the name {image.path.name}")
     if image.data.min() < 0:
-        return Choice("linear", "it has negative values, and labels are numbers from 0 up")
+        return Choice("linear", "it has negative values, but labels are not negative")
     count, differing, graded = _regions(image.data)
     if count > LEVELS and graded > GRADED and differing > THIN:
-        return Choice("linear", f"{count} whole numbers that rise and fall step by step")
+        return Choice("linear", f"{count} integers that change gradually")
     if count <= MOST_LABELS and differing < DIFFERING:
-        return Choice("labels", f"{count} whole numbers, constant over regions")
-    return Choice("linear", f"{count} whole numbers that change from voxel to voxel")
+        return Choice("labels", f"{count} integers, constant over regions")
+    return Choice("linear", f"{count} integers that vary from voxel to voxel")
 
 
 def background(image: Image) -> float:
-    """What an image has outside the body: the value of most voxels on its faces, else the least if that is negative.
+    """Background value of an image: the most frequent one on its faces, otherwise the minimum if that is negative.
 
-    0 where neither is there, as in most magnetic resonance images; −1024 in a computed tomogram.
+    Otherwise 0, as in most MR images; −1024 in a CT image.
     """
     faces = np.concatenate(
         [
@@ -87,7 +87,7 @@ def background(image: Image) -> float:
 
 
 def _number(value: np.generic) -> float:
-    """As a number of Python, where an integer of any size is exact."""
+    """As a Python number, in which integers of any size are exact."""
     number: float = value.item()
     return number
 
@@ -97,10 +97,10 @@ def _is_whole(data: np.ndarray) -> bool:
 
 
 def _regions(data: np.ndarray) -> tuple[int, float, float]:
-    """How many values there are, the share of a value's neighbours that differ from it, and of these the next values.
+    """Number of values, fraction of neighbours that differ, and fraction of these with the next value.
 
-    The most frequent value is left out, and the first share is the median over the values: air and padding around a CT
-    image are constant, but the many values of its tissue are not.
+    The most frequent value is excluded, and the first fraction is the median over the values: air and padding around a
+    CT image are constant, but the many values of its tissue are not.
     """
     values, rank, counts = np.unique(data, return_inverse=True, return_counts=True)
     rank = rank.reshape(data.shape)

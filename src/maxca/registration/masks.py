@@ -1,4 +1,4 @@
-"""Masks that say where the similarity counts: enough to align by, and not the opposite of what is meant."""
+"""Validation of masks, which restrict the similarity to a region."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from maxca.engine.volume import brightness
 from maxca.errors import MaxcaError
 from maxca.io.images import Image
 
-LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer hold nothing to align by
-FEW = 0.03  # share of the content of an image that a mask covers: less is a lesion; a heart in its slices is 0.08
-HARDLY, DARK = 0.1, 0.1  # of the content, and of the voxels of the mask that show anything: less is background
-LEFT_OUT = 0.3  # share of the content outside a mask that holds the background: a lesion of 30 mm is 0.06 of a head
-BACKGROUND = 0.9  # share of the background that a mask holds: more is all of it
+LEAST_EXTENT = 4  # voxels of a mask along each axis: fewer are not sufficient for a registration
+FEW = 0.03  # fraction of the foreground covered by a mask: less is a lesion; a heart in its slices is 0.08
+HARDLY, DARK = 0.1, 0.1  # of the foreground, and of the voxels of the mask with foreground: less is background
+LEFT_OUT = (
+    0.3  # fraction of the foreground outside a mask that contains the background: a lesion of 30 mm is 0.06 of a head
+)
+BACKGROUND = 0.9  # fraction of the background in a mask: more counts as all of it
 
 
 def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Where a mask is not zero, and warnings about what it covers.
+    """The voxels of a mask, and warnings about it.
 
     Args:
         image: the mask, on the grid of its image.
@@ -26,25 +28,25 @@ def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str
         scan: its image.
 
     Raises:
-        MaxcaError: for a mask that is empty, too small to align by, or covers only the background.
+        MaxcaError: for a mask that is empty, too small, or covers only the background.
     """
     mask = image.data != 0
     if not mask.any():
-        raise MaxcaError(f"{image.name}: the {name} mask is empty; mark the region to align with non-zero voxels")
+        raise MaxcaError(f"{image.name}: the {name} mask is empty; mark the region to register with non-zero voxels")
     found = np.argwhere(mask)
     extent = found.max(axis=0) - found.min(axis=0) + 1
     short = [axis for axis, n in enumerate(mask.shape) if extent[axis] < min(n, LEAST_EXTENT)]
     if short:
         size = "x".join(map(str, extent))
         raise MaxcaError(
-            f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to align by; "
-            f"mark a region of at least {LEAST_EXTENT} voxels along each axis, or leave the mask out"
+            f"{image.name}: the {name} mask covers {len(found)} voxels, {size} along the axes, too few to "
+            f"register; mark a region of at least {LEAST_EXTENT} voxels along each axis, or remove the mask"
         )
     soft: tuple[str, ...] = ()
     if image.data.dtype.kind == "f" and (count := int(np.count_nonzero(np.rint(image.data) != image.data))):
         soft = (
-            f"{image.name}: the {name} mask has {count} voxels between whole numbers, and all that are not 0 count; "
-            "threshold it if it holds probabilities",
+            f"{image.name}: the {name} mask has {count} voxels with fractions, and all non-zero voxels are used; "
+            "threshold it if it contains probabilities",
         )
     doubt = doubt_of(mask, scan)
     if doubt is None:
@@ -56,11 +58,11 @@ def mask_of(image: Image, name: str, scan: Image) -> tuple[np.ndarray, tuple[str
 
 
 class Doubt(NamedTuple):
-    """Why a mask is hardly what was meant.
+    """A problem of a mask.
 
     Args:
         text: a sentence about it.
-        nothing: whether there is nothing to align by.
+        nothing: whether a registration is impossible.
     """
 
     text: str
@@ -68,7 +70,7 @@ class Doubt(NamedTuple):
 
 
 def doubt_of(mask: np.ndarray, scan: Image) -> Doubt | None:
-    """What speaks against a mask: that it covers the background alone, seems inverted, or covers hardly anything.
+    """A problem of a mask: it covers the background alone, seems inverted, or covers hardly anything.
 
     Args:
         mask: (I, J, K) bool.
@@ -79,22 +81,22 @@ def doubt_of(mask: np.ndarray, scan: Image) -> Doubt | None:
     covers = f"covers {np.count_nonzero(mask)} voxels"
     if not values[mask].any() or (share < HARDLY and (values[mask] > 0).mean() < DARK):
         return Doubt(
-            f"{covers}, which are only the background of {scan.name}; it is to be non-zero where the image counts, so "
-            "invert it if it was drawn the other way round",
+            f"{covers}, which are only the background of {scan.name}; it must be non-zero where the similarity is "
+            "computed, so invert it if necessary",
             True,
         )
     background = values == 0
     if 1 - share > LEFT_OUT and np.count_nonzero(mask & background) > BACKGROUND * np.count_nonzero(background):
         return Doubt(
-            f"{covers}, the background among them, and leaves out {100 * (1 - share):.0f} % of what {scan.name} shows; "
-            "if it was meant the other way round, invert it: non-zero is what counts",
+            f"{covers}, including the background, and excludes {100 * (1 - share):.0f} % of the foreground of "
+            f"{scan.name}; invert it if necessary: it must be non-zero where the similarity is computed",
             False,
         )
-    shown = np.count_nonzero(values[mask]) / np.count_nonzero(values)  # of dark lungs this is more
+    shown = np.count_nonzero(values[mask]) / np.count_nonzero(values)  # more for dark lungs
     if max(share, shown) < FEW:
         return Doubt(
-            f"{covers}, {100 * share:.2g} % of what {scan.name} shows, and only they count; to leave a lesion out "
-            "instead, invert the mask: non-zero is what counts",
+            f"{covers}, {100 * share:.2g} % of the foreground of {scan.name}, and only they are used; to exclude a "
+            "lesion instead, invert the mask: it must be non-zero where the similarity is computed",
             False,
         )
     return None

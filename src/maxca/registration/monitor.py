@@ -1,4 +1,4 @@
-"""Progress and times of one registration."""
+"""Progress and timing of a registration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 Progress = Callable[[str, float], None]
 
-# Of each stage: what it is called while it runs, and the shares of the work done before and after it.
+# Name of each stage, and the fractions of the work done before and after it.
 STAGES = {
     "read": ("reading", 0.0, 0.02),
     "prepare": ("preparing", 0.02, 0.06),
@@ -22,10 +22,10 @@ STAGES = {
 
 
 class Monitor:
-    """Tells how far a registration is, and keeps the seconds of each stage.
+    """Reports the progress of a registration, and measures the seconds of each stage.
 
     Args:
-        progress: called with what is being done and the share of the work done, from 0 to 1.
+        progress: called with the stage and the completed fraction, from 0 to 1.
     """
 
     def __init__(self, progress: Progress = lambda _stage, _share: None) -> None:
@@ -35,7 +35,7 @@ class Monitor:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Around the work of a stage, a key of ``STAGES``."""
+        """Context manager of a stage, a key of ``STAGES``."""
         self._stage = name
         self.step(STAGES[name][0])
         begin = time.perf_counter()
@@ -43,7 +43,7 @@ class Monitor:
         self.seconds[name] = round(time.perf_counter() - begin, 3)
 
     def step(self, text: str, done: int = 0, total: int = 1) -> None:
-        """Report a step of the present stage: what is being done, and how many steps of how many are."""
+        """Report a step of the current stage: its name, and the number of completed and total steps."""
         _, before, after = STAGES[self._stage]
         self._progress(text, before + (after - before) * done / max(total, 1))
 

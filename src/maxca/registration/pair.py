@@ -1,4 +1,4 @@
-"""A pair as it is read, and as it is prepared for the engine."""
+"""A pair as read, and as prepared for the engine."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from maxca.registration.inputs import (
 )
 from maxca.registration.record import Source
 
-BYTES_PER_VOXEL = 250  # of the finest level: measured peak, with reserve
-BYTES_PER_IMAGE_VOXEL = 40  # of the two images: as read, normalised and warped
+BYTES_PER_VOXEL = 250  # per voxel of the finest level: measured peak, with reserve
+BYTES_PER_IMAGE_VOXEL = 40  # per voxel of the two images: as read, normalised and warped
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Everything that was read for a registration, and checked.
+    """The validated input of a registration.
 
     Args:
         fixed: the fixed side.
         moving: the moving side.
-        additional: further images of the moving space, by name.
-        initial: where to start, fixed world points → moving world points.
-        start: how to search around it, see ``engine.affine.align``.
+        additional: additional images in moving space, by name.
+        initial: initial transform, fixed world points → moving world points.
+        start: kind of initialisation, see ``engine.affine.align``.
         sources: files and their hashes, by role.
-        warnings: what the user should know, one line each.
+        warnings: for the user, one line each.
     """
 
     fixed: Side
@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def dimension(self) -> int:
-        """2 where both images are, otherwise 3."""
+        """2 if both images are 2-D, otherwise 3."""
         return 2 if {self.fixed.image.dimension, self.moving.image.dimension} == {2} else 3
 
 
@@ -68,7 +68,7 @@ def read_pair(
     """Read both sides, and check that they can be registered.
 
     Raises:
-        MaxcaError: naming the file and what is wrong with it.
+        MaxcaError: for invalid input.
     """
     sides = {
         name: read_side(name, one.image, one.mask, one.labels, one.points)
@@ -88,14 +88,14 @@ def read_pair(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A pair as the engine takes it.
+    """A pair prepared for the engine.
 
     Args:
         fixed: the fixed volume, cropped to its content.
-        upright: the same on axes at right angles, on which fields lie; outside of what is known nothing counts.
-        moving: the moving volume; where ``known`` has fields, it is resampled by them.
-        guess: an affine to start from, fixed world points → moving world points.
-        known: the start where it is more than an affine: it comes before what is found.
+        upright: the same on orthogonal axes, on which fields are defined; masked to the known region.
+        moving: the moving volume, resampled by the fields of ``known``, if any.
+        guess: initial affine, fixed world points → moving world points.
+        known: an initial transform that is more than an affine: it is composed with the result.
     """
 
     fixed: Volume
@@ -106,7 +106,7 @@ class Prepared:
 
 
 def prepare(pair: Pair, device: torch.device) -> Prepared:
-    """Normalise and crop both images, and apply a start with fields in it to the moving one."""
+    """Normalise and crop both images, and apply an initial transform with fields to the moving one."""
     affine = pair.initial.is_affine
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
     known = Chain() if affine else pair.initial
@@ -118,10 +118,10 @@ def prepare(pair: Pair, device: torch.device) -> Prepared:
 
 
 def check_memory(pair: Pair, upright: Grid, settings: Settings) -> None:
-    """Refuse a pair that will not fit, before hours are spent on it.
+    """Reject a pair that does not fit into memory.
 
     Raises:
-        MaxcaError: when less memory is free than it needs.
+        MaxcaError: if less memory is free than needed.
     """
     finest = settings.levels[-1].voxels(upright)
     images = sum(int(np.prod(side.image.grid.shape)) for side in (pair.fixed, pair.moving))
@@ -135,7 +135,7 @@ def check_memory(pair: Pair, upright: Grid, settings: Settings) -> None:
 
 
 def _sources(name: str, side: Side) -> dict[str, Source]:
-    """Which file played which role, ``"fixed"``, ``"fixed_labels"``, …, and its hash."""
+    """The files by role, ``"fixed"``, ``"fixed_labels"``, …, and their hashes."""
     return {
         name if role == "image" else f"{name}_{role}": Source(str(path.resolve()), sha256(path))
         for role, path in side.sources.items()

@@ -1,4 +1,4 @@
-"""Masks and labels on another grid than their image: brought onto it by the headers, where these can be believed."""
+"""Resampling of masks and labels on another grid than their image, with validation of their headers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from maxca.geometry import Chain, Grid
 from maxca.io.images import Image
 from maxca.registration.resampling import resample
 
-ENOUGH = 0.95  # share of the image that a map covers, or of what it marks that lies in the image
-SAME_PLACE = 0.5  # of a voxel: two grids of one size that lie nearer to each other hold the same voxels
-SAME_SIZE = 0.01  # relative difference of two voxel sizes that count as one
-SAMPLED = 200_000  # marked voxels that are looked at
-SHOWN = 5  # labels in a message
+ENOUGH = 0.95  # fraction of the image covered by a map, or of its foreground within the image
+SAME_PLACE = 0.5  # of a voxel: grids of equal size closer than this are equal
+SAME_SIZE = 0.01  # largest relative difference of equal voxel sizes
+SAMPLED = 200_000  # most foreground voxels that are checked
+SHOWN = 5  # most labels in a message
 
 
 def placed(role: str, image: Image, scan: Image) -> Image:
-    """A mask or label map on the grid of the image that it belongs to.
+    """A mask or label map on the grid of its image.
 
-    The same voxels in another order (flipped or swapped axes) are put in order; of a coarser, finer, larger or smaller
-    grid the nearest voxel is taken, and 0 outside it. What was done stands in the warnings.
+    Flipped or swapped axes are reordered; a coarser, finer, larger or smaller grid is resampled by nearest neighbour,
+    with 0 outside it. Either gives a warning.
 
     Args:
-        role: what the map is, such as ``"fixed mask"``, for messages.
-        image: the map; what is not 0 is marked.
-        scan: the image that it belongs to.
+        role: such as ``"fixed mask"``, for messages.
+        image: the map, with a foreground of non-zero voxels.
+        scan: its image.
 
     Raises:
-        MaxcaError: for a map that lies elsewhere, or a grid of the same size in another place, where one of the two
-            headers is wrong and nothing says which.
+        MaxcaError: for a map at another position, or a grid of the same size at another position, for which one of the
+            two headers must be wrong.
     """
     if image.grid.same_as(scan.grid):
         return image
@@ -43,9 +43,9 @@ def placed(role: str, image: Image, scan: Image) -> Image:
     moved = resample(image, scan.grid, Chain(), "nearest", fill=0)
     if image.data.any() and not moved.data.any():
         raise MaxcaError(
-            f"{image.name}: nothing of the {role} is left on the coarser grid of {scan.name}; draw it on that image"
+            f"{image.name}: the {role} is empty on the coarser grid of {scan.name}; create it on that grid"
         )
-    how = "the axes were put in its order" if turned else "the nearest voxels were taken"
+    how = "its axes were reordered" if turned else "it was resampled by nearest neighbour"
     text = f"{image.name}: {role} on another grid than {scan.name}; {how}, by both headers"
     if covered < ENOUGH:
         text += f"; it covers {100 * covered:.0f} % of the image, and is 0 elsewhere"
@@ -56,25 +56,26 @@ def placed(role: str, image: Image, scan: Image) -> Image:
 
 
 def _check_place(role: str, image: Image, scan: Image, covered: float) -> None:
-    """Refuse a map whose header places it where it cannot belong."""
+    """Reject a map with an implausible position."""
     advice = f"if both headers are right: {_command(image.name, scan.name)}"
     apart = _displaced(image.grid, scan.grid)
     if apart is not None and apart > SAME_PLACE:
         raise MaxcaError(
-            f"{image.name}: the {role} has the voxels of its image, {scan.name}, but lies up to {apart:.3g} voxels "
+            f"{image.name}: the {role} has the voxels of its image, {scan.name}, but is up to {apart:.3g} voxels "
             f"away, so one of the two headers is wrong; copy the right one (nibabel: Nifti1Image(data, affine)), or, "
             f"{advice}"
         )
     kept = _kept(image, scan.grid)
     if max(covered, kept) < ENOUGH:
         raise MaxcaError(
-            f"{image.name}: the {role} lies elsewhere than its image, {scan.name}: it covers {100 * covered:.0f} % of "
-            f"it, and {100 * kept:.0f} % of what it marks lies in it; check both headers, or, {advice}"
+            f"{image.name}: the {role} is at another position than its image, {scan.name}: it covers "
+            f"{100 * covered:.0f} % of it, and {100 * kept:.0f} % of its foreground is inside; check both "
+            f"headers, or, {advice}"
         )
 
 
 def _displaced(grid: Grid, other: Grid) -> float | None:
-    """How far apart the corners of two grids of one shape and voxel size lie, in voxels; None for other grids."""
+    """Distance in voxels between the corners of two grids of equal shape and voxel size; None for other grids."""
     a, b = grid.canonical, other.canonical
     if a.shape != b.shape or not np.allclose(a.spacing, b.spacing, rtol=SAME_SIZE, atol=0):
         return None
@@ -82,14 +83,14 @@ def _displaced(grid: Grid, other: Grid) -> float | None:
 
 
 def _covered(grid: Grid, other: Grid) -> float:
-    """Share of the other grid that lies in this one."""
+    """Fraction of the other grid within this one."""
     axes = [np.unique(np.linspace(0, n - 1, 32).round()) for n in other.shape]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     return float(_inside(grid, other.to_world(nodes)).mean())
 
 
 def _kept(image: Image, grid: Grid) -> float:
-    """Share of the voxels marked in a map that lie in a grid; 1 where none is."""
+    """Fraction of the foreground of a map within a grid; 1 without foreground."""
     marked = np.flatnonzero(image.data)
     if not len(marked):
         return 1.0
@@ -103,7 +104,7 @@ def _inside(grid: Grid, points: np.ndarray) -> np.ndarray:
 
 
 def _command(image: str, reference: str) -> str:
-    """What resamples an image by its header onto the grid of another."""
+    """A command that resamples an image by its header onto the grid of another."""
     return shlex.join(
         ["maxca", "apply", "-i", image, "-r", reference, "--interpolation", "nearest", "-o", "regridded.nii.gz"]
     )

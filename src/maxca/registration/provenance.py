@@ -1,4 +1,4 @@
-"""What a registration was made from and with, as its record: files and hashes, options, reasons, versions, memory."""
+"""Provenance of a registration for its record: files and hashes, options, reasons, versions, memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from maxca.registration.record import AffineRecord, Assessment, Level, NetworkRe
 
 @dataclass(frozen=True, eq=False)
 class Story:
-    """What happened to a pair.
+    """The steps of a registration.
 
     Args:
-        pair: as it was read.
-        options: as they were given.
-        device: that was used.
+        pair: as read.
+        options: as given.
+        device: as used.
         predictor: of the deformation.
         alignment: the affine.
         deformation: None for a rigid or affine transform.
@@ -47,17 +47,17 @@ class Story:
 
     @property
     def prediction(self) -> PredictedField | None:
-        """Of the model that was run, accepted or not."""
+        """The prediction of the model, accepted or not."""
         return None if self.deformation is None else self.deformation.prediction
 
 
 def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seconds: Mapping[str, float]) -> Record:
-    """Everything that ``result.json`` holds.
+    """The content of ``result.json``.
 
     Args:
-        story: what happened.
-        assessment: what was measured.
-        warnings: of the images that were warped.
+        story: the steps.
+        assessment: the measures.
+        warnings: of the warped images.
         seconds: by stage.
     """
     deformation, transform = story.deformation, story.options.transform
@@ -71,7 +71,7 @@ def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seco
         versions=versions(),
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
-        model_reason=f"a transform that is {transform} needs none" if deformation is None else deformation.reason,
+        model_reason=f"a transform of kind {transform} needs none" if deformation is None else deformation.reason,
         affine=AffineRecord(**asdict(story.alignment) | {"affine": story.alignment.affine.matrix.tolist()}),
         network=None if story.prediction is None else _network(story.prediction),
         optimisation=None if deformation is None else _plan(deformation.plan),
@@ -80,13 +80,13 @@ def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seco
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages whose numbers a result depends on."""
+    """Versions of Python and of the packages that affect the result."""
     packages = ("torch", "numpy", "nibabel", "SimpleITK")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def peak_memory_mb() -> float:
-    """Of this process, since it began."""
+    """Peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(round(peak / (1e6 if sys.platform == "darwin" else 1e3)))
 
@@ -98,7 +98,7 @@ def _inputs(story: Story) -> dict[str, Source]:
 
 
 def _settings(story: Story) -> Settings:
-    """The options, with what was chosen for those that leave it open."""
+    """The options with resolved defaults."""
     given = {each.name: getattr(story.options, each.name) for each in fields(story.options)}
     start = story.options.initial_transform
     return Settings(
@@ -137,9 +137,12 @@ def _advice(story: Story) -> list[str]:
     if contrast == "equal":
         return [
             *advice,
-            f"the images differ in contrast, which {similarity} does not allow for; use similarity=lncc or mi",
+            f"the images differ in contrast, which {similarity} does not support; use similarity=lncc or mi",
         ]
-    return [*advice, "the images differ in contrast: a higher similarity proves less there, so look at the result"]
+    return [
+        *advice,
+        "the images differ in contrast: a higher similarity is weaker evidence there, so inspect the result",
+    ]
 
 
 def _level(level: LevelRecord) -> Level:

@@ -1,4 +1,4 @@
-"""What ``result.json`` holds, as types: another file is refused by its first wrong field."""
+"""The types of ``result.json``, against which it is validated."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Length = Annotated[float, Meta(gt=0, le=1e9)]  # mm
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]  # of a similarity
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LabelName = Annotated[str, Meta(pattern=r"^-?[0-9]{1,20}$")]
-CURE = "run maxca register again"
-MEANT = f"the record of a registration; {CURE}"
+REMEDY = "run maxca register again"
+MEANT = f"the record of a registration; {REMEDY}"
 DIRECTION = "transform.h5 maps fixed world points to moving world points"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was registered, or a model: where it was, and its hash."""
+    """An input file or a model: its path and its hash."""
 
     path: str
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -32,9 +32,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options as they were used, see ``RegistrationOptions``.
+    """The options as used, see ``RegistrationOptions``.
 
-    Their vocabularies are not checked: a record can be read without the plugin that it was made with.
+    Their vocabularies are not validated: a record can be read without the plugin it was created with.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Applied:
-    """How a further image was warped."""
+    """Interpolation of an additional image."""
 
     interpolation: str
     reason: str
@@ -61,7 +61,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class AffineRecord:
-    """The affine, fixed world points → moving world points, and why it was chosen; see ``Alignment``."""
+    """The affine, fixed world points → moving world points, and the reason for it; see ``Alignment``."""
 
     affine: Annotated[list[Annotated[list[float], Meta(min_length=4, max_length=4)]], Meta(min_length=4, max_length=4)]
     chosen: str
@@ -103,7 +103,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Folding:
-    """Share of the volume that folds, in percent, and the spread of the Jacobian; see ``metrics.folding``."""
+    """Percentage of the volume that folds, and standard deviation of the log-Jacobian; see ``metrics.folding``."""
 
     ndv_percent: float
     nonpositive_percent: float | None = None
@@ -113,7 +113,7 @@ class Folding:
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances in mm; of landmarks also one by one."""
+    """Distances in mm, for landmarks also individually."""
 
     mean: float
     max: float | None = None
@@ -122,7 +122,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class ByLabel:
-    """A score of each label, and their mean."""
+    """Scores of the labels, and their mean."""
 
     mean: float | None
     by_label: dict[LabelName, float | None]
@@ -130,7 +130,7 @@ class ByLabel:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What was measured; labels and landmarks are there where both images have them."""
+    """The measures; those of labels and landmarks exist if both images have them."""
 
     similarity: Compared
     folding: Folding
@@ -146,24 +146,24 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that ``result.json`` holds, but for the verdict, which a report adds.
+    """The content of ``result.json``, except the verdict, which a report adds.
 
     Args:
         maxca: version.
         inputs: the files by role: ``"fixed"``, ``"moving_labels"``, ``"model"``, ….
-        settings: the options as they were used.
+        settings: the options as used.
         levels: of the optimisation, from coarse to fine.
-        metrics: what was measured.
-        warnings: what the user should know, one line each.
-        versions: of Python and the packages that decide the numbers.
+        metrics: the measures.
+        warnings: for the user, one line each.
+        versions: of Python and the packages that affect the result.
         seconds: by stage.
         peak_memory_mb: of the process.
         model_reason: why this model, or none.
-        affine: what preceded the deformation.
-        network: the model that was considered.
-        optimisation: levels, smoothness and the rest of what the optimiser was given.
-        applied: how each further image was warped.
-        command: what makes the same files again.
+        affine: its affine part.
+        network: the model, if any was run.
+        optimisation: settings of the optimiser.
+        applied: interpolation of each additional image.
+        command: repeats the registration.
         direction: of the transform.
     """
 
@@ -189,11 +189,11 @@ def read_record(folder: str | Path) -> Record:
     """Read the ``result.json`` of an output folder.
 
     Raises:
-        MaxcaError: for a folder without one, or a file that is not the record of a registration; it names the field.
+        MaxcaError: for a missing or invalid file; it names the field.
     """
     path = Path(folder) / RESULT_FILE
     if not os.path.lexists(path):
-        raise MaxcaError(f"{folder}: no {RESULT_FILE}; name a folder that maxca register wrote")
+        raise MaxcaError(f"{folder}: no {RESULT_FILE}; pass an output folder of maxca register")
     record = read_json(path, Record, MEANT)
     _check_alike(path, "dice", record.metrics.dice_before, record.metrics.dice_after)
     _check_alike(path, "tre_mm", record.metrics.tre_mm_before, record.metrics.tre_mm_after)
@@ -201,13 +201,13 @@ def read_record(folder: str | Path) -> Record:
 
 
 def _check_alike(path: Path, score: str, before: ByLabel | Distances | None, after: ByLabel | Distances | None) -> None:
-    """Refuse scores that are there before or after alone, or of another number of points or labels."""
+    """Reject scores that exist only before or after registration, or differ in the number of points or labels."""
     if (before is None) != (after is None):
-        raise MaxcaError(f"{path}: `metrics` has only one of {score}_before and {score}_after; {CURE}")
+        raise MaxcaError(f"{path}: `metrics` has only one of {score}_before and {score}_after; {REMEDY}")
     if before is None or after is None:
         return
     held = [each.by_label if isinstance(each, ByLabel) else each.by_point for each in (before, after)]
     if any(one is None for one in held) or len(held[0] or ()) != len(held[1] or ()):
         raise MaxcaError(
-            f"{path}: `metrics.{score}_before` and `metrics.{score}_after` differ in labels or points; {CURE}"
+            f"{path}: `metrics.{score}_before` and `metrics.{score}_after` differ in labels or points; {REMEDY}"
         )

@@ -1,4 +1,4 @@
-"""The way of one pair: two images in, a ``Result`` out."""
+"""Registration of one pair: from two images to a ``Result``."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def register(
     apply: Sequence[ImageLike] = (),
     monitor: Monitor | None = None,
 ) -> Result:
-    """Align a moving image to a fixed one; ``maxca.register`` is the same with keywords.
+    """Register a moving image to a fixed one; ``maxca.register`` is the same with keywords.
 
     Args:
-        fixed: the image whose space is kept, with its mask, labels and landmarks.
-        moving: the image that is warped onto it, with its mask, labels and landmarks.
-        options: how; the defaults unless given.
-        apply: further images of the moving space to warp; each may be a pair of the image and its interpolation.
-        monitor: is told about progress, and keeps the times.
+        fixed: the fixed image with its mask, labels and landmarks.
+        moving: the moving image with its mask, labels and landmarks.
+        options: of the registration.
+        apply: additional images in moving space to warp; each may be a pair of the image and its interpolation.
+        monitor: of progress and times.
 
     Returns:
         Transforms (fixed world points → moving world points, and the inverse), warped images, metrics and record.
@@ -79,10 +79,10 @@ def register(
 
 
 def device_of(name: str) -> torch.device:
-    """The device that an option names.
+    """The device of an option.
 
     Raises:
-        OptionError: for CUDA where there is none.
+        OptionError: for CUDA if it is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise OptionError("device", name, "torch finds no CUDA device here; use cpu")
@@ -90,7 +90,7 @@ def device_of(name: str) -> torch.device:
 
 
 class _Maps(NamedTuple):
-    """What was found.
+    """The resulting transforms.
 
     Args:
         found: fixed world points → moving world points of the prepared volumes.
@@ -117,7 +117,7 @@ def _aligned(pair: Pair, volumes: Prepared, options: RegistrationOptions, monito
 
 
 def _maps(pair: Pair, volumes: Prepared, alignment: Alignment, deformation: Deformation | None) -> _Maps:
-    """Start, affine and field as one chain, and its inverse."""
+    """Initial transform, affine and field as one chain, and its inverse."""
     found, inverse = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
     residual = Residual(0.0, 0.0)
     if deformation is not None:

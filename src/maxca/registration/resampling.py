@@ -1,4 +1,4 @@
-"""Bringing images and points through transforms."""
+"""Application of transforms to images and points."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def apply(
     """Resample an image onto a reference grid through one or several transforms, interpolating it once.
 
     Args:
-        image: what to resample, in moving space; see ``maxca.read_image``.
-        reference: an image whose grid the result has, in fixed space.
+        image: to resample, in moving space; see ``maxca.read_image``.
+        reference: an image in fixed space that defines the grid of the result.
         transforms: a file, a chain, an affine or a field, or several of these, each fixed world points → moving
-            world points, in the order of ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference is
-            mapped by the first one first.
-        interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (whole numbers, each label interpolated linearly, the
-            largest wins), ``"bspline"`` (cubic), or ``"auto"``: ``"labels"`` for what is recognised as a label map,
-            else ``"linear"``; see ``maxca.registration.interpolation.choose``.
-        matrix_convention: what a text file with a bare 4x4 matrix means: ``"ras"`` (fixed to moving, RAS mm) or
-            ``"fsl"`` (of FLIRT, for this image and this reference; then the only transform). It is never guessed.
+            world points, in the order of ``antsApplyTransforms`` (``-t warp -t affine``): a point of the reference
+            passes through the first one first.
+        interpolation: ``"linear"``, ``"nearest"``, ``"labels"`` (integers, each label interpolated linearly, the
+            largest weight wins), ``"bspline"`` (cubic), or ``"auto"``: ``"labels"`` for a detected label map,
+            otherwise ``"linear"``; see ``maxca.registration.interpolation.choose``.
+        matrix_convention: convention of a text file with a bare 4x4 matrix: ``"ras"`` (fixed to moving, RAS mm) or
+            ``"fsl"`` (FLIRT, for this image and this reference; then the only transform).
         fill: the value outside the image's field of view; by default the background of the image (0 for labels, −1024
             in a CT image).
 
     Returns:
-        The image on the reference grid, in its own data type, its header in the form of the reference's.
+        The image on the reference grid, in its own data type, with the header fields of the reference.
 
     Raises:
         MaxcaError: for files that cannot be read.
@@ -65,14 +65,14 @@ def apply_points(
     transforms: Transforms,
     matrix_convention: MatrixConvention | None = None,
 ) -> Points:
-    """Move points of fixed space to moving space.
+    """Map points from fixed space to moving space.
 
-    To carry points of the moving image into fixed space, pass the inverse transform.
+    To map points of the moving image into fixed space, pass the inverse transform.
 
     Args:
         points: a file, or (N, 3) world points in RAS+ mm.
-        transforms: as for ``apply``: a point meets the first one first.
-        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
+        transforms: as for ``apply``: a point passes through the first one first.
+        matrix_convention: ``"ras"`` for a bare 4x4 matrix, fixed to moving in RAS mm.
 
     Raises:
         MaxcaError: for files that cannot be read.
@@ -91,16 +91,16 @@ def compose(
 
     Args:
         transforms: each fixed world points → moving world points.
-        reference: an image in fixed space; the chain becomes one displacement field on its grid, or on an upright one
-            around it if it is sheared.
-        matrix_convention: ``"ras"`` where a transform is a bare 4x4 matrix, fixed to moving in RAS mm.
+        reference: an image in fixed space; the chain becomes one displacement field on its grid, or on an orthogonal
+            one around it if it is sheared.
+        matrix_convention: ``"ras"`` for a bare 4x4 matrix, fixed to moving in RAS mm.
     """
     chain = join(transforms, matrix_convention)
     return chain if reference is None else Chain((chain.field_on(read(reference).grid.upright),), chain.dimension)
 
 
 class JacobianSummary(NamedTuple):
-    """Determinants of the Jacobian over a grid: mm³ of moving space per mm³ of fixed space."""
+    """Jacobian determinants over a grid: mm³ of moving space per mm³ of fixed space."""
 
     min: float
     mean: float
@@ -125,13 +125,13 @@ def join(
     matrix_convention: MatrixConvention | None = None,
     images: tuple[Grid, Grid] | None = None,
 ) -> Chain:
-    """One chain from several files or chains; the first of the list meets the fixed point first.
+    """One chain from several files or chains; the first of the list is applied to the fixed point first.
 
     Args:
         transforms: each fixed world points → moving world points.
-        matrix_convention: what a bare 4x4 matrix means, see ``read_transform``.
-        images: the grids of the fixed and the moving image; of several transforms none need lie between these two, so
-            that a matrix of FLIRT is read only where it is alone.
+        matrix_convention: of a bare 4x4 matrix, see ``read_transform``.
+        images: the grids of the fixed and the moving image; with several transforms, a matrix of
+            FLIRT is not supported, because it need not be between these two.
     """
     given = [transforms] if isinstance(transforms, OneTransform) else list(transforms)
     images = images if len(given) == 1 else None
@@ -161,10 +161,10 @@ def resample(
         chain: fixed world points → moving world points.
         interpolation: see ``apply``.
         fill: see ``apply``.
-        form: of the file that ``reference`` is the grid of, for the header of the result.
+        form: header fields of the reference, for the result.
 
     Returns:
-        The image on the reference grid, in its own type; a warning where nothing of it came to lie there.
+        The image on the reference grid, in its own type; a warning if no part of it falls onto the grid.
     """
     data = as_labels(image) if interpolation == "labels" else image.data
     counted = interpolation in ("labels", "nearest")
@@ -172,32 +172,32 @@ def resample(
     outside = fill_of(image, interpolation) if fill is None else fill
     check_fill(outside, image)
     warped = chain.resample(volume[None], image.grid, reference, interpolation, outside)[0].numpy()
-    # uint64 went through as the int64 of the same bits: such values are compared and copied, never added.
+    # uint64 is processed as the int64 of the same bits: such values are compared and copied, never added.
     values = warped.view(np.uint64) if counted and data.dtype == np.uint64 else cast(warped, image.dtype)
     nothing = bool((values == cast(np.array(outside), values.dtype)).all())
-    missed = f"{image.name}: nothing of it lies on the reference; check the transform, its direction and the headers"
+    missed = f"{image.name}: no part of it falls onto the reference; check the transform, its direction and the headers"
     warnings = (missed,) if nothing and image.data.min() < image.data.max() else ()
     return Image(values, reference, form=form or Form(), intent=image.intent, warnings=warnings)
 
 
 def fill_of(image: Image, interpolation: Interpolation) -> float:
-    """The value outside the field of view of an image: 0 for labels, else its background."""
+    """The value outside the field of view of an image: 0 for labels, otherwise its background."""
     counted = interpolation == "labels" or (interpolation == "nearest" and choose(image).interpolation == "labels")
     return 0.0 if counted else background(image)
 
 
 def check_fill(fill: float, image: Image) -> None:
-    """Refuse a value that the voxels of an image cannot hold.
+    """Reject a fill value outside the range of the voxel type.
 
     Raises:
         MaxcaError: for a value outside the range of its type.
     """
     if image.dtype.kind in "iu" and not np.iinfo(image.dtype).min <= fill <= np.iinfo(image.dtype).max:
-        raise MaxcaError(f"fill {fill:g}: {image.name} has voxels of type {image.dtype}, which cannot hold it")
+        raise MaxcaError(f"fill {fill:g}: {image.name} has voxels of type {image.dtype}, which cannot represent it")
 
 
 def _for_torch(data: np.ndarray, counted: bool) -> np.ndarray:
-    """Torch lacks most unsigned types."""
+    """Convert unsigned types that torch does not support."""
     if data.dtype == np.uint64:
         return data.view(np.int64) if counted else data.astype(np.float64)
     wider = {"uint16": np.int32, "uint32": np.int64}

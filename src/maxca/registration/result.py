@@ -1,4 +1,4 @@
-"""What a registration returns: transforms, images, and the record of how they came about."""
+"""The result of a registration: transforms, images and their record."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class Result:
     """The outcome of ``maxca.register``.
 
     Args:
-        chain: fixed world points → moving world points, RAS+ mm: what resamples the moving image onto the fixed one.
+        chain: fixed world points → moving world points, RAS+ mm: resamples the moving image onto the fixed one.
         inverse: moving world points → fixed world points.
         fixed_grid: the grid of the fixed image.
         warped: the moving image on the fixed grid, in its own data type.
-        record: everything that ``result.json`` holds.
+        record: content of ``result.json``.
         warped_labels: the moving labels on the fixed grid, if labels were given: each label interpolated linearly, the
-            largest wins. (Dice and distances are measured on labels warped by nearest neighbour, as for every method.)
-        applied: further images of the moving space on the fixed grid, by name.
+            largest weight wins. (Dice and distances are measured on labels warped by nearest neighbour, as for every
+            method.)
+        applied: additional images of moving space on the fixed grid, by name.
     """
 
     chain: Chain
@@ -43,12 +44,12 @@ class Result:
 
     @property
     def metrics(self) -> Assessment:
-        """Similarity before and after, folding, residual of the inverse; Dice, HD95 and TRE where they can be taken."""
+        """Similarity before and after, folding, residual of the inverse; Dice, HD95 and TRE if available."""
         return self.record.metrics
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should know, one line each."""
+        """Warnings for the user, one line each."""
         return self.record.warnings
 
     @classmethod
@@ -56,7 +57,7 @@ class Result:
         """Read an output folder of ``save`` or of ``maxca register``.
 
         Raises:
-            MaxcaError: for another folder, or files in it that cannot be read.
+            MaxcaError: for another folder, or unreadable files.
         """
         place = Path(folder)
         record = read_record(place)
@@ -73,10 +74,10 @@ class Result:
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, save_field: bool = False) -> Path:
-        """Write the output folder: all of it, or nothing.
+        """Write the output folder atomically.
 
         Args:
-            folder: where to; missing parents are made.
+            folder: its path; missing parents are created.
             overwrite: replace an earlier output.
             save_field: also write ``displacement.nii.gz``, the whole map on the fixed grid (5-D, intent 1007, LPS mm).
 
@@ -84,7 +85,7 @@ class Result:
             The folder.
 
         Raises:
-            MaxcaError: when it exists and ``overwrite`` is not set, or cannot be written.
+            MaxcaError: if it exists and ``overwrite`` is not set, or cannot be written.
         """
         with output_folder(folder, overwrite) as place:
             self.write_into(place, save_field=save_field)
@@ -113,10 +114,10 @@ class Result:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder itself: a record may come from anywhere.
+    """The path of a file inside the folder; the record is not trusted.
 
     Raises:
-        MaxcaError: for a name that leads out of the folder.
+        MaxcaError: for a path outside the folder.
     """
     if Path(name).name != name:
         raise MaxcaError(f"{folder / RESULT_FILE}: {name} is not the name of a file; run maxca register again")

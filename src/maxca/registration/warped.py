@@ -13,7 +13,7 @@ from maxca.registration.resampling import resample
 
 @dataclass(frozen=True, eq=False)
 class Warped:
-    """What ``warp`` returns; see ``Result``."""
+    """The warped images; see ``Result``."""
 
     image: Image
     labels: Image | None
@@ -25,7 +25,7 @@ def warp(pair: Pair, chain: Chain, fill: float | None) -> Warped:
     """Warp the moving image, its labels and the additional images.
 
     Args:
-        pair: where they come from.
+        pair: with the images.
         chain: fixed world points → moving world points.
         fill: the value outside the field of view of the moving image; by default its background.
     """

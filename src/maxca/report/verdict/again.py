@@ -59,7 +59,7 @@ class Repeat:
         back = problem(self.pair.moving, self.pair.fixed, SEEN)
         bends = self.problem.bend(affine), back.bend(affine.inverse()[0])
         self.contrasts = max(bends) >= BENT
-        return self._deformed(self.problem.climb(affine, rigid=self.rigid, steps=STEPS + MORE_STEPS))
+        return self._deformed(self.problem.maximise(affine, rigid=self.rigid, steps=STEPS + MORE_STEPS))
 
     def turned(self, affine: Affine) -> Rival:
         """The best registration initialised with rotations by 90°, 120° and 180°.
@@ -96,15 +96,15 @@ class Repeat:
         left, _, right = np.linalg.svd(affine.matrix[:3, :3])
         middle = center_of_mass(self.pair.fixed)
         start = _around(left @ right, middle, affine.map_points(middle))
-        return self.problem.climb(start, rigid=True, steps=STEPS + MORE_STEPS)
+        return self.problem.maximise(start, rigid=True, steps=STEPS + MORE_STEPS)
 
     def _otherwise(self, affine: Affine, *, mirrored: bool) -> Affine:
         first = problem(self.pair.fixed, self.pair.moving, SEEN_FIRST)
         starts = [start for start in self._starts(affine, mirrored) if _differ(start, affine)]
         promising = sorted(starts, key=first.similarity, reverse=True)[:PROMISING]
-        tried = [self.problem.climb(start, rigid=self.rigid, steps=STEPS) for start in promising]
+        tried = [self.problem.maximise(start, rigid=self.rigid, steps=STEPS) for start in promising]
         best = max(tried, key=lambda one: (_differ(one, affine), self.problem.similarity(one)))
-        return self.problem.climb(best, rigid=self.rigid, steps=MORE_STEPS)
+        return self.problem.maximise(best, rigid=self.rigid, steps=MORE_STEPS)
 
     def backward(self, affine: Affine, pair: CoarsePair | None = None) -> Chain:
         """Register the fixed image onto the moving one: moving world points → fixed world points.
@@ -121,9 +121,9 @@ class Repeat:
         inverse = affine.inverse()[0]
         begin, end = center_of_mass(fixed), center_of_mass(moving)
         starts = [Affine.identity(), _around(np.eye(3), begin, end), _around(inverse.matrix[:3, :3], begin, end)]
-        found = [search.climb(start, rigid=True, steps=STEPS) for start in starts]
-        found = [search.climb(one, rigid=self.rigid, steps=STEPS) for one in [*found, inverse]]
-        best = search.climb(max(found, key=search.similarity), rigid=self.rigid, steps=MORE_STEPS)
+        found = [search.maximise(start, rigid=True, steps=STEPS) for start in starts]
+        found = [search.maximise(one, rigid=self.rigid, steps=STEPS) for one in [*found, inverse]]
+        best = search.maximise(max(found, key=search.similarity), rigid=self.rigid, steps=MORE_STEPS)
         if not self.deformable:
             return Chain((best,))
         # Local correlation between two contrasts may align unrelated structures.
