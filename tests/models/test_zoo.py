@@ -10,7 +10,7 @@ from maxca.errors import MaxcaError
 from maxca.models import zoo
 from maxca.models.load import load_model
 
-HEADINGS = ("What for", "Network", "Data and licence", "Training", "Figures", "What it fails on")
+HEADINGS = ("Intended use", "Network", "Data and licence", "Training", "Figures", "Limitations")
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The formulas of this folder as they are computed on a CPU: a few planes at a time, in half the passes over memory.
 
 Volumes are channels-last, so that norms and projections read along the channels and the convolution takes its fast
-path; they are worked through in slabs (``_slabs``), each cut into tokens by a single copy. What else a formula asks for
-is folded into small matrices: the lengths of queries and keys scale their C x C products instead of two volumes, and
+path; they are worked through in slabs (``_slabs``), each cut into tokens by a single copy. Other parts of a formula
+are folded into small matrices: the lengths of queries and keys scale their C x C products instead of two volumes, and
 the projections that follow an attention multiply its matrix instead of a third.
 """
 

@@ -1,7 +1,7 @@
-"""A volume in slabs: work that looks no further than a voxel or two can be done a few planes at a time.
+"""A volume in slabs: operations with a support of a voxel or two can be computed a few planes at a time.
 
-On a CPU, what a block writes down between its steps is larger than the caches, and the operating system hands out and
-zeroes each such tensor anew. Slabs stay small enough for both: a block is then bound by its convolutions.
+On a CPU, the intermediate tensors of a block are larger than the caches, and the operating system allocates and zeroes
+each of them anew. Slabs are small enough to avoid both: a block is then bound by its convolutions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def slabs(volume: Tensor, context: int, widest: int, multiple: int = 1) -> list[
         volume: (N, I, J, K, C).
         context: planes on either side that the work on a plane looks at.
         widest: channels of the widest tensor that the work makes.
-        multiple: all but the last hold a multiple of so many planes.
+        multiple: the number of planes of all but the last is a multiple of this.
     """
     count = volume.shape[1]
     thickness = count

@@ -17,16 +17,16 @@ FEW = 20_480  # channels x I x J up to which torch (2.13) leaves a single exampl
 
 
 def eager_on_cpu(x: Tensor) -> bool:
-    """Whether what is tuned for a CPU's caches may be computed in place of the formula.
+    """Whether the version for CPU caches may replace the formula.
 
-    A compiler or an exporter is shown the formula, which it fuses in its own way. Tensors on "meta" have shapes alone:
+    A compiler or an exporter gets the formula, which it fuses in its own way. Tensors on "meta" have shapes alone:
     of these the cost of what a CPU does is counted.
     """
     return x.device.type in ("cpu", "meta") and not torch.compiler.is_compiling()
 
 
 def tuned(fast: Forward) -> Callable[[Forward], Forward]:
-    """Put beside a ``forward`` what gives the same on a CPU, faster: a function of the module and its inputs."""
+    """Give a ``forward`` an equivalent that is faster on a CPU: a function of the module and its inputs."""
 
     def beside(forward: Forward) -> Forward:
         @wraps(forward)
@@ -39,7 +39,7 @@ def tuned(fast: Forward) -> Callable[[Forward], Forward]:
 
 
 def checkpointed(forward: Forward) -> Forward:
-    """A ``forward`` that keeps its input alone where the module has ``checkpointing`` and is trained."""
+    """A ``forward`` that keeps only its input for the backward pass, where ``checkpointing`` is set, in training."""
 
     @wraps(forward)
     def thrifty(self: Any, x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def pad_ends(volume: Tensor, padding: Sequence[int]) -> Tensor:
 
 
 def cut_ends(volume: Tensor, size: Sequence[int], start: Sequence[int] = (0, 0, 0)) -> Tensor:
-    """So many voxels along each axis of (N, I, J, K, C), from the first one or from ``start``."""
+    """The first ``size`` voxels along each axis of (N, I, J, K, C), or those from ``start``."""
     if torch.compiler.is_compiling():  # the strides of a slice would tell an exporter whether there was anything to cut
         for axis, (first, n) in enumerate(zip(start, size, strict=True), start=1):
             volume = volume.index_select(axis, torch.arange(first, first + n, device=volume.device))

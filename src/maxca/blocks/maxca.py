@@ -29,7 +29,7 @@ class MAXCA(nn.Module):
         region: voxels per region along each axis.
         axes: the branches. The paper's ablation takes ``("regional",)``, ``("dilated",)`` or ``("plain",)`` alone.
         mask_padding, temperature, normalise: of each attention; see ``XCA``.
-        checkpointing: in training, keep only the input of the block and compute the rest again on the way back.
+        checkpointing: in training, keep only the input of the block and recompute the rest in the backward pass.
 
     Source: arXiv 2412.18545.
     """

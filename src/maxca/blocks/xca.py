@@ -29,12 +29,12 @@ class XCA(nn.Module):
 
     Args:
         channels: C, in and out.
-        heads: the channels are split into so many groups, each attending within itself.
+        heads: number of groups of channels, each attending within itself.
         region: voxels per region along each axis; None for one region that covers the volume (plain XCA).
         tokens: ``"within"``: the tokens of one attention are the voxels of a region; ``"across"``: those at the same
             offset in every region.
         mask_padding: leave the zeros that fill up the last regions out of the attention; the published block does not.
-        temperature: what τ, which is learnt, begins with; the published block's is 1.
+        temperature: initial value of τ, which is learnt; 1 in the published block.
         normalise: divide q and k by their lengths along the tokens, so that scores are correlations, as published;
             otherwise by the root of the number of tokens, so that they are covariances.
 

@@ -75,7 +75,7 @@ def pack(
     axes = tuple(sorted("xyz".index(letter) for letter in set(mirror))) or model.mirror
     packed = replace(model, refine=model.refine if refine is None else refine, mirror=axes)
     if by_name:
-        packed = replace(packed, domain=None, likeness=None)
+        packed = replace(packed, domain=None, distribution=None)
     packed.save(out, half=True)
     report(f"{out}: {out.stat().st_size / 1e6:.1f} MB", quiet=quiet)
 

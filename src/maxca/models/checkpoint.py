@@ -1,4 +1,4 @@
-"""Networks on disk: one safetensors file holds the weights and, as text, what they are the weights of."""
+"""Networks on disk: one safetensors file holds the weights and, as text, the description of the network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read weights and their description, from one reading of the file; nothing in it is executed.
 
     Raises:
-        MaxcaError: for a file that is missing, is no safetensors file, or was not written by ``save_checkpoint``.
+        MaxcaError: for a file that is missing, not a safetensors file, or not written by ``save_checkpoint``.
     """
     path = _present(path)
     content = read_bytes(path)
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
-    """What the weights in a file are the weights of, without reading them; raises as ``read_checkpoint`` does."""
+    """The description in a file, without reading its weights; raises as ``read_checkpoint`` does."""
     path = _present(path)
     check_regular(path)
     with _named(path), safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""What the text inside a model file says, checked before anything is built from it."""
+"""The description inside a model file, checked before a network is built from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from maxca.io.records import fitted
 from maxca.networks import NetworkConfig
 
-SMALL = 64  # what a number of a network may be, however few and small its weights are
+SMALL = 64  # numbers of a network may be this large whatever its weights are
 MEANT = "a model of maxca; save it again with maxca models pack"
 
 
@@ -28,7 +28,7 @@ class Network(TypedDict):
 
 
 class Domain(TypedDict):
-    """What it is for."""
+    """Intended pairs; see ``maxca.models.domain``."""
 
     extent_mm: Annotated[list[Annotated[list[float], Meta(min_length=2, max_length=2)]], Meta(max_length=3)]
     similarity: str

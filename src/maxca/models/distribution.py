@@ -1,7 +1,7 @@
-"""Whether an image is of the kind that a network was trained on, by what the network's own encoder sees in it.
+"""In-distribution check: whether an image resembles the training images of a network, by the network's own encoder.
 
-An image is described by the correlations between the channels of the encoder's features: which patterns occur together,
-wherever they are. It is of the kind when some training image is described nearly as well.
+The descriptor of an image is the correlations between the channels of the encoder's features, over all voxels: which
+patterns occur together. An image is inside the training distribution if the descriptor of some training image is near.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LEVELS = (1, 2)  # of the encoder: finer ones see noise, coarser ones have too many pairs of channels
-SPARE = 1.15  # how much farther than among the training images the nearest may be
+SPARE = 1.15  # factor on the largest distance between neighbouring training images
 LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """What the training images look like.
+class TrainingDistribution:
+    """Descriptors of the training images.
 
     Args:
-        descriptors: one row for each of them.
-        scale: (D,) by which entries are divided before they are compared.
-        limit: largest distance to the nearest row for an image of the kind.
+        descriptors: (N, D), one row for each image.
+        scale: (D,), standard deviation of each entry.
+        limit: largest distance to the nearest row of an image inside the distribution.
     """
 
     descriptors: Float[Tensor, "n d"]
@@ -39,8 +39,8 @@ class Likeness:
         return float(apart.square().mean(dim=1).sqrt().min())
 
 
-def learn_likeness(descriptors: Iterable[Tensor]) -> Likeness | None:
-    """What is needed to recognise images like these; None for fewer than three.
+def learn_distribution(descriptors: Iterable[Tensor]) -> TrainingDistribution | None:
+    """The distribution of some images; None for fewer than three.
 
     Args:
         descriptors: of the training images; see ``describe``.
@@ -51,7 +51,7 @@ def learn_likeness(descriptors: Iterable[Tensor]) -> Likeness | None:
     scale = rows.std(dim=0).clamp(min=LEAST_SCALE)
     apart = torch.cdist(rows / scale, rows / scale) / rows.shape[1] ** 0.5
     apart.fill_diagonal_(torch.inf)
-    return Likeness(rows, scale, SPARE * float(apart.amin(dim=1).max()))
+    return TrainingDistribution(rows, scale, SPARE * float(apart.amin(dim=1).max()))
 
 
 @torch.no_grad()

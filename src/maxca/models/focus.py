@@ -1,4 +1,4 @@
-"""Where to look, for a network that sees less at once than an image holds: where two images differ most."""
+"""The region of a pair for a network whose input is smaller than the images: where they differ most."""
 
 from __future__ import annotations
 

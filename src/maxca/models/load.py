@@ -15,14 +15,14 @@ from maxca.errors import MaxcaError
 from maxca.losses.similarity import SIMILARITIES
 from maxca.models.checkpoint import read_checkpoint, read_description, save_checkpoint
 from maxca.models.description import check_description, check_weights
-from maxca.models.distribution import Likeness
+from maxca.models.distribution import TrainingDistribution
 from maxca.models.domain import Domain
 from maxca.networks import NetworkConfig, network_from_plain
 from maxca.origins import UnknownName, origin
 
 FORMAT = 1
 COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
-LIKENESS = "maxca.likeness"  # of its tensors in the file, beside those of the network
+KEPT_AS = "likeness"  # what files have always called the distribution of the training images
 Spacing = tuple[float | None, float | None, float | None]
 Shape = tuple[int | None, int | None, int | None]
 
@@ -33,17 +33,17 @@ class Model:
 
     Args:
         network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
-            ``data.preprocess.normalise``).
+            ``maxca.engine.volume``).
         config: what builds it.
         spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
-        name: what to call it.
-        refine: steps of the optimisation that follow at full resolution; None for what the effort asks. A network that
-            learnt from labels knows more than the similarity of two images, and loses some of it in each step.
-        domain: what it is for; None for a model that is only taken when asked for.
-        mirror: axes of its grid along which the pair is shown mirrored too; the answer is the mean of all.
-        likeness: what its training images look like.
-        shape: voxels of its grid that it sees at once; of a larger image, it is shown the part where the two of a pair
-            differ most. None along an axis that it sees whole.
+        name: of the model.
+        refine: steps of the optimisation that follow at full resolution; None for those of the effort. A
+            network trained with labels predicts more than the similarity of two images shows, and each step loses some.
+        domain: intended pairs; None for a model that is used only when named explicitly.
+        mirror: axes of its grid along which the pair is mirrored; the prediction is the mean over all mirrorings.
+        distribution: of its training images, for the in-distribution check.
+        shape: voxels of its input along each axis; of a larger pair it is given the part where the two images differ
+            most. None along an axis of any size.
         source: the ``"path"`` of its file and the ``"sha256"`` of what was read from it; None for one made in Python.
     """
 
@@ -54,7 +54,7 @@ class Model:
     refine: int | None = None
     domain: Domain | None = None
     mirror: tuple[int, ...] = ()
-    likeness: Likeness | None = None
+    distribution: TrainingDistribution | None = None
     shape: Shape = (None, None, None)
     source: Mapping[str, str] | None = None
 
@@ -81,18 +81,21 @@ class Model:
             "domain": None if self.domain is None else _plain_domain(self.domain),
             "mirror": self.mirror,
             "shape": self.shape,
-            "likeness": None if self.likeness is None else self.likeness.limit,
+            KEPT_AS: None if self.distribution is None else self.distribution.limit,
         }
         state = self.network.state_dict()
-        if self.likeness is not None:
-            state |= {f"{LIKENESS}.descriptors": self.likeness.descriptors, f"{LIKENESS}.scale": self.likeness.scale}
+        if self.distribution is not None:
+            state |= {
+                f"maxca.{KEPT_AS}.descriptors": self.distribution.descriptors,
+                f"maxca.{KEPT_AS}.scale": self.distribution.scale,
+            }
         if half:
             state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         save_checkpoint(path, state, about)
 
 
 def gain(similarity: Mapping[str, float]) -> float:
-    """The share of the similarity missing to 1 that a network adds to an affine's.
+    """The fraction of the similarity missing to 1 that a network adds to that of the affine.
 
     Args:
         similarity: under ``"affine"`` and under ``"network"``.
@@ -116,12 +119,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     with _named(path):
         check_description(path, about)
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
-        mirror, likeness, shape = _mirror(about), _likeness(about, state), _shape(about)
+        mirror, distribution, shape = _mirror(about), _distribution(about, state), _shape(about)
         check_weights(config, state)
         network = config.build()
         network.load_state_dict(state, strict=True)
     source = {"path": str(path.resolve()), "sha256": digest}
-    return Model(network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, likeness, shape, source)
+    return Model(
+        network.eval().to(device), config, spacing, path.stem, refine, domain, mirror, distribution, shape, source
+    )
 
 
 def read_domain(path: str | Path) -> Domain | None:
@@ -198,14 +203,14 @@ def _shape(about: Mapping[str, Any]) -> Shape:
     return i, j, k
 
 
-def _likeness(about: Mapping[str, Any], state: dict[str, Tensor]) -> Likeness | None:
+def _distribution(about: Mapping[str, Any], state: dict[str, Tensor]) -> TrainingDistribution | None:
     """Taken out of ``state``, which then holds the network alone."""
-    if about.get("likeness") is None:
+    if about.get(KEPT_AS) is None:
         return None
-    descriptors, scale = (state.pop(f"{LIKENESS}.{name}").float() for name in ("descriptors", "scale"))
+    descriptors, scale = (state.pop(f"maxca.{KEPT_AS}.{name}").float() for name in ("descriptors", "scale"))
     if descriptors.ndim != 2 or scale.shape != descriptors.shape[1:]:
         raise ValueError(f"its training images are described by {tuple(descriptors.shape)}, {tuple(scale.shape)}")
-    return Likeness(descriptors, scale, float(about["likeness"]))
+    return TrainingDistribution(descriptors, scale, float(about[KEPT_AS]))
 
 
 def _one_line(error: Exception) -> str:

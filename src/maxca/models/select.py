@@ -117,14 +117,14 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
 
 def _outside_distribution(model: Model, fixed: Volume, moving: Volume) -> str:
     """Why an image is outside of the distribution of a model's training images; empty where both are inside."""
-    if model.likeness is None:
+    if model.distribution is None:
         return ""
     for name, volume in (("fixed", fixed), ("moving", moving)):
         grid = volume.grid.canonical.at_spacing(model.spacing or (None, None, None))
         descriptor = describe(model.network, resampled(volume, grid, Chain()))
-        if descriptor is not None and (apart := model.likeness.distance(descriptor)) > model.likeness.limit:
+        if descriptor is not None and (apart := model.distribution.distance(descriptor)) > model.distribution.limit:
             return (
                 f"the {name} image is outside the model's training distribution (distance {apart:.2f}, at most "
-                f"{model.likeness.limit:.2f})"
+                f"{model.distribution.limit:.2f})"
             )
     return ""

@@ -1,4 +1,4 @@
-"""Where a model is: among those that come along, on disk, or in a Hugging Face repository."""
+"""The file of a model: bundled, on disk, or in a Hugging Face repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "model.safetensors"
 
 
 def shipped() -> list[str]:
-    """Names of the models that come along."""
+    """Names of the bundled models."""
     return sorted(path.stem for path in WEIGHTS.glob(f"*{SUFFIX}"))
 
 

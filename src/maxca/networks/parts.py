@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
 
 
 class FlowHead(nn.Module):
-    """A 3x3x3 convolution to three channels that starts so small that nothing moves."""
+    """A 3x3x3 convolution to three channels, initialised so small that the flow is almost 0."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class FlowHead(nn.Module):
 def warp(
     volume: Float[Tensor, "n c i j k"], flow: Float[Tensor, "n 3 i j k"], padding: Padding = "zeros"
 ) -> Float[Tensor, "n c i j k"]:
-    """The volume seen through a flow: out(x) = volume(x + flow(x)).
+    """The volume warped by a flow: out(x) = volume(x + flow(x)).
 
     Args:
         volume: image or features.
         flow: in voxels.
-        padding: ``"zeros"``: nothing is seen beyond the edge; ``"border"``: the edge goes on.
+        padding: ``"zeros"``: 0 outside; ``"border"``: the edge is repeated.
     """
     shape = volume.shape[2:]
     moved = voxel_coordinates(shape, flow.device) + flow.float()
@@ -66,7 +66,7 @@ def warp(
 
 
 def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"]) -> Float[Tensor, "n 3 i j k"]:
-    """The flow of x ↦ second(first(x)), where each moves by itself."""
+    """The flow of x ↦ second(first(x)), of two flows."""
     return first + warp(second, first, "border")
 
 
@@ -82,14 +82,14 @@ def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 5) -> Float[Ten
 
 
 def upsample_flow(flow: Float[Tensor, "n 3 i j k"], factors: Factors) -> Tensor:
-    """The same motion on a grid so many times as fine along each axis, in its voxels; corners stay on corners."""
+    """The same motion in voxels of a grid finer by a factor along each axis; corners stay on corners."""
     shape = [n * factor for n, factor in zip(flow.shape[2:], factors, strict=True)]
     fine = F.interpolate(flow, size=shape, mode="trilinear", align_corners=True)
     return fine * fine.new_tensor(factors).view(3, 1, 1, 1)
 
 
 def padded(volume: Float[Tensor, "n c i j k"], multiple: int | Factors) -> Float[Tensor, "n c a b d"]:
-    """The volume with zeros at the end of each axis, up to a ``multiple``, one for all axes or one each."""
+    """The volume padded with zeros at the end of each axis to a ``multiple``, of all axes or of each."""
     multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
     i, j, k = to_whole(volume.shape[2:], multiples)
     # To an exporter the sizes are symbols: whether there is anything to pad must not be asked.
@@ -102,7 +102,7 @@ def cropped(volume: Float[Tensor, "n c a b d"], shape: Shape) -> Float[Tensor, "
 
 
 def check_pair(fixed: Tensor, moving: Tensor) -> None:
-    """Raise for what no network can take.
+    """Check the input of a network.
 
     Raises:
         ValueError: unless both are (N, 1, I, J, K) of one shape.

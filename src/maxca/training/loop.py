@@ -25,7 +25,7 @@ from maxca.training.guide import guided, label_names
 from maxca.training.loader import MadeUp, Pairs, batches
 from maxca.training.objective import objective
 from maxca.training.run import CHECKPOINT, Run
-from maxca.training.validation import domain, likeness, validated
+from maxca.training.validation import distribution, domain, validated
 
 Report = Callable[[dict[str, float]], None]
 LOGGED_EVERY = 10
@@ -125,7 +125,9 @@ def train(
             judged = state.average or network
             if fabric.is_global_zero:
                 row |= {"step": state.step, **validated(judged, config, data, fabric)}
-                known = (domain(config, data, row["gain"]), likeness(judged, data)) if "gain" in row else (None, None)
+                known = (
+                    (domain(config, data, row["gain"]), distribution(judged, data)) if "gain" in row else (None, None)
+                )
                 run.save_model("last", judged, config, known)
                 score = row.get("score", state.step)  # with nothing to validate on, the last is the best
                 if score > state.best:

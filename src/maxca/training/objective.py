@@ -38,7 +38,7 @@ def objective(
     flow = prediction.flow
     terms: dict[str, Tensor] = {}
     if losses.image:
-        terms["image"] = -losses.image * alikeness(batch, flow, losses)
+        terms["image"] = -losses.image * mean_similarity(batch, flow, losses)
     if losses.diffusion:
         terms["diffusion"] = losses.diffusion * _roughness(diffusion, flow, batch["spacing"])
     if losses.bending:
@@ -56,7 +56,7 @@ def objective(
     return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
 
-def alikeness(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses) -> Tensor:
+def mean_similarity(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses) -> Tensor:
     """The similarity of the fixed and the warped image, mean over the batch."""
     warped = warp(batch["moving"], flow, "border")
     each = zip(batch["fixed"], warped, batch["spacing"].tolist(), strict=True)

@@ -22,7 +22,7 @@ from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.io.records import fitted, read_json, read_text
 from maxca.io.regular import check_regular
-from maxca.models.distribution import Likeness
+from maxca.models.distribution import TrainingDistribution
 from maxca.models.domain import Domain
 from maxca.models.load import Model
 from maxca.origins import UnknownName
@@ -31,7 +31,7 @@ from maxca.training.config import TrainingConfig, config_from_plain
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Known = tuple[Domain | None, Likeness | None]  # what a network is for, and what its training images look like
+Known = tuple[Domain | None, TrainingDistribution | None]  # intended pairs, and training images
 MEANT = "the record of a run; start it again in another folder"
 ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
 
@@ -83,10 +83,10 @@ class Run:
 
     def save_model(self, name: str, network: nn.Module, config: TrainingConfig, known: Known) -> None:
         """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
-        domain, likeness = known
-        Model(network, config.network, config.spacing, name, domain=domain, likeness=likeness, shape=config.shape).save(
-            self.folder / f"{name}.safetensors"
-        )
+        domain, distribution = known
+        Model(
+            network, config.network, config.spacing, name, domain=domain, distribution=distribution, shape=config.shape
+        ).save(self.folder / f"{name}.safetensors")
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the log; a new column makes the file be written anew."""

@@ -18,12 +18,12 @@ from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import interpolator, voxel_coordinates
 from maxca.metrics import common_labels, dice, hd95
-from maxca.models.distribution import Likeness, describe, learn_likeness
+from maxca.models.distribution import TrainingDistribution, describe, learn_distribution
 from maxca.models.domain import Domain
 from maxca.models.load import COMPARED_MM, gain
 from maxca.training.config import TrainingConfig
 from maxca.training.loader import Pairs
-from maxca.training.objective import alikeness
+from maxca.training.objective import mean_similarity
 
 SPLIT = "val"
 SPARE = 1 / 6
@@ -51,7 +51,7 @@ def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric
         tensors = {k: fabric.to_device(v.unsqueeze(0)) for k, v in sample.items() if isinstance(v, torch.Tensor)}
         with fabric.autocast():
             flow = network(tensors["fixed"], tensors["moving"]).flow
-        row = {"alike": float(alikeness(tensors, flow, config.losses))}
+        row = {"alike": float(mean_similarity(tensors, flow, config.losses))}
         i, j, k = flow.shape[2:]
         field = DenseField(flow[0], Grid((i, j, k), np.eye(4)))
         row["ndv"] = 100 * float(nondiffeomorphic_volume(field).mean())
@@ -85,14 +85,14 @@ def domain(config: TrainingConfig, data: Prepared, gained: float) -> Domain:
     return Domain(bounds, config.losses.similarity, round(gained / 2, 4))
 
 
-def likeness(network: nn.Module, data: Prepared) -> Likeness | None:
+def distribution(network: nn.Module, data: Prepared) -> TrainingDistribution | None:
     """What the training scans look like to a network; None where it has no encoder to see with."""
     device = next(network.parameters()).device
     scans = [scan for scan in data.scans if scan.split == "train"]
     chosen = scans[:: max(1, len(scans) // DESCRIBED)]
     found = [describe(network, data.load(scan).image.to(device).float() / 255) for scan in chosen]
     descriptors = [one for one in found if one is not None]
-    return learn_likeness(descriptors) if descriptors else None
+    return learn_distribution(descriptors) if descriptors else None
 
 
 def _similarity(tensors: Mapping[str, Tensor], flow: DenseField, config: TrainingConfig) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 import maxca
-from maxca.models.distribution import Likeness, describe, learn_likeness
+from maxca.models.distribution import TrainingDistribution, describe, learn_distribution
 from maxca.models.load import Model, load_model
 from maxca.networks import NetworkConfig
 
@@ -31,7 +31,7 @@ def stripes(seed: int) -> torch.Tensor:
 
 def test_stripes_do_not_look_like_blobs() -> None:
     network = maxca.build_network("corrxca_tiny").eval()
-    known = learn_likeness(describe(network, blobs(seed, 2.0)) for seed in range(20))
+    known = learn_distribution(describe(network, blobs(seed, 2.0)) for seed in range(20))
     assert known is not None
     alike = [known.distance(describe(network, blobs(100 + seed, 2.0))) for seed in range(10)]
     unlike = [known.distance(describe(network, stripes(seed))) for seed in range(10)]
@@ -48,14 +48,14 @@ def test_brightness_does_not_matter() -> None:
 
 def test_what_cannot_be_described_is_not() -> None:
     assert describe(maxca.build_network("voxelmorph_tiny"), blobs(0, 2.0)) is None
-    assert learn_likeness([torch.zeros(4), torch.ones(4)]) is None
+    assert learn_distribution([torch.zeros(4), torch.ones(4)]) is None
 
 
 def test_it_is_kept_in_the_file_of_a_model(tmp_path: Path) -> None:
-    known = Likeness(torch.rand(5, 12), torch.rand(12) + 1, 1.5)
+    known = TrainingDistribution(torch.rand(5, 12), torch.rand(12) + 1, 1.5)
     network = CONFIG.build()
-    Model(network, CONFIG, likeness=known).save(tmp_path / "m.safetensors")
+    Model(network, CONFIG, distribution=known).save(tmp_path / "m.safetensors")
     read = load_model(tmp_path / "m.safetensors")
-    assert read.likeness is not None and read.likeness.limit == 1.5
-    assert torch.equal(read.likeness.descriptors, known.descriptors)
+    assert read.distribution is not None and read.distribution.limit == 1.5
+    assert torch.equal(read.distribution.descriptors, known.descriptors)
     assert set(read.network.state_dict()) == set(network.state_dict())
