@@ -33,7 +33,7 @@ class Model:
 
     Args:
         network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
-            ``maxca.engine.volume``).
+            ``maxca.engine.volume.normalise``).
         config: what builds it.
         spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
         name: of the model.
