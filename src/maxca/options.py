@@ -1,7 +1,7 @@
-"""What a user can choose: vocabularies, and frozen options that validate themselves. Nothing here imports torch.
+"""Options: vocabularies, and frozen dataclasses that validate themselves. This module does not import torch.
 
 The command line, the keywords of ``maxca.register``, ``result.json`` and the method strings of ``maxca evaluate`` are
-all made from the classes of this file.
+all generated from the classes of this module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
 
 
 class OptionError(MaxcaError, ValueError):
-    """An option that cannot be used; ``field`` is its name, to which the command line adds its dashes."""
+    """An invalid option; ``field`` is its name, to which the command line adds its dashes."""
 
     def __init__(self, field: str, value: object, advice: str) -> None:
         super().__init__(f"{field}={value}: {advice}")
@@ -37,17 +37,17 @@ class OptionError(MaxcaError, ValueError):
 
 
 class About(NamedTuple):
-    """What the annotation of a field says, for ``--help``, for docstrings and for validation.
+    """Annotation of a field, for ``--help``, docstrings and validation.
 
     Args:
         help: one or two sentences.
-        panel: the heading of ``--help`` under which it stands.
+        panel: its heading in ``--help``.
         short: the option of one letter.
         vocabulary: of a name that plugins may add to, see ``vocabulary``.
         above: a number must be larger than this.
         least: a number must be at least this.
         unit: of a number.
-        in_python: what docstrings add: what only Python can give.
+        in_python: addition to docstrings: values available in Python only.
     """
 
     help: str
@@ -66,8 +66,8 @@ class Option(NamedTuple):
     Args:
         name: of the field, of the keyword, and with dashes of the option.
         type: without its annotations.
-        default: ``dataclasses.MISSING`` where it must be given.
-        about: what its annotation says.
+        default: ``dataclasses.MISSING`` if it is required.
+        about: its annotation.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Option(NamedTuple):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that it takes; none where it is no name."""
+        """The allowed names; empty for other types."""
         if self.about.vocabulary:
             return vocabulary(self.about.vocabulary)
         kinds = get_args(self.type) if get_origin(self.type) in (Union, type(int | None)) else (self.type,)
@@ -85,7 +85,7 @@ class Option(NamedTuple):
 
 
 def vocabulary(name: str) -> tuple[str, ...]:
-    """The names that an option takes, those of plugins among them."""
+    """The allowed names of an option, including those of plugins."""
     return tuple(_vocabularies[name])
 
 
@@ -96,7 +96,7 @@ def add_choice(name: str, value: str) -> None:
 
 
 def remove_choice(name: str, value: str) -> None:
-    """Take a name out of a vocabulary."""
+    """Remove a name from a vocabulary."""
     if value in _vocabularies[name]:
         _vocabularies[name].remove(value)
 
@@ -112,10 +112,10 @@ def options_of(kind: type) -> tuple[Option, ...]:
 
 
 def check(options: Any) -> None:
-    """Compare every field of an object of options with what its annotation says.
+    """Validate every field of an object of options against its annotation.
 
     Raises:
-        OptionError: naming the first field that holds something else.
+        OptionError: for the first invalid field.
     """
     for each in options_of(type(options)):
         value = getattr(options, each.name)
@@ -138,22 +138,22 @@ def _check_bounds(option: Option, value: Any) -> None:
 
 
 def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> Kind:
-    """Options from ``name=value,name=value``, each value as its field's type has it.
+    """Options from ``name=value,name=value``, with values converted to the types of the fields.
 
     Args:
         kind: a class of options.
-        text: may be empty; what is not named keeps its default.
-        without: names that are not taken here.
+        text: may be empty; other fields keep their defaults.
+        without: names that are not allowed.
 
     Raises:
-        OptionError: for another name, or a value that the field does not take.
+        OptionError: for another name, or an invalid value.
     """
     known = {each.name: each for each in options_of(kind) if each.name not in without}
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         if name not in known:
-            raise OptionError(name, value, f"no such option; choose of {', '.join(known)}")
+            raise OptionError(name, value, f"no such option; choose from {', '.join(known)}")
         kinds = get_args(known[name].type) or (known[name].type,)
         number = float if float in kinds else int if int in kinds else None
         try:
@@ -165,7 +165,7 @@ def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> 
 
 @dataclass(frozen=True)
 class RegistrationInputs:
-    """The images of a pair, and what belongs to them; each is a path, or an object that holds the same."""
+    """The images of a pair with masks, labels and points; each is a path or an object."""
 
     fixed: Annotated[
         Any,
@@ -181,15 +181,19 @@ class RegistrationInputs:
     apply: Annotated[
         Any,
         About(
-            "A further image of the moving space to warp; may be repeated. Label maps are recognised, and the log says "
-            "so; FILE:labels (or linear, nearest, bspline) sets the interpolation.",
+            "An additional image in moving space to warp; may be repeated. Label maps are detected, as printed in the "
+            "log; FILE:labels (or linear, nearest, bspline) sets the interpolation.",
             IMAGES,
             in_python="A sequence of images, or of pairs of an image and its interpolation; see "
             "``maxca.registration.interpolation.choose``.",
         ),
     ] = ()
-    fixed_mask: Annotated[Any, About("Non-zero where the fixed image counts.", REGIONS)] = None
-    moving_mask: Annotated[Any, About("Non-zero where the moving image counts.", REGIONS)] = None
+    fixed_mask: Annotated[
+        Any, About("Mask of the fixed image: non-zero where the similarity is computed.", REGIONS)
+    ] = None
+    moving_mask: Annotated[
+        Any, About("Mask of the moving image: non-zero where the similarity is computed.", REGIONS)
+    ] = None
     fixed_labels: Annotated[
         Any, About("Labels of the fixed image, to measure Dice; not used to register.", REGIONS)
     ] = None
@@ -214,7 +218,7 @@ class RegistrationInputs:
 
 @dataclass(frozen=True)
 class RegistrationOptions:
-    """How a pair is registered."""
+    """Options of a registration."""
 
     model: Annotated[
         Any,
@@ -233,24 +237,24 @@ class RegistrationOptions:
     initial_transform: Annotated[
         Any,
         About(
-            "Where to start: a transform file (fixed world points → moving world points), header (the positions in the "
-            "files) or center (centres of mass on each other). By default both of these are tried.",
+            "Initial transform: a file (fixed world points → moving world points), header (the positions in the "
+            "files) or center (aligned centres of mass). By default the latter two are tried.",
             in_python="Or a ``Chain``.",
         ),
     ] = None
     matrix_convention: Annotated[
         MatrixConvention | None,
         About(
-            "What a text file with a bare 4x4 matrix means; never guessed. ras: fixed to moving, RAS mm (greedy, "
+            "Convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy, "
             "NiftyReg). fsl: FLIRT's -omat."
         ),
     ] = None
-    effort: Annotated[EffortName, About("Time against accuracy.")] = "balanced"
+    effort: Annotated[EffortName, About("Trade-off between time and accuracy.")] = "balanced"
     similarity: Annotated[
         str,
         About(
             "Similarity measure that the deformation maximises: lncc (images of one contrast), mi (two contrasts, such "
-            "as T1 and T2) or mse (same scanner and units). The affine copes with all of them.",
+            "as T1 and T2) or mse (same scanner and units). The affine supports all of them.",
             vocabulary="similarity",
         ),
     ] = "lncc"
@@ -284,7 +288,7 @@ class RegistrationOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Which pairs are evaluated, and with what of the machine."""
+    """Selection of pairs, threads and jobs of an evaluation."""
 
     name: Annotated[
         str | None, About("Name of this set of pairs in the table; by default that of the list's folder.", PAIRS)

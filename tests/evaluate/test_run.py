@@ -86,7 +86,7 @@ def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path
 
 def test_two_evaluations_do_not_write_to_one_table(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    with alone(out), pytest.raises(MaxcaError, match="another evaluation is at work on it"):
+    with alone(out), pytest.raises(MaxcaError, match="another evaluation is writing to it"):
         evaluate(pairs, out, [parse("unmoved")], EvaluationOptions(threads=1))
     assert not out.exists(), "nothing was done"
     assert evaluate(pairs, out, [parse("unmoved")], EvaluationOptions(pair=(0,), threads=1)) == 1
@@ -158,7 +158,7 @@ def test_what_cannot_be_evaluated_is_refused(pairs: Path, transforms: Path, tmp_
     assert not (tmp_path / "out.csv").exists()
     with (tmp_path / "other.csv").open("w") as file:
         csv.writer(file).writerows([["a", "b"], [1, 2]])
-    with pytest.raises(MaxcaError, match="no table of maxca evaluate"):
+    with pytest.raises(MaxcaError, match="not a table of maxca evaluate"):
         evaluate(pairs, tmp_path / "other.csv", [parse("unmoved")])
 
 
@@ -177,7 +177,7 @@ def test_a_process_is_measured_by_itself() -> None:
 
 @pytest.mark.parametrize("ends", ["raise SystemExit(143)", "import os; os.kill(os.getpid(), 15)"])
 def test_a_process_that_was_ended_has_no_outcome(ends: str) -> None:
-    with pytest.raises(MaxcaError, match="ended by SIGTERM; run the same command"):
+    with pytest.raises(MaxcaError, match="terminated by SIGTERM; run the same command"):
         run_process([sys.executable, "-c", ends], os.environ)
 
 
@@ -201,12 +201,12 @@ def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: 
     append(out, [row | {"versions": asked.versions}])
     assert evaluate(pairs, out, [asked], EvaluationOptions(name="boxes", pair=(0,))) == 0
     model.write_bytes(b"others")
-    with pytest.raises(MaxcaError, match="is of another model of that name; name another table"):
+    with pytest.raises(MaxcaError, match="is of another model of that name; choose another table"):
         evaluate(pairs, out, [ours("fast", str(model))], EvaluationOptions(name="boxes", pair=(0,)))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.safetensors").write_bytes(b"weights")
     both = [ours("fast", str(path)) for path in (model, tmp_path / "a" / "mine.safetensors")]
-    with pytest.raises(MaxcaError, match=r"two methods would be called maxca-fast\+mine"):
+    with pytest.raises(MaxcaError, match=r"two methods have the name maxca-fast\+mine"):
         evaluate(pairs, out, both)
 
 

@@ -1,4 +1,4 @@
-"""``maxca evaluate``: a list of pairs in, a table of scores out."""
+"""``maxca evaluate``: scores of methods on a list of pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maxca.cli.terminal import progress_bar, report, warn
 from maxca.options import EvaluationOptions
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
-WHICH = "What is compared"
+WHICH = "Methods"
 
 
 @from_options()
@@ -31,7 +31,7 @@ def evaluate(
     out: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="CSV, a row for each pair and method; what is there is kept.", show_default=False
+            "--output", "-o", help="CSV, a row per pair and method; existing rows are kept.", show_default=False
         ),
     ],
     options: EvaluationOptions,
@@ -49,7 +49,7 @@ def evaluate(
         typer.Option(
             "--model",
             rich_help_panel=WHICH,
-            help="Ours also with this model, as for register; repeatable.",
+            help="Also maxca with this model, as for register; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def evaluate(
         typer.Option(
             "--smoothness",
             rich_help_panel=WHICH,
-            help="Each method at each of these mm: 1,2,4; one that is written with its own, elastix@10, at that.",
+            help="Each method at each of these smoothness settings in mm: 1,2,4; elastix@10 keeps its own.",
             show_default=False,
         ),
     ] = None,
@@ -67,7 +67,7 @@ def evaluate(
         typer.Option(
             "--transforms",
             rich_help_panel=WHICH,
-            help="Also the transforms in this folder, named by the number of the pair from 0 (7.h5) or by its images "
+            help="Also existing transforms in this folder, named by the index of the pair from 0 (7.h5) or its images "
             "(FIXED_MOVING.nii.gz): ITK's, ANTs', greedy's, or voxel displacements as in Learn2Reg; repeatable.",
             show_default=False,
         ),
@@ -81,7 +81,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--figure",
-            help="PNG or SVG; its name says what of: …labels, …folding, or otherwise Dice against time; repeatable.",
+            help="PNG or SVG; its name selects the figure: …labels, …folding, or else Dice against time; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -89,9 +89,9 @@ def evaluate(
 ) -> None:
     """Evaluate registrations on a list of pairs: Dice, surface distances, landmarks, folding, time and memory.
 
-    Beside results.csv are written results-labels.csv, a row for each label, and the summary: mean, deviation and 95 %
-    interval, and paired tests against one method; results.md is for reading, results-summary.csv has every score.
-    After an interruption, the same command continues.
+    In addition to results.csv, it writes results-labels.csv, a row per label, and the summary: mean, standard
+    deviation, 95 % interval, and paired tests against one method; as text in results.md, for every score in
+    results-summary.csv. After an interruption, the same command continues.
     """
     from maxca.evaluate.methods import GIVEN, Method, crossed, parse, split
     from maxca.evaluate.rows import names, read_rows
@@ -101,7 +101,9 @@ def evaluate(
     chosen += [Method(GIVEN, folder=folder, matrix_convention=matrix_convention) for folder in transforms or []]
     there = [method.name for method in chosen]
     if against is not None and against not in (*there, *names(read_rows(out), "method")):
-        raise typer.BadParameter(f"--against {against}: is none of the methods, {', '.join(there)}, nor in {out}")
+        raise typer.BadParameter(
+            f"--against {against}: is neither one of the methods, {', '.join(there)}, nor in {out}"
+        )
     _check_figures(figure or [])
     noticed: list[str] = []
     with progress_bar(quiet=quiet) as progress:
@@ -115,14 +117,14 @@ def _check_figures(figures: Sequence[Path]) -> None:
 
     for path in figures:
         if path.suffix.lower() not in (".png", ".svg"):
-            raise typer.BadParameter(f"{path}: a figure ends in .png or .svg")
+            raise typer.BadParameter(f"{path}: a figure must end in .png or .svg")
         check_new_file(path, (".png", ".svg"), overwrite=True)
     if figures and find_spec("matplotlib") is None:
         raise typer.BadParameter("figures need an additional package: pip install 'maxca[bench]'")
 
 
 def _summarise(out: Path, against: str | None, figures: Sequence[Path], added: int, quiet: bool) -> None:
-    """Write the summary and the figures of a table; only now, when no process is left to start, is torch imported."""
+    """Write the summary and the figures of a table; torch is imported here, after the last process was started."""
     from maxca.evaluate import figures as drawn
     from maxca.evaluate.rows import LABEL_COLUMNS, SUMMARY_COLUMNS, append, label_file, read_rows, summary_file
     from maxca.evaluate.summary import markdown, summary
@@ -150,4 +152,4 @@ def _numbers(text: str | None) -> list[float]:
     try:
         return [float(word) for word in (text or "").split(",") if word.strip()]
     except ValueError as error:
-        raise typer.BadParameter(f"--smoothness {text}: give millimetres with commas between, such as 1,2,4") from error
+        raise typer.BadParameter(f"--smoothness {text}: pass comma-separated millimetres, such as 1,2,4") from error

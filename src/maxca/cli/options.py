@@ -58,10 +58,10 @@ READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
 
 
 def from_options(**callbacks: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each field of each of its parameters that is a class of options.
+    """Give a command an option for each field of its parameters that are classes of options.
 
     Args:
-        callbacks: by the name of a field: checks its value while the command line is read.
+        callbacks: by field name: validation while the command line is parsed.
     """
 
     def expanded(command: Callable[..., None]) -> Callable[..., None]:
@@ -95,7 +95,7 @@ def from_options(**callbacks: Callable[[Any], Any]) -> Callable[[Callable[..., N
 
 
 def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect.Parameter:
-    """The parameter that typer makes an option of."""
+    """The parameter from which typer creates an option."""
     about = option.about
     setting = typer.Option(
         flag(option.name),
@@ -113,7 +113,7 @@ def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect
 
 
 def _type(option: Option) -> Any:
-    """What the text of an option is read as."""
+    """The type of an option on the command line."""
     if option.default == ():
         return (list[int] if int in get_args(option.type) else list[str]) | None
     if option.type is not Any:

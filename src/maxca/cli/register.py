@@ -1,4 +1,4 @@
-"""``maxca register``: two scans in, a folder of results out."""
+"""``maxca register``: register two scans."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _with_report(wanted: bool) -> bool:
     from importlib.util import find_spec
 
     if wanted and not all(map(find_spec, ("jinja2", "matplotlib"))):
-        raise typer.BadParameter("a report needs more packages: pip install 'maxca[report]'")
+        raise typer.BadParameter("a report needs additional dependencies: pip install 'maxca[report]'")
     return wanted
 
 
@@ -47,7 +47,7 @@ def register(
     inputs: RegistrationInputs,
     out: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The folder to make; nothing else is written.", rich_help_panel=OUTPUT),
+        typer.Option("--output", "-o", help="The output folder; nothing else is written.", rich_help_panel=OUTPUT),
     ],
     options: RegistrationOptions,
     save_field: Annotated[
@@ -60,20 +60,20 @@ def register(
             "--report",
             callback=_with_report,
             rich_help_panel=OUTPUT,
-            help="Also write report.html: pictures of the result, and whether to trust it.",
+            help="Also write report.html, with the verdict on the result and its images.",
         ),
     ] = False,
     overwrite: Overwrite = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print each stage as it begins.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the stages.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Warp a [bold]moving[/bold] image (-m) onto a [bold]fixed[/bold] one (-f).
 
     Images are NIfTI, MHA or NRRD files, or a folder with one DICOM series; 3-D, or 2-D, registered in the plane.
 
-    The output folder holds warped.nii.gz (the moving image on the fixed grid), transform.h5 (resamples moving onto
-    fixed in antsApplyTransforms, SimpleITK and Slicer), inverse_transform.h5 (its inverse) and result.json (what was
-    done, and how well); with labels also warped_labels.nii.gz, and warped_NAME for each --apply.
+    The output folder contains warped.nii.gz (the moving image on the fixed grid), transform.h5 (resamples moving onto
+    fixed in antsApplyTransforms, SimpleITK and Slicer), inverse_transform.h5 (its inverse) and result.json (settings
+    and quality measures); with labels also warped_labels.nii.gz, and warped_NAME for each --apply.
     """
     from maxca.io.atomic import output_folder
     from maxca.registration.additional import parse_additional
@@ -110,7 +110,7 @@ def register(
 
 
 def _again(context: typer.Context, threads: int | None) -> str:
-    """The command that makes the same files again, from any folder."""
+    """The command that repeats the registration, from any folder."""
     from maxca.models.zoo import shipped
     from maxca.registration.additional import parse_additional
 
@@ -126,7 +126,7 @@ def _again(context: typer.Context, threads: int | None) -> str:
 
 
 def _summary(out: Path, record: Record) -> str:
-    """One line: where the files are, and how well it went."""
+    """A summary line: output folder and quality measures."""
     metrics = record.metrics
     score = metrics.similarity
     parts = [f"{score.name} {score.before:.3f} → {score.after:.3f}"]

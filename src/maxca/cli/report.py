@@ -72,7 +72,7 @@ def report(
         from maxca.report.figures import write_figures
         from maxca.report.html import REPORT, write_report
     except ImportError as error:
-        raise MaxcaError("a report needs more packages: pip install 'maxca[report]'") from error
+        raise MaxcaError("a report needs additional dependencies: pip install 'maxca[report]'") from error
     if cohort:
         with progress_bar(quiet=quiet) as progress:
             entries = write_cohort(folder, pages=pages, progress=progress)

@@ -1,6 +1,6 @@
-"""Registrations judged by one ruler: ours, any checkpoint, greedy, SyN, elastix, and transforms that others made.
+"""Evaluation of registrations with the same metrics: maxca, any checkpoint, greedy, SyN, elastix, existing transforms.
 
-``methods`` says what is run, ``run`` runs what is missing and keeps a row for each pair, ``scores`` judges one result,
-``statistics`` and ``summary`` say what the rows mean. Nothing large is imported where processes are started: a child's
-peak memory counts its parent's.
+``methods`` defines the methods, ``run`` computes missing rows, one per pair and method, ``scores`` scores one result,
+``statistics`` and ``summary`` analyse the rows. Modules that start processes import nothing large: the peak memory of a
+child includes that of its parent.
 """

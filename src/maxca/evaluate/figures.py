@@ -11,14 +11,14 @@ from maxca.errors import MaxcaError, printable
 from maxca.evaluate.rows import Row, names, numbers
 from maxca.io.atomic import atomic_path
 
-LEAST_NDV = 1e-5  # percent: less than this counts as none, as a logarithmic axis has no 0
+LEAST_NDV = 1e-5  # percent: smaller values are shown as none, because a logarithmic axis has no 0
 DECADES = range(-5, 3)
 MARKS = "osD^vP*X"
-MOST_LABELS = 40  # boxes that fit into one figure
+MOST_LABELS = 40  # most labels in one figure
 
 
 def against_time(rows: Sequence[Row], path: Path) -> None:
-    """Dice against seconds: small marks are pairs, large ones the mean of a method."""
+    """Dice against seconds: small marks are pairs, large ones means of methods."""
     canvas = _canvas((7.5, 4))
     axes = canvas.subplots()
     for number, (method, done) in enumerate(_done(rows, "seconds", "dice")):
@@ -31,9 +31,9 @@ def against_time(rows: Sequence[Row], path: Path) -> None:
 
 
 def against_folding(rows: Sequence[Row], path: Path) -> None:
-    """Dice against NDV, a line for each tool; of tools that were run with several smoothnesses also against those.
+    """Dice against NDV, one line per tool; for tools with several smoothness settings also against those.
 
-    A tool whose pairs fold nowhere stands in a column left of the logarithmic axis, which has no 0.
+    Tools without folding are in a column left of the logarithmic axis, which has no 0.
     """
     points: dict[str, list[tuple[float | None, float, float]]] = {}
     for method, done in _done(rows, "ndv_percent", "dice"):
@@ -41,7 +41,7 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
         ndv, dice = fmean(numbers(done, "ndv_percent")), fmean(numbers(done, "dice"))
         try:
             mm = float(text) if text else None
-        except ValueError:  # a name with an @ of its own
+        except ValueError:  # a name that contains an @
             tool, mm = method, None
         points.setdefault(tool, []).append((mm, ndv, dice))
     several = any(mm is not None for found in points.values() for mm, _, _ in found)
@@ -73,7 +73,7 @@ def against_folding(rows: Sequence[Row], path: Path) -> None:
     _axis_of_folding(by_ndv)
     by_mm.set(ylabel="Dice, mean over labels")
     if several:
-        _axis_of_round_numbers(by_mm, "smoothness asked for, mm")
+        _axis_of_round_numbers(by_mm, "smoothness setting, mm")
     _save(canvas, by_mm, rows, path)
 
 
@@ -99,10 +99,10 @@ def _axis_of_round_numbers(axes: Any, label: str) -> None:
 
 
 def by_label(rows: Sequence[Row], path: Path) -> None:
-    """Box plots of the Dice of each label, a box for each method; the labels whose median is lowest come first."""
+    """Box plots of the Dice of each label, one box per method, sorted by the lowest median."""
     labels = [label for label in names(rows, "label") if _of(rows, "label", label)]
     if not labels:
-        raise MaxcaError(f"{path}: the table holds no Dice of labels to draw; evaluate pairs with labels")
+        raise MaxcaError(f"{path}: the table contains no Dice of labels; evaluate pairs with labels")
     medians = {label: sorted(_of(rows, "label", label))[len(_of(rows, "label", label)) // 2] for label in labels}
     labels = sorted(labels, key=lambda label: medians[label])[:MOST_LABELS]
     methods = names(rows, "method")
@@ -134,7 +134,7 @@ def _of(rows: Sequence[Row], column: str, value: str) -> list[float]:
 
 
 def _done(rows: Sequence[Row], *columns: str) -> list[tuple[str, list[Row]]]:
-    """Methods with those of their rows that have all these numbers."""
+    """Methods with their rows that have all these numbers."""
     found = []
     for method in names(rows, "method"):
         done = [row for row in rows if row["method"] == method and all(numbers([row], name) for name in columns)]
@@ -144,7 +144,7 @@ def _done(rows: Sequence[Row], *columns: str) -> list[tuple[str, list[Row]]]:
 
 
 def _canvas(size: tuple[float, float]) -> Any:
-    """An empty figure of so many inches; not pyplot, which would set the backend of the whole process."""
+    """An empty figure of a size in inches, without pyplot, which would set the backend of the process."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

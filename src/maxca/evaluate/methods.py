@@ -1,4 +1,4 @@
-"""What is compared: ours with its settings, other tools, transforms that are there already; each has a name."""
+"""Methods to compare, each with a name: maxca with its settings, other tools, existing transforms."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from maxca.models.zoo import find_model
 from maxca.options import EFFORTS, MODELS, EffortName, OptionError, RegistrationOptions, options_of, read_options
 
 OURS = "maxca"
-PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that bring them
+PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that provide them
 UNMOVED = "unmoved"
 GIVEN = "given"
 TOOLS = (*(f"{OURS}-{effort}" for effort in EFFORTS), *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
-SHORT = ("effort", "model", "smoothness")  # options that a short name can hold
-CHECKPOINTS = ("best", "last")  # file names of the models of every training run
+SHORT = ("effort", "model", "smoothness")  # options in a short name
+CHECKPOINTS = ("best", "last")  # names of model files that all training runs share
 WEIGHTS = " model "  # in the versions of a row, before the hash of a model's file
 SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 LARGEST_SMOOTHNESS = 1000.0  # mm
@@ -33,15 +33,15 @@ LARGEST_SMOOTHNESS = 1000.0  # mm
 
 @dataclass(frozen=True)
 class Method:
-    """One way to register.
+    """A registration method.
 
     Args:
         tool: ``"maxca"``, a key of ``PEERS``, ``"unmoved"`` or ``"given"``.
-        options: of ours.
-        smoothness: mm of regularisation of another tool: greedy's and SyN's sigma of the update at full resolution, the
-            distance of elastix's control points; None for the tool's default.
-        folder: of given transforms.
-        matrix_convention: of given bare 4x4 matrices, see ``maxca.io.transforms.read_transform``.
+        options: of maxca.
+        smoothness: regularisation of another tool in mm: Gaussian σ of the update at full resolution in greedy and SyN,
+            control-point spacing of elastix; None for the tool's default.
+        folder: of existing transforms.
+        matrix_convention: of existing bare 4x4 matrices, see ``maxca.io.transforms.read_transform``.
     """
 
     tool: str
@@ -52,9 +52,9 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As in the rows: ``maxca-balanced+hippocampus@2.5``, ``maxca:similarity=mi``, ``greedy@2``, ``given:theirs``.
+        """The name in the rows: ``maxca-balanced+auto@2.5``, ``maxca:similarity=mi``, ``greedy@2``, ``given:theirs``.
 
-        Ours has the short form where only effort, model and smoothness are not the defaults.
+        maxca has the short form if only effort, model and smoothness differ from the defaults.
         """
         if self.folder is not None:
             return f"{GIVEN}:{self.folder.name}"
@@ -69,7 +69,7 @@ class Method:
 
     @property
     def versions(self) -> str:
-        """Version of the package, and the start of the hash of a model that was named."""
+        """Version of the package, and the first digits of the hash of a model, if any."""
         package = self._package
         return f"{package} {metadata.version(package)}{self._weights}" if package else ""
 
@@ -80,36 +80,36 @@ class Method:
         return f"{WEIGHTS}{sha256(find_model(self.options.model))[:12]}"
 
     def check(self) -> None:
-        """Refuse a method that cannot run here.
+        """Check that a method is available.
 
         Raises:
-            MaxcaError: when the package is not installed, or there is no such model.
+            MaxcaError: if the package is not installed, or the model does not exist.
         """
         _ = self._weights
         try:
             metadata.distribution(self._package or "maxca")
         except metadata.PackageNotFoundError as error:
-            raise MaxcaError(f"{self.tool} needs another package: pip install 'maxca[bench]'") from error
+            raise MaxcaError(f"{self.tool} needs an additional dependency: pip install 'maxca[bench]'") from error
 
     @property
     def _package(self) -> str:
         return "" if self.tool in (GIVEN, UNMOVED) else PEERS.get(self.tool, "maxca")
 
     def with_smoothness(self, mm: float) -> Method:
-        """The same at another smoothness."""
+        """The method with another smoothness."""
         if self.options is None:
             return replace(self, smoothness=mm)
         return replace(self, options=replace(self.options, smoothness=mm))
 
 
 def ours(effort: EffortName = "balanced", model: str = "none", smoothness: float | None = None) -> Method:
-    """Ours with the options of a short name."""
+    """Method maxca with the options of a short name."""
     return Method(OURS, RegistrationOptions(effort=effort, model=model, smoothness=smoothness))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One pair for one method: where to work, with how many threads, and which settings other tools get."""
+    """One pair for one method: working folder, number of threads, and kind of settings of other tools."""
 
     fixed: Path
     moving: Path
@@ -119,13 +119,13 @@ class Job:
 
 
 def model_name(model: str) -> str:
-    """What a model is called in rows: the name of its file, for a checkpoint of a training with its folder's before."""
-    path = Path(model.replace(".safetensors", "").replace("@", ":"))  # a revision of a repository; @ is for mm
+    """The name of a model in rows: that of its file, preceded by its folder for a checkpoint of a training."""
+    path = Path(model.replace(".safetensors", "").replace("@", ":"))  # a revision of a repository; @ is used for mm
     return f"{path.resolve().parent.name}/{path.name}" if path.name in CHECKPOINTS else path.name
 
 
 def split(text: str) -> list[str]:
-    """The names in a list with commas; those of ``maxca:effort=fast,similarity=mi`` belong to it."""
+    """The names in a comma-separated list, in which ``maxca:effort=fast,similarity=mi`` is one name."""
     names: list[str] = []
     for part in filter(None, (word.strip() for word in text.split(","))):
         if "=" in part and ":" not in part.partition("=")[0] and names:
@@ -151,12 +151,12 @@ def parse(text: str) -> Method:
     is_ours = found is not None and found["tool"].startswith(f"{OURS}-")
     if found is None or found["tool"] not in TOOLS or (found["model"] and not is_ours):
         raise MaxcaError(
-            f"no method is called {text}; choose of {', '.join(TOOLS)}; ours take +MODEL, all take @MM, and "
+            f"unknown method {text}; choose from {', '.join(TOOLS)}; maxca takes +MODEL, all take @MM, and "
             f"{OURS}:NAME=VALUE,… takes every option of maxca register"
         )
     smoothness = float(found["smoothness"]) if found["smoothness"] else None
     if smoothness is not None and not 0 < smoothness < LARGEST_SMOOTHNESS:
-        raise MaxcaError(f"{text}: smoothness is a positive number of millimetres")
+        raise MaxcaError(f"{text}: smoothness must be a positive number of millimetres")
     if not is_ours:
         return Method(found["tool"], smoothness=smoothness)
     (effort,) = (each for each in EFFORTS if found["tool"].endswith(each))
@@ -164,7 +164,7 @@ def parse(text: str) -> Method:
 
 
 def crossed(methods: Sequence[Method], models: Sequence[str], smoothness: Sequence[float]) -> list[Method]:
-    """Each of our methods with each model too, and each method with each smoothness, unless it has its own."""
+    """Methods expanded by models (maxca) and by smoothness settings (those without their own)."""
     plain = [(method, method.options) for method in methods if method.options is not None]
     with_models = [replace(each, options=replace(options, model=model)) for model in models for each, options in plain]
     widened = [*methods, *with_models]
@@ -178,7 +178,7 @@ def crossed(methods: Sequence[Method], models: Sequence[str], smoothness: Sequen
 
 
 def command(method: Method, job: Job) -> list[str]:
-    """The command line that registers one pair from its raw files; empty where there is nothing to run."""
+    """The command line that registers one pair from its raw files; empty if there is nothing to run."""
     if method.tool in (GIVEN, UNMOVED):
         return []
     if method.options is None:
@@ -193,7 +193,7 @@ def command(method: Method, job: Job) -> list[str]:
 
 
 def _chosen(options: RegistrationOptions) -> dict[str, Any]:
-    """The options that are not the defaults."""
+    """The options that differ from the defaults."""
     values = {each.name: (getattr(options, each.name), each.default) for each in options_of(RegistrationOptions)}
     return {name: value for name, (value, default) in values.items() if value != default}
 
@@ -207,7 +207,7 @@ def _at(smoothness: float | None) -> str:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of every process: one number of threads for all."""
+    """The environment of a process, with its number of threads."""
     limits = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")
     return {
         **os.environ,
@@ -218,13 +218,13 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def given_transform(folder: Path, number: int, fixed: Path, moving: Path) -> Path:
-    """The file of a folder that belongs to a pair.
+    """The transform of a pair in a folder.
 
-    It is called by the number of the pair in the list, from 0 (``7.h5``, ``0007.nii.gz``), or by its images, with or
-    without ``disp_`` in front, as in Learn2Reg: ``disp_FIXED_MOVING.nii.gz``.
+    It is named after the index of the pair in the list, from 0 (``7.h5``, ``0007.nii.gz``), or after its images, with
+    or without the prefix ``disp_``, as in Learn2Reg: ``disp_FIXED_MOVING.nii.gz``.
 
     Raises:
-        MaxcaError: when there is none, or more than one.
+        MaxcaError: if there is none, or more than one.
     """
     images = f"{stem(fixed)}_{stem(moving)}"
     wanted = {images, f"disp_{images}"}
@@ -236,7 +236,7 @@ def given_transform(folder: Path, number: int, fixed: Path, moving: Path) -> Pat
     ]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise MaxcaError(f"{folder}: one transform for pair {number} ({images}) is needed, there is {names}")
+        raise MaxcaError(f"{folder}: one transform for pair {number} ({images}) is needed, found {names}")
     return found[0]
 
 

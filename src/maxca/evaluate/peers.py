@@ -1,13 +1,13 @@
-"""The registration tools beside ours, each as it is commonly run, in a process of its own.
+"""Other registration tools with common settings, each run in a separate process.
 
-    python -m maxca.evaluate.peers kind FIXED                                            # prints which settings it gets
-    python -m maxca.evaluate.peers TOOL FIXED MOVING FOLDER THREADS KIND [SMOOTHNESS]    # this is timed
+    python -m maxca.evaluate.peers kind FIXED                                            # prints the kind of its
+    settings python -m maxca.evaluate.peers TOOL FIXED MOVING FOLDER THREADS KIND [SMOOTHNESS]    # this is timed
 
-Settings depend on the fixed image alone, see ``kind_of``; a tool has no need to find that out in its own time:
+Settings depend on the fixed image alone, see ``kind_of``, which is not part of the timing:
 
-- greedy: ``-a`` with NCC, then the deformable stage. Where it refuses a pyramid on a stack of few slices, it starts
-  again with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
-- syn: ``ants.registration(type_of_transform="SyN")`` with its defaults; one level where it refuses those (few slices).
+- greedy: ``-a`` with NCC, then the deformable stage. If it rejects a pyramid on a stack of few slices, it is
+  repeated with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
+- syn: ``ants.registration(type_of_transform="SyN")`` with its defaults; one level if it rejects those (few slices).
 - elastix: its default parameter maps, affine and then B-spline.
 """
 
@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-THICK = 3.0  # times the smallest spacing: slices this thick are a stack, not a volume
+THICK = 3.0  # times the smallest spacing: slices this thick are a stack
 SMALL = 250_000  # voxels
 
 
 class Pair(NamedTuple):
-    """What a tool gets."""
+    """Settings of a tool."""
 
     fixed: Path
     moving: Path
@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 class Greedy(NamedTuple):
-    """Options of its two stages; the sigma of the update comes between them."""
+    """Options of its two stages; the σ of the update is inserted between them."""
 
     affine: str
     deformable: str
@@ -43,7 +43,7 @@ class Greedy(NamedTuple):
     last: str
 
 
-# In the order in which they are tried.
+# In the order of the attempts.
 GREEDY = {
     "volume": [Greedy("-m NCC 4x4x4 -n 100x50x10", "-m NCC 4x4x4 -n 100x50x20", 1.6, "0.5mm -e 0.5")],
     "stack": [
@@ -73,7 +73,7 @@ def kind_of(fixed: Path) -> str:
 
 
 def greedy_register(pair: Pair, threads: int) -> None:
-    """Leave ``aff.mat`` and ``warp.nii.gz``."""
+    """Run greedy, which writes ``aff.mat`` and ``warp.nii.gz``."""
     both = (f"-d 3 -threads {threads} -i", pair.fixed, pair.moving)
     warp, affine = (pair.folder / name for name in PARTS["greedy"])
 
@@ -86,20 +86,20 @@ def greedy_register(pair: Pair, threads: int) -> None:
 
 
 def greedy_warp(pair: Pair, labels: Path) -> None:
-    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    """Write the moving labels on the fixed grid to ``LABELS``."""
     transforms = (pair.folder / name for name in PARTS["greedy"])
     greedy("-d 3 -rf", pair.fixed, "-ri NN -rm", labels, pair.folder / LABELS, "-r", *transforms)
 
 
 def greedy(*command: str | Path) -> None:
-    """Run greedy in this process. It reads its command as a shell would, so the names of files are quoted."""
+    """Run greedy in this process. Its command is parsed like that of a shell, so file names are quoted."""
     from picsl_greedy import Greedy3D
 
     Greedy3D().execute(" ".join(shlex.quote(str(part)) if isinstance(part, Path) else part for part in command))
 
 
 def syn_register(pair: Pair, threads: int) -> None:
-    """Leave ``syn_1Warp.nii.gz`` and ``syn_0GenericAffine.mat``."""
+    """Run SyN, which writes ``syn_1Warp.nii.gz`` and ``syn_0GenericAffine.mat``."""
     import ants
 
     fixed, moving = ants.image_read(str(pair.fixed)), ants.image_read(str(pair.moving))
@@ -116,7 +116,7 @@ def syn_register(pair: Pair, threads: int) -> None:
 
 
 def update_variance(sigma: float, spacing: Sequence[float]) -> float:
-    """What SyN takes for the smoothing of its update: a variance in voxels (ITK), here of the finest axis.
+    """The smoothing of the update in SyN's unit: a variance in voxels (ITK) of the finest axis.
 
     Args:
         sigma: in mm, at full resolution.
@@ -126,7 +126,7 @@ def update_variance(sigma: float, spacing: Sequence[float]) -> float:
 
 
 def syn_warp(pair: Pair, labels: Path) -> None:
-    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    """Write the moving labels on the fixed grid to ``LABELS``."""
     import ants
 
     transforms = [str(pair.folder / name) for name in PARTS["syn"]]
@@ -137,7 +137,7 @@ def syn_warp(pair: Pair, labels: Path) -> None:
 
 
 def elastix_register(pair: Pair, threads: int) -> None:
-    """Leave ``elastix.0.txt`` and ``elastix.1.txt``."""
+    """Run elastix, which writes ``elastix.0.txt`` and ``elastix.1.txt``."""
     import itk
 
     parameters = itk.ParameterObject.New()
@@ -147,29 +147,29 @@ def elastix_register(pair: Pair, threads: int) -> None:
             settings["FinalGridSpacingInPhysicalUnits"] = (f"{pair.smoothness:g}",)
         parameters.AddParameterMap(settings)
     fixed, moving = read_itk(pair.fixed), read_itk(pair.moving)
-    # The environment sets the number of threads: asked for here, itk-elastix 0.25.4 crashes in the B-spline stage.
+    # The number of threads is set by the environment: if set here, itk-elastix 0.25.4 crashes in the B-spline stage.
     _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
     for number in range(found.GetNumberOfParameterMaps()):
-        # A static method: called on the object itself it gets an argument too many.
+        # A static method: called on the object it would get an additional argument.
         type(found).WriteParameterFile(found.GetParameterMap(number), str(pair.folder / f"elastix.{number}.txt"))
 
 
 def elastix_warp(pair: Pair, labels: Path) -> None:
-    """Leave the moving labels on the fixed grid in ``LABELS``."""
+    """Write the moving labels on the fixed grid to ``LABELS``."""
     import itk
 
     itk.imwrite(transformix(pair.folder, labels).GetOutput(), str(pair.folder / LABELS))
 
 
 def elastix_map(pair: Pair) -> None:
-    """Leave the whole map in ``FIELD``: elastix itself writes its parameters only."""
+    """Write the whole map to ``FIELD``, because elastix writes its parameters only."""
     import itk
 
     itk.imwrite(transformix(pair.folder, pair.moving, field=True).GetOutputDeformationField(), str(pair.folder / FIELD))
 
 
 def transformix(folder: Path, image: Path, *, field: bool = False) -> Any:
-    """What elastix found, applied to an image by nearest neighbour, and as displacements if asked."""
+    """The transform of elastix applied to an image by nearest neighbour, optionally as displacements."""
     import itk
 
     parameters = itk.ParameterObject.New()
@@ -179,13 +179,13 @@ def transformix(folder: Path, image: Path, *, field: bool = False) -> Any:
         parameters.SetParameter(number, "FinalBSplineInterpolationOrder", "0")
     applied = itk.TransformixFilter.New(read_itk(image), transform_parameter_object=parameters)
     applied.SetComputeDeformationField(field)
-    applied.SetOutputDirectory(str(folder))  # else it leaves files in the working directory
+    applied.SetOutputDirectory(str(folder))  # otherwise it writes files into the working directory
     applied.UpdateLargestPossibleRegion()
     return applied
 
 
 def first_that_runs(attempts: Sequence[Callable[[], None]]) -> None:
-    """Run the first, or the next when the tool refuses; the time of a refusal counts."""
+    """Run the first settings that the tool accepts; failed attempts are included in the time."""
     for attempt in attempts[:-1]:
         try:
             return attempt()
@@ -195,7 +195,7 @@ def first_that_runs(attempts: Sequence[Callable[[], None]]) -> None:
 
 
 def read_itk(path: Path) -> Any:
-    """An image as elastix takes it."""
+    """An image for elastix."""
     import itk
 
     return itk.imread(str(path), itk.F)
@@ -207,9 +207,9 @@ REGISTER: dict[str, Callable[[Pair, int], None]] = {
     "elastix": elastix_register,
 }
 WARP: dict[str, Callable[[Pair, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
-# What has to be done, outside a tool's time, before its map can be read.
+# Steps before a tool's map can be read, not included in its time.
 MAP: dict[str, Callable[[Pair], None]] = {"elastix": elastix_map}
-# Which files hold the map, the first of which meets the fixed point first.
+# The files of the map; the first one is applied to the fixed point first.
 PARTS = {
     "greedy": ("warp.nii.gz", "aff.mat"),
     "syn": ("syn_1Warp.nii.gz", "syn_0GenericAffine.mat"),
@@ -218,7 +218,7 @@ PARTS = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run one step; see the head of this file."""
+    """Run one step; see the module docstring."""
     tool, fixed, *rest = arguments
     if tool == "kind":
         print(kind_of(Path(fixed)))

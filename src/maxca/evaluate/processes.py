@@ -1,4 +1,4 @@
-"""What a process took, by the kernel's own books."""
+"""Time and peak memory of a process, as measured by the kernel."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from maxca.errors import MaxcaError
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent by a person or a scheduler; crashes have others
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # sent by a user or a scheduler; crashes have others
 
 
 class Usage(NamedTuple):
-    """What a process took and left.
+    """Resources and output of a process.
 
     Args:
-        seconds: from its start to its end, start-up of Python included.
-        peak_mb: most memory it held.
-        output: what it printed.
-        error: its last line on stderr if it failed, else empty.
+        seconds: wall time, including the start of Python.
+        peak_mb: peak memory.
+        output: its standard output.
+        error: its last line on stderr if it failed, otherwise empty.
     """
 
     seconds: float
@@ -32,10 +32,10 @@ class Usage(NamedTuple):
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
-    """Run a process to its end; it ends with this one.
+    """Run a process to its end; it is terminated together with this one.
 
     Raises:
-        MaxcaError: if somebody ended it, which says nothing about what it does.
+        MaxcaError: if it was terminated from outside, which is not a failure of the method.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
@@ -51,12 +51,12 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:
         err.seek(0)
         error = _last_line(err.read()) or f"exit status {process.returncode}" if process.returncode else ""
         if ending := _ending(process.returncode, error):
-            raise MaxcaError(f"a process was ended by {ending}; run the same command to go on")
+            raise MaxcaError(f"a process was terminated by {ending}; run the same command to continue")
         return Usage(seconds, used.ru_maxrss / 1024, out.read(), error)
 
 
 def _ending(status: int, error: str) -> str:
-    """The signal by which a process was ended (``-n``), or on which it ended itself: ``128 + n``, a Python module 1."""
+    """The signal that terminated a process (``-n``), or on which it exited: ``128 + n``, a Python module 1."""
     if error == "KeyboardInterrupt":
         return "SIGINT"
     return next((ending.name for ending in ENDINGS if status in (-ending, 128 + ending)), "")

@@ -1,4 +1,4 @@
-"""The rows of an evaluation: one for each pair and method, and one for each label of these; written as they come."""
+"""Tables of an evaluation: a row per pair and method, and a row per label of these."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SCORES = (
 )
 KEY = ("set", "pair", "method")
 COLUMNS = (*KEY, "fixed", "moving", "group", *SCORES, "seconds", "peak_mb", "threads", "versions", "error")
-MARKDOWN_START = "**"  # of the text of means and tests, by which it is known
+MARKDOWN_START = "**"  # first characters of the summary, by which it is recognised
 NUMBERS = {*SCORES, "seconds", "peak_mb"}
-LARGEST = 1 << 30  # bytes of a table
+LARGEST = 1 << 30  # most bytes of a table
 LABEL_COLUMNS = (*KEY, "label", "dice", "hd95_mm", "msd_mm")
 SUMMARY_COLUMNS = (
     *("set", "method", "score", "pairs", "mean", "sd", "low", "high"),
@@ -35,22 +35,22 @@ SUMMARY_COLUMNS = (
 
 
 def label_file(path: Path) -> Path:
-    """Where the rows of single labels go: beside the others."""
+    """The path of the table of labels, in the same folder."""
     return path.with_name(f"{path.stem}-labels.csv")
 
 
 def summary_file(path: Path) -> Path:
-    """Where means and tests go: beside the rows."""
+    """The path of the summary, in the same folder."""
     return path.with_name(f"{path.stem}-summary.csv")
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What tells a row from others, as the table has it."""
+    """The key of a row."""
     return tuple(neutral(str(row[name])) for name in KEY)
 
 
 def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
-    """The rows that are there; a line that was cut off is left out.
+    """The rows of a table, without a truncated last line.
 
     Raises:
         MaxcaError: for a file of another kind.
@@ -61,7 +61,7 @@ def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
     heads, rows = _table(path)
     if heads and not set(columns) <= set(heads):
         missing = ", ".join(name for name in columns if name not in heads)
-        raise MaxcaError(f"{path}: is no table of maxca evaluate, it lacks {missing}; name another file")
+        raise MaxcaError(f"{path}: is not a table of maxca evaluate, it lacks {missing}; choose another file")
     whole = [(line, row) for line, row in rows if None not in row and None not in row.values()]
     for line, row in whole:
         _check_numbers(path, line, row)
@@ -69,38 +69,38 @@ def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[Row]:
 
 
 def check_table(path: Path, columns: Sequence[str] = COLUMNS) -> None:
-    """Refuse to add rows to anything but a table with exactly these columns, or a file that is not there or empty.
+    """Check that rows can be added: to a table with exactly these columns, or a missing or empty file.
 
     Raises:
-        MaxcaError: for another file, which stays as it is.
+        MaxcaError: for another file, which is not changed.
     """
     if not os.path.lexists(path):
         return
     heads, _ = _table(path)
     if heads and heads != list(columns):
-        raise MaxcaError(f"{path}: exists and is no table of maxca evaluate; name another file")
+        raise MaxcaError(f"{path}: exists and is not a table of maxca evaluate; choose another file")
 
 
 def check_markdown(path: Path) -> None:
-    """Refuse to replace a file that ``summary.markdown`` has not written.
+    """Check that a file can be replaced: only one written by ``summary.markdown``.
 
     Raises:
-        MaxcaError: for any other file that is there.
+        MaxcaError: for any other existing file.
     """
     if os.path.lexists(path) and not read_text(path).startswith(MARKDOWN_START.encode()):
         raise MaxcaError(
-            f"{path}: exists and is not from maxca evaluate; name another table, so that it is not replaced"
+            f"{path}: exists and is not from maxca evaluate; choose another table, so that it is not replaced"
         )
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Heads of the columns, and rows with their lines."""
+    """The header, and the rows with their line numbers."""
     try:
         text = read_text(path, LARGEST).decode("utf-8")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MaxcaError(f"{path}: not a table of maxca evaluate (CSV): {error}; name another file") from error
+        raise MaxcaError(f"{path}: not a table of maxca evaluate (CSV): {error}; choose another file") from error
     return list(reader.fieldnames or [""] * bool(text)), rows
 
 
@@ -110,22 +110,22 @@ def _check_numbers(path: Path, line: int, row: Row) -> None:
             float(row[name] or "nan")
         except ValueError as error:
             raise MaxcaError(
-                f"{path}, line {line}: {name} is {one_line(row[name], 40)!r}, no number; correct or remove the line"
+                f"{path}, line {line}: {name} is {one_line(row[name], 40)!r}, not a number; correct or remove the line"
             ) from error
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Be the only one who adds rows to a table; where the file system knows no locks, that is not made sure of.
+    """Lock a table for adding rows; file systems without locks are not protected.
 
     Raises:
-        MaxcaError: while somebody else does: both would do the same rows.
+        MaxcaError: if another process holds the lock: both would compute the same rows.
     """
     with folders_of(path), path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise MaxcaError(f"{path}: another evaluation is at work on it; name another file, or wait") from error
+            raise MaxcaError(f"{path}: another evaluation is writing to it; choose another file, or wait") from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
@@ -137,7 +137,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> None:
-    """Add rows to a file, after a line that was cut off if there is one."""
+    """Add rows to a file, after removing a truncated last line."""
     torn = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
     is_new = not path.is_file() or not path.stat().st_size
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -151,7 +151,7 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
 
 
 def keep_labels(path: Path, done: Collection[tuple[str, ...]]) -> None:
-    """Forget the labels of rows that were not finished: they will come again."""
+    """Remove the labels of unfinished rows, which will be computed again."""
     rows = read_rows(label_file(path), LABEL_COLUMNS)
     kept = [row for row in rows if key(row) in done]
     if len(kept) < len(rows):
@@ -160,12 +160,12 @@ def keep_labels(path: Path, done: Collection[tuple[str, ...]]) -> None:
 
 
 def numbers(rows: Iterable[Row], column: str) -> list[float]:
-    """The numbers of a column, in rows that have one."""
+    """The numbers in a column, ignoring empty cells."""
     return [float(row[column]) for row in rows if row[column] not in ("", "nan")]
 
 
 def names(rows: Iterable[Row], column: str) -> list[str]:
-    """The different entries of a column, in order."""
+    """The unique entries of a column, in order."""
     return list(dict.fromkeys(row[column] for row in rows))
 
 

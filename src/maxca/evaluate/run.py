@@ -1,4 +1,4 @@
-"""Runs what is missing of an evaluation: every method on every pair, a row at a time."""
+"""Computation of the missing rows of an evaluation: every method on every pair."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from maxca.io.pairs import Pair, read_pairs
 from maxca.options import EvaluationOptions
 
 Progress = Callable[[str, float], None]
-PATIENCE = 0.2  # seconds after a failure in which a signal to this process explains it
+PATIENCE = 0.2  # seconds after a failure within which a signal to this process explains it
 
 
 def evaluate(
@@ -50,27 +50,27 @@ def evaluate(
     progress: Progress = lambda _stage, _share: None,
     warn: Callable[[str], None] = lambda _line: None,
 ) -> int:
-    """Evaluate methods on pairs; rows that are there are not computed again.
+    """Evaluate methods on pairs; existing rows are not computed again.
 
-    Methods take turns pair by pair, so that a slow hour of the machine affects all of them. A registration starts from
-    the raw pair in a fresh process, whose wall time (start-up, reading, affine and writing included) and peak memory
-    are counted; warping labels and scoring come after, outside the timing.
+    Methods alternate pair by pair, so that other load on the machine affects all of them. A registration starts from
+    the raw pair in a new process, whose wall time (including start-up, reading, affine and writing) and peak memory are
+    measured; warping labels and scoring are not part of the timing.
 
     Args:
         pairs: the list, see ``io.pairs``.
-        out: a CSV file; the rows of single labels go beside it, into ``…-labels.csv``.
-        methods: what is compared.
-        options: which pairs, and with how many threads and jobs.
-        progress: called with what was done and the share of the work.
-        warn: called with what a user should know of the files of the pairs, once for each.
+        out: a CSV file; the rows of labels are written to ``…-labels.csv``.
+        methods: to compare.
+        options: selection of pairs, threads and jobs.
+        progress: called with the completed task and the completed fraction.
+        warn: called with warnings on the files of the pairs, once for each.
 
     Returns:
-        How many rows were added.
+        The number of added rows.
 
     Raises:
-        MaxcaError: for lists, files or methods that cannot be used, and for a table whose rows are of other images or
-            another model of the same name, or to which another evaluation writes; when a signal from outside ends a
-            registration. One that fails is a row.
+        MaxcaError: for invalid lists, files or methods, for a table with rows of other images or another model of the
+            same name, or in use by another evaluation; if a registration is terminated by a signal from outside. A
+            failed registration is a row.
     """
     options, source, out = options or EvaluationOptions(), Path(pairs), Path(out)
     chosen = _chosen(source, options)
@@ -87,7 +87,7 @@ def evaluate(
                 if row is None:
                     tasks.append(Task(method, number, pair, name, source, options.threads))
                 elif what := contradiction(row, method, pair, source):
-                    raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; name another table")
+                    raise MaxcaError(f"{out}: its row {name} {number} {method.name} is of {what}; choose another table")
         keep_labels(out, done)
         _Writer(out, len(tasks), progress, warn).run(tasks, options.jobs)
         return len(tasks)
@@ -95,11 +95,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Task:
-    """One row that is missing.
+    """A missing row.
 
     Args:
-        method: that registers.
-        number: of the pair in its list, from 0.
+        method: of registration.
+        number: index of the pair in its list, from 0.
         pair: its files.
         name: of the set of pairs.
         source: the list.
@@ -115,7 +115,7 @@ class Task:
 
 
 class _Writer:
-    """Runs tasks and adds their rows to a table, one after the other."""
+    """Runs tasks and adds their rows to a table."""
 
     def __init__(self, out: Path, total: int, progress: Progress, warn: Callable[[str], None]) -> None:
         self.out, self.total, self.progress, self.warn = out, total, progress, warn
@@ -124,7 +124,7 @@ class _Writer:
         self.warned: set[str] = set()
 
     def run(self, tasks: Sequence[Task], jobs: int) -> None:
-        """Run tasks, ``jobs`` at once; the first exception ends all."""
+        """Run tasks, ``jobs`` in parallel; the first exception stops all."""
         with ThreadPoolExecutor(max(1, jobs)) as pool:
             futures = [pool.submit(self._add, task) for task in tasks]
             try:
@@ -139,7 +139,7 @@ class _Writer:
     def _add(self, task: Task) -> None:
         row, labels = measure(task)
         warnings = row.pop("warnings", [])
-        # A signal to all processes may look like any failure: some libraries drop it while they load.
+        # A signal to all processes may appear as any failure: some libraries drop it while loading.
         if row["error"] and self.ending.wait(PATIENCE):
             return
         with self.lock:
@@ -155,7 +155,7 @@ class _Writer:
 
 
 def _chosen(source: Path, options: EvaluationOptions) -> list[tuple[int, Pair]]:
-    """The pairs to evaluate, with their numbers."""
+    """The pairs to evaluate, with their indices."""
     chosen = [
         (number, pair)
         for number, pair in enumerate(read_pairs(source))
@@ -172,7 +172,7 @@ def _check_methods(methods: Sequence[Method], chosen: Sequence[tuple[int, Pair]]
     for method in methods:
         method.check()
         if [other.name for other in methods].count(method.name) > 1:
-            raise MaxcaError(f"two methods would be called {method.name} in the table; give their files other names")
+            raise MaxcaError(f"two methods have the name {method.name} in the table; rename their files")
         if method.folder is not None:
             for number, pair in chosen:
                 ways.given_transform(method.folder, number, pair.fixed, pair.moving)
@@ -180,7 +180,7 @@ def _check_methods(methods: Sequence[Method], chosen: Sequence[tuple[int, Pair]]
 
 def _check_tables(out: Path) -> None:
     if out.suffix.lower() != ".csv":
-        raise MaxcaError(f"{out}: the table ends in .csv, and a .md is written beside it; use this suffix")
+        raise MaxcaError(f"{out}: the table must end in .csv; a .md is written in addition")
     check_new_file(out, (".csv",), overwrite=True)
     for path, columns in ((out, COLUMNS), (label_file(out), LABEL_COLUMNS), (summary_file(out), SUMMARY_COLUMNS)):
         check_table(path, columns)
@@ -188,7 +188,7 @@ def _check_tables(out: Path) -> None:
 
 
 def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
-    """Why a row that is there cannot stand for a method on a pair; empty where it can."""
+    """Why an existing row is not valid for a method on a pair; empty if it is valid."""
     root = source.resolve().parent
     if (row["fixed"], row["moving"]) != (neutral(_below(pair.fixed, root)), neutral(_below(pair.moving, root))):
         return f"other images ({row['fixed']}, {row['moving']})"
@@ -240,9 +240,9 @@ def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def kind_of(fixed: Path, environment: Mapping[str, str]) -> str:
-    """Which settings other tools get for an image; asked in a process that is not timed."""
+    """Kind of the settings of other tools for an image, determined in a process that is not timed."""
     usage = run([sys.executable, "-m", "maxca.evaluate.peers", "kind", str(fixed)], environment)
-    return usage.output.strip() or "volume"  # an image that cannot be read is the tool's to refuse
+    return usage.output.strip() or "volume"  # an unreadable image is reported by the tool
 
 
 def _below(path: Path, root: Path) -> str:

@@ -1,10 +1,10 @@
-"""Scores one registration, in a process of its own: what was left in a folder, judged like every other.
+"""Scores of one registration from its output folder, computed in a separate process.
 
     python -m maxca.evaluate.scores '{"tool": …, "folder": …, "transform": …, "pair": {…}}'    # prints JSON
 
-Dice and surface distances from labels warped by nearest neighbour, for the other tools by themselves; the folding of
-the *total* map, deformable and affine part together, on the fixed grid, where the mask is, or else where the fixed
-image is brighter than its background.
+Dice and surface distances from labels warped by nearest neighbour, with each tool's own command; folding of the *total*
+map, deformable and affine part together, on the fixed grid, within the mask or otherwise the foreground of the fixed
+image.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from maxca.registration.assessment import label_scores, landmark_error
 from maxca.registration.inputs import Side, noticed, paired_points, read_side
 from maxca.registration.labels import as_labels
 
-POINTS = 100_000  # at which a map and its inverse are compared
+POINTS = 100_000  # points at which a map and its inverse are compared
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
     """The scores of one registration.
 
     Args:
-        task: ``tool``; ``folder`` it left its files in; ``transform``, a file, for those that were given, and its
+        task: ``tool``; ``folder`` of its output; ``transform``, a file, for existing transforms, and its
             ``matrix_convention``; ``pair``: the files of the pair by column.
 
     Returns:
-        One number for each score that the pair's files allow; ``warnings`` about these files; and ``labels``: label →
-        Dice, HD95 and mean surface distance in mm, for those in both label maps. One that is moved out of the image has
+        One number per available score; ``warnings`` about these files; and ``labels``: label →
+        Dice, HD95 and mean surface distance in mm, for those in both label maps. A label moved out of the image has
         a Dice of 0 and no distances.
     """
     files = {name: Path(path) for name, path in task["pair"].items()}
@@ -97,7 +97,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def maps(tool: str, pair: Pair) -> tuple[Chain, Chain | None]:
-    """Fixed world points → moving world points, as a tool left it, and back where it left that too."""
+    """Fixed world points → moving world points from the output of a tool, and the inverse if available."""
     folder = pair.folder
     if tool in MAP:
         MAP[tool](pair)
@@ -110,20 +110,20 @@ def maps(tool: str, pair: Pair) -> tuple[Chain, Chain | None]:
 
 
 def read_given(path: Path, fixed: Grid, moving: Grid, matrix_convention: MatrixConvention | None = None) -> Chain:
-    """A transform that somebody made: what ITK, ANTs and greedy write, or displacements in voxels as in Learn2Reg."""
+    """An existing transform of ITK, ANTs or greedy, or displacements in voxels as in Learn2Reg."""
     voxels = read_voxel_displacement(path, fixed, moving)
     return read_transform(path, matrix_convention, (fixed, moving)) if voxels is None else Chain((voxels,))
 
 
 def content(fixed: Side) -> np.ndarray:
-    """(I, J, K) bool: the mask, or what is brighter than the background."""
+    """(I, J, K) bool: the mask, or the foreground."""
     if fixed.mask is not None:
         return np.asarray(fixed.mask) > 0
     return foreground(fixed.image.data)
 
 
 def deformation(chain: Chain, grid: Grid, inside: np.ndarray) -> float:
-    """How far the map is from the affine that fits it best: mean distance in mm."""
+    """Mean distance in mm between the map and its best-fitting affine."""
     voxels = np.argwhere(inside)
     start = grid.to_world(voxels[:: max(1, len(voxels) // POINTS)])
     moved = chain.map_points(start)
@@ -132,14 +132,14 @@ def deformation(chain: Chain, grid: Grid, inside: np.ndarray) -> float:
 
 
 def mean(values: dict[int, float]) -> float | None:
-    """The mean over labels, None where there are none."""
+    """The mean over labels, None without labels."""
     return float(np.mean(list(values.values()))) if values else None
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print the scores of one registration."""
     task = json.loads(arguments[0])
-    for source in task.get("plugins", ()):  # one may bring the reader of the images
+    for source in task.get("plugins", ()):  # a plugin may provide the reader of the images
         plugins.load(source)
     print(json.dumps(score(task)))
 

@@ -1,4 +1,4 @@
-"""What the numbers of paired measurements allow to say."""
+"""Statistics of paired measurements: intervals, tests and effect sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm, rankdata, t, wilcoxon
 
 RESAMPLES = 10_000
-LEAST = 6  # values to resample; of fewer, means of resamples do not reach far enough
+LEAST = 6  # values: bootstrap intervals of fewer are too narrow
 
 
 class Interval(NamedTuple):
@@ -25,12 +25,12 @@ class Comparison(NamedTuple):
     """One method against another on the same pairs.
 
     Args:
-        pairs: that both have.
+        pairs: number of common pairs.
         difference: mean, SD and 95 % interval of the first minus the second.
         p: of the paired Wilcoxon signed-rank test, two-sided; NaN where all differences are 0.
         p_holm: the same after Holm's correction; see ``holm``.
-        effect: matched-pairs rank-biserial correlation, from -1 to 1: the share of ranks that speak for the first minus
-            that against it. Source: Kerby, Comprehensive Psychology 3, 2014.
+        effect: matched-pairs rank-biserial correlation, from -1 to 1: the fraction of ranks in favour of the first
+            minus that in favour of the second. Source: Kerby, Comprehensive Psychology 3, 2014.
     """
 
     pairs: int
@@ -41,10 +41,10 @@ class Comparison(NamedTuple):
 
 
 def interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
-    """Mean, SD and 95 % interval of the mean; NaN where there are too few values.
+    """Mean, SD and 95 % interval of the mean; NaN for too few values.
 
-    The interval is a bootstrap's, at the percentiles at which values from a normal distribution give Student's: those
-    at 2.5 and 97.5 % hold the mean of 10 such values 89 times in 100, of 3 73 times. Below 6 values it is Student's.
+    A bootstrap interval at expanded percentiles, which agree with Student's t for normally distributed values: without
+    expansion, the coverage is 89 % for 10 such values and 73 % for 3. For fewer than 6 values it is Student's t.
 
     Source: Hesterberg, The American Statistician 69, 2015 (expanded percentiles).
     """
@@ -68,7 +68,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """Paired comparison of equally long lists.
 
     Raises:
-        ValueError: when their lengths differ.
+        ValueError: if their lengths differ.
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     moved = differences[differences != 0]
@@ -81,7 +81,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; NaN stays NaN and does not count.
+    """Holm's step-down correction; NaN is ignored.
 
     Source: Holm, Scandinavian Journal of Statistics 6, 1979.
     """

@@ -1,4 +1,4 @@
-"""Means and paired tests from the rows of an evaluation: to read, in Markdown, and to compute on."""
+"""Means and paired tests of an evaluation, as Markdown and as rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maxca.evaluate.rows import MARKDOWN_START, SCORES, Row, names, numbers
 from maxca.evaluate.statistics import Comparison, compare, holm, interval
 from maxca.report.lengths import decimals
 
-COLUMNS = {  # of the table to read
+COLUMNS = {  # of the Markdown table
     "dice": ("Dice", "{:.4f}"),
     "hd95_mm": ("HD95 mm", "{:.2f}"),
     "msd_mm": ("MSD mm", "{:.2f}"),
@@ -26,7 +26,7 @@ COLUMNS = {  # of the table to read
 
 
 def markdown(rows: Sequence[Row], against: str | None = None) -> str:
-    """For each set of pairs a table of all methods, and one that compares them with one of them.
+    """For each set of pairs, a table of all methods and one of comparisons with one of them.
 
     Args:
         rows: of an evaluation.
@@ -48,7 +48,7 @@ def summary(rows: Sequence[Row], against: str | None = None) -> list[dict[str, A
 
     Args:
         rows: of an evaluation.
-        against: the method to compare with; by default the first of each set. ``both`` is how many pairs have both;
+        against: the method to compare with; by default the first of each set. ``both`` is the number of common pairs;
             p values are corrected over the methods of a set, score by score.
     """
     found: list[dict[str, Any]] = []
@@ -72,12 +72,12 @@ def summary(rows: Sequence[Row], against: str | None = None) -> list[dict[str, A
 
 
 def comparisons(rows: Sequence[Row], base: str, column: str = "dice") -> dict[str, Comparison]:
-    """Each other method against one, on the pairs that both have; p values corrected together.
+    """Comparisons of the other methods with one, on common pairs; p values are corrected together.
 
     Args:
         rows: of one set.
         base: the method to compare with.
-        column: which score.
+        column: the score.
     """
     scores = {method: _by_pair(rows, method, column) for method in names(rows, "method")}
     reference = scores.pop(base, {})
@@ -125,7 +125,7 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     ]
     for method, c in found.items():
         d = c.difference
-        p = "–" if isnan(c.p_holm) else f"{c.p_holm:.2g}"  # not one pair differs
+        p = "–" if isnan(c.p_holm) else f"{c.p_holm:.2g}"  # no pair differs
         lines.append(
             f"| {_name(method)} | {c.pairs} | {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] | {p} | {c.effect:+.2f} |"
         )
@@ -133,7 +133,7 @@ def _compared(rows: Sequence[Row], base: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A name in Markdown: text, whatever characters it has."""
+    """A name escaped for Markdown."""
     return "".join(f"\\{c}" if c in "|<>[]`*\\" else c for c in printable(text))
 
 

@@ -50,11 +50,11 @@ def register(
             DICOM series), an image of nibabel or SimpleITK, a ``maxca.Image``, or a NumPy array and its affine,
             ``(array, affine)``.
         moving: the moving image: it is warped onto the fixed one.
-        apply: a further image of the moving space to warp; may be repeated. Label maps are recognised, and the log
-            says so; FILE:labels (or linear, nearest, bspline) sets the interpolation. A sequence of images, or of pairs
+        apply: an additional image in moving space to warp; may be repeated. Label maps are detected, as printed in
+            the log; FILE:labels (or linear, nearest, bspline) sets the interpolation. A sequence of images, or of pairs
             of an image and its interpolation; see ``maxca.registration.interpolation.choose``.
-        fixed_mask: non-zero where the fixed image counts.
-        moving_mask: non-zero where the moving image counts.
+        fixed_mask: mask of the fixed image: non-zero where the similarity is computed.
+        moving_mask: mask of the moving image: non-zero where the similarity is computed.
         fixed_labels: labels of the fixed image, to measure Dice; not used to register.
         moving_labels: labels of the moving image, which are warped; not used to register.
         fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; not used to
@@ -66,14 +66,14 @@ def register(
             scratch; auto: the first bundled model that was trained on such images and passes the acceptance check on
             the pair. Or a loaded ``Model``.
         transform: transform model: rigid, affine, or deformable, which is an affine and a deformation field.
-        initial_transform: where to start: a transform file (fixed world points → moving world points), header (the
-            positions in the files) or center (centres of mass on each other). By default both of these are tried. Or a
+        initial_transform: initial transform: a file (fixed world points → moving world points), header (the
+            positions in the files) or center (aligned centres of mass). By default the latter two are tried. Or a
             ``Chain``.
-        matrix_convention: what a text file with a bare 4x4 matrix means; never guessed. ras: fixed to moving, RAS
-            mm (greedy, NiftyReg). fsl: FLIRT's -omat.
-        effort: time against accuracy.
+        matrix_convention: convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy,
+            NiftyReg). fsl: FLIRT's -omat.
+        effort: trade-off between time and accuracy.
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
-            contrasts, such as T1 and T2) or mse (same scanner and units). The affine copes with all of them.
+            contrasts, such as T1 and T2) or mse (same scanner and units). The affine supports all of them.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default three times the
             smallest spacing, and nine times between different contrasts.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,
