@@ -62,9 +62,18 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
         (("prepare", "hippocampus", "nowhere", "-o", "there"), "nowhere: no such folder"),
         (("evaluate", "--pairs", "none.csv", "-o", "out.csv"), "none.csv: no such list of pairs"),
         (("evaluate", "--pairs", "p.csv", "-o", "out.csv", "--methods", "demons"), "unknown method demons"),
-        (("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--smoothness", "a"), "--smoothness a: pass comma-separated millimetres"),
-        (("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--figure", "a.gif"), "a.gif: a figure must end in .png or .svg"),
-        (("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--against", "syn"), "--against syn: is neither one of the methods"),
+        (
+            ("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--smoothness", "a"),
+            "--smoothness a: pass comma-separated millimetres",
+        ),
+        (
+            ("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--figure", "a.gif"),
+            "a.gif: a figure must end in .png or .svg",
+        ),
+        (
+            ("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--against", "syn"),
+            "--against syn: is neither one of the methods",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
