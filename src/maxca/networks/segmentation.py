@@ -67,9 +67,9 @@ class SegmentationUNet(nn.Module):
         channels: of each level, finest first.
         fold: voxels along each axis that the first layer folds into channels.
         strides: voxels along each axis that become one from a level to the next, one fewer than levels.
-        depth: blocks per level on the way down.
+        depth: blocks per level of the encoder.
         embedding: numbers per voxel that the class scores are made from.
-        block: channels → a shape-preserving module; after the first convolution of each level, both ways.
+        block: channels → a shape-preserving module; after the first convolution of each level of encoder and decoder.
         finest: another block for the finest level, where it differs.
     """
 

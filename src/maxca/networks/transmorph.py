@@ -30,7 +30,7 @@ PATCH = 4
 
 
 class TransMorph(nn.Module):
-    """Patches of 4³ voxels, stages of blocks with merging in between, and up again.
+    """Patches of 4³ voxels, stages of blocks with merging in between, then a decoder with skips.
 
     Args:
         channels: after the patch embedding; doubled at each merging.
@@ -68,7 +68,7 @@ class TransMorph(nn.Module):
         self.merge = nn.ModuleList(Conv3d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.image_half = ConvLayer(2, channels // 2)
         self.image_full = ConvLayer(2, max(channels // 6, 4))
-        # On the way up: the coarser stages, then half of the patch's resolution, then the voxels.
+        # The decoder: up to the finest stage, to half the resolution of the images, to their voxels.
         outs = [*reversed(widths[:-1]), channels // 2, max(channels // 6, 4)]
         ins = [widths[-1], *outs[:-1]]
         self.up = nn.ModuleList(UpStage(i, s, o) for i, s, o in zip(ins, outs, outs, strict=True))
@@ -77,16 +77,16 @@ class TransMorph(nn.Module):
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
         check_pair(fixed, moving)
-        pair = channels_last(padded(torch.cat([moving, fixed], dim=1), PATCH * 2 ** len(self.merge)))
+        pair = channels_last(padded(torch.cat([moving, fixed], dim=1), PATCH * 2 ** len(self.merge)))  # (N, 2, I, J, K)
         skips = [self.image_full(pair), self.image_half(F.avg_pool3d(pair, 2))]
-        x = self.norm(self.embed(pair).permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        x = self.norm(self.embed(pair).permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # (N, c, I/4, J/4, K/4)
         for number, stage in enumerate(self.stages):
-            x = stage(self.merge[number - 1](x) if number else x)
+            x = stage(self.merge[number - 1](x) if number else x)  # (N, c·2ⁿ, I/4/2ⁿ, …)
             skips.append(x)
         x = skips.pop()
         for up in self.up:
-            x = up(x, skips.pop())
-        flow = self.head(x)
+            x = up(x, skips.pop())  # twice the resolution each time, up to (N, c/6, I, J, K)
+        flow = self.head(x)  # (N, 3, I, J, K)
         return Prediction(cropped(integrate(flow) if self.flow.velocity else flow, fixed.shape[2:]))
 
 

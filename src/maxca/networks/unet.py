@@ -14,13 +14,13 @@ from maxca.networks.perlevel import Blocks, per_level
 
 
 class VoxelMorph(nn.Module):
-    """Down through an encoder, up through a decoder with skips, a flow at full resolution.
+    """An encoder, a decoder with skips, a flow at full resolution.
 
     With ``flow.velocity`` minus the velocity registers the exchanged pair only as far as training made it so.
 
     Args:
-        encoder: channels of each level on the way down, finest first.
-        decoder: channels of each level on the way up, coarsest first, as many.
+        encoder: channels of each level of the encoder, finest first.
+        decoder: channels of each level of the decoder, coarsest first, as many.
         final: channels of the last convolutions, at full resolution.
         block: after the convolution of every level of the encoder, or one a level, finest first.
         flow: whether it is a velocity; it has no other options here, being found at full resolution at once.
@@ -53,16 +53,16 @@ class VoxelMorph(nn.Module):
     def forward(self, fixed: Tensor, moving: Tensor) -> Prediction:
         """Two (N, 1, I, J, K), any I, J, K → ``Prediction``."""
         check_pair(fixed, moving)
-        x = channels_last(padded(torch.cat([moving, fixed], dim=1), 2 ** len(self.down)))
+        x = channels_last(padded(torch.cat([moving, fixed], dim=1), 2 ** len(self.down)))  # (N, 2, I, J, K)
         skips = []
         for conv, block in zip(self.down, self.blocks, strict=True):
-            x = block(conv(x))
+            x = block(conv(x))  # (N, C, I/2ⁿ, J/2ⁿ, K/2ⁿ)
             skips.append(x)
             x = F.max_pool3d(x, 2)
         for conv in self.up:
             x = F.interpolate(conv(x), scale_factor=2, mode="nearest")
-            x = torch.cat([x, skips.pop()], dim=1)
+            x = torch.cat([x, skips.pop()], dim=1)  # twice the resolution each time, up to (N, C, I, J, K)
         for conv in self.final:
             x = conv(x)
-        flow = self.head(x)
+        flow = self.head(x)  # (N, 3, I, J, K)
         return Prediction(cropped(integrate(flow) if self.flow.velocity else flow, fixed.shape[2:]))
