@@ -131,7 +131,7 @@ def lesion(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
 def torchio_artefact(name: str) -> Corruption:
     """An artefact of TorchIO with a strength by severity."""
 
-    def spoil(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
+    def artefact(scan: Scan, severity: int, random: np.random.Generator) -> Scan:
         import torch
         import torchio
 
@@ -145,8 +145,8 @@ def torchio_artefact(name: str) -> Corruption:
         image = torchio.ScalarImage(tensor=torch.as_tensor(data[None].astype(np.float32)), affine=affine)
         return how(image).data[0].numpy(), labels, affine
 
-    spoil.__doc__ = f"TorchIO's {name}, three strengths."
-    return spoil
+    artefact.__doc__ = f"TorchIO's {name}, three strengths."
+    return artefact
 
 
 CORRUPTIONS: dict[str, Corruption] = {
@@ -163,7 +163,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def spoiled_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: int, folder: Path) -> Path:
+def corrupted_pairs(pairs: list[dict[str, str]], root: Path, name: str, severity: int, folder: Path) -> Path:
     """A list of the same pairs with corrupted moving images, each pair with its own seed."""
     rows = []
     for number, pair in enumerate(pairs):
@@ -224,7 +224,7 @@ def evaluate(of_set: str, name: str, severity: int, options: argparse.Namespace)
     pairs = pairs[:: max(1, len(pairs) // count)][: 1 if options.quick else count]
     with tempfile.TemporaryDirectory() as folder:
         known = name if severity else next(iter(CORRUPTIONS))
-        made = spoiled_pairs(pairs, (options.data / listed).parent, known, severity, Path(folder))
+        made = corrupted_pairs(pairs, (options.data / listed).parent, known, severity, Path(folder))
         methods = ["maxca-fast"] if options.quick else [METHODS, *with_model(model, Path(folder))]
         command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(made), "--methods", ",".join(methods)]
         command += ["--threads", str(options.threads), "--jobs", str(options.jobs)]

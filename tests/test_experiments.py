@@ -84,7 +84,7 @@ def test_complexity_starts(tmp_path: Path) -> None:
     assert float(large["seconds"]) > float(small["seconds"]) > 0
 
 
-def test_contrast_knows_the_way_back(tmp_path: Path) -> None:
+def test_contrast_measures_the_error_of_the_inverse_of_a_known_deformation(tmp_path: Path) -> None:
     grid = phantoms.grid((2.0, 2.0, 2.0), extent=100.0)
     shift = np.array([6.0, -4.0, 0.0])
     phantoms.save(tmp_path / "study1_T1W.nii.gz", phantoms.image(grid))
@@ -151,7 +151,7 @@ def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
     assert row["error"] == ""
 
 
-def test_robustness_asks_a_model_alone_and_refined(tmp_path: Path) -> None:
+def test_robustness_uses_a_model_alone_and_refined(tmp_path: Path) -> None:
     alone, refined = map(parse, robustness.with_model("hippocampus", tmp_path))
     assert (alone.name, refined.name) == ("maxca-balanced+hippocampus", "maxca-balanced+hippocampus-refined")
     assert load_model(find_model(alone.model)).refine == 0

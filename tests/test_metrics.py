@@ -137,7 +137,7 @@ def test_target_registration_error_is_the_distance_to_the_partner() -> None:
         tre(fixed, fixed[:3], Chain())
 
 
-def test_inverse_consistency_is_the_way_back() -> None:
+def test_inverse_consistency_is_the_round_trip_error() -> None:
     shift = np.eye(4)
     shift[:3, 3] = (0, 2, 0)
     points = np.random.default_rng(0).random((6, 3))

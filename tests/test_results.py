@@ -88,7 +88,7 @@ def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
     assert len(shown) == 8
 
 
-def test_without_tables_it_says_what_to_run(tables: Path) -> None:
+def test_without_tables_the_page_names_the_script(tables: Path) -> None:
     page = results.appendix()
     trained = "block_swap.py", "block_swap_labels.py", "resolution.py", "variants.py"
     for script in (
@@ -142,7 +142,7 @@ def test_costs_have_the_exponent_of_their_growth(tables: Path) -> None:
     assert row == "| corrxca | maxca | 0.0927 | 0.913 | 8.99 | 1.10 | 2.10 | 99 |"
 
 
-def test_what_harms_a_model_is_named(tables: Path) -> None:
+def test_corruptions_with_lower_dice_are_named(tables: Path) -> None:
     rows = []
     for what, model in (("none 0", 0.8), ("noise 1", 0.79), ("noise 3", 0.5)):
         rows += scored(f"hippocampus {what}", "maxca+auto", [model, model + 0.01], ndv_percent=0.2)
@@ -181,7 +181,7 @@ def test_methods_are_compared_at_equal_folding(tables: Path) -> None:
     assert "--methods greedy --smoothness 1 --threads 2 " in page
 
 
-def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None:
+def test_corrupted_images_show_where_a_method_is_worse_or_fails(tables: Path) -> None:
     rows = [row for what in ("none 0", "blur 2") for row in scored(f"cardiac {what}", "maxca+auto", [0.8, 0.7, 0.9])]
     rows += scored("cardiac none 0", "greedy", [0.7, 0.6, 0.8]) + scored("cardiac blur 2", "greedy", [0.9, 0.8, 0.95])
     rows += [scored("cardiac blur 3", "greedy", [0])[0] | {"dice": "", "error": "crashed"}]
@@ -194,7 +194,7 @@ def test_bad_images_tell_where_a_method_is_harmed_or_fails(tables: Path) -> None
     assert 'robustness.py ../shared/data --set cardiac --only "blur 3" -o row.csv' in page
 
 
-def test_a_variant_of_the_network_is_held_against_its_own_convolution(tables: Path) -> None:
+def test_a_variant_of_the_network_is_compared_with_its_own_convolution(tables: Path) -> None:
     rows = trained("maxca", [0.7, 0.71, 0.72])
     rows += trained("wide", [0.75, 0.77, 0.76]) + trained("wide, conv=multiply-adds", [0.70, 0.72, 0.715])
     write(tables / "variants.csv", trials.COLUMNS, rows)
@@ -202,7 +202,7 @@ def test_a_variant_of_the_network_is_held_against_its_own_convolution(tables: Pa
     assert "- `wide` (n = 3): higher Dice (+0.0483, 95 % CI " in other
 
 
-def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
+def test_the_page_answers_each_question_also_where_maxca_is_worse(tables: Path) -> None:
     conv, both = "conv=multiply-adds", [0.60, 0.61, 0.62]
     rows = trained("maxca", both) + trained(conv, [d + 0.01 for d in both]) + trained("regional", [0.53, 0.55, 0.57])
     rows += [row | {"network": "unet"} for row in trained("maxca", both) + trained(conv, [d - 0.02 for d in both])]
@@ -233,7 +233,7 @@ def test_claims_come_first_and_a_lost_one_is_told(tables: Path) -> None:
     assert page.count("*Not measured yet.*") == 7
 
 
-def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
+def test_a_network_that_has_learnt_nothing_is_named(tables: Path) -> None:
     rows = trained("maxca", [0.60, 0.61]) + trained("conv=multiply-adds", [0.60, 0.60])
     rows += [row | {"network": "unet", "dice": row["dice"] + 0.1} for row in rows]
     write(tables / "block_swap.csv", trials.COLUMNS, rows)
@@ -243,7 +243,7 @@ def test_a_network_that_has_learnt_nothing_is_told(tables: Path) -> None:
     assert "is 0.6050; no training of `corrxca` improved on it by 0.01, so its rows do not compare blocks." in page
 
 
-def test_the_verdict_is_counted_as_it_was_and_every_miss_is_told(tables: Path) -> None:
+def test_the_verdict_is_counted_and_every_misclassification_is_listed(tables: Path) -> None:
     known = [("right", "aligned")] * 19 + [("right", "check"), ("wrong", "failed"), ("between", "check")]
     common = {"measure": "voxels", "value": "0.5", "register_s": 2, "verdict_s": 1, "threads": 1, "maxca": "1"}
     rows = [

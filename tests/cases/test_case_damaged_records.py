@@ -115,7 +115,7 @@ def test_a_model_that_would_grow_without_end(model: Path, tmp_path: Path, argume
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "null", "{", "x" * (2 << 20), '{"format": 1}', "[]", "1e999"])
-def test_a_description_that_is_none(model: Path, tmp_path: Path, text: str) -> None:
+def test_an_invalid_description(model: Path, tmp_path: Path, text: str) -> None:
     path = described(model, tmp_path / "none.safetensors", text)
     assert refusal(lambda: load_model(path), path)
 

@@ -22,7 +22,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_model_that_comes_along_has_a_card() -> None:
+def test_every_bundled_model_has_a_card() -> None:
     listed = run("models", "list")
     assert listed.code == 0
     for name in zoo.shipped():

@@ -88,7 +88,7 @@ def test_a_layout_is_read(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_empty_folder_is_answered_with_what_was_expected(name: str, tmp_path: Path) -> None:
-    with pytest.raises(MaxcaError, match="no scans laid out like"):
+    with pytest.raises(MaxcaError, match="no scans in a layout like"):
         read_layout(tmp_path, name)
 
 
@@ -124,7 +124,7 @@ def test_acdc_as_downloaded(tmp_path: Path) -> None:
     assert {pair.group for pair in pair_up(scans, "intra")} == {"ED-to-ES", "ES-to-ED"}
     assert all(s.labels is not None for s in scans)
     (tmp_path / "training/patient001/patient001_frame12.nii.gz").unlink()
-    with pytest.raises(MaxcaError, match="no such image"):
+    with pytest.raises(MaxcaError, match="this image is missing"):
         read_acdc(tmp_path)
 
 

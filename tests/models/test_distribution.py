@@ -29,7 +29,7 @@ def stripes(seed: int) -> torch.Tensor:
     return (0.5 + 0.5 * torch.sin(at)).view(24, 1, 1).expand(24, 28, 20).contiguous()
 
 
-def test_stripes_do_not_look_like_blobs() -> None:
+def test_stripes_are_outside_the_distribution_of_blobs() -> None:
     network = maxca.build_network("corrxca_tiny").eval()
     known = learn_distribution(describe(network, blobs(seed, 2.0)) for seed in range(20))
     assert known is not None

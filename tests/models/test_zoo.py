@@ -40,7 +40,7 @@ def test_cards(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", zoo.shipped())
-def test_what_comes_along_loads_and_says_what_it_is(name: str) -> None:
+def test_a_bundled_model_loads_and_has_a_card(name: str) -> None:
     path = zoo.find_model(name)
     assert path.stat().st_size < 20_000_000
     assert load_model(path).config.name == "corrxca"

@@ -58,7 +58,7 @@ def test_the_inverse_leads_back(found: Result) -> None:
     assert apart.max() < 1.0
 
 
-def test_the_warped_image_looks_like_the_fixed_one(found: Result) -> None:
+def test_the_warped_image_resembles_the_fixed_one(found: Result) -> None:
     fixed = phantoms.image(phantoms.grid(), phantoms.bend).data.astype(float)
     moving = phantoms.image(phantoms.grid()).data.astype(float)
     assert found.warped.dtype == np.int16

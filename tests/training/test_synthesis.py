@@ -129,7 +129,7 @@ def test_variants_are_cut_near_the_middle_of_their_labels(data: Prepared) -> Non
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_made_up_pairs(real: bool) -> None:
+def test_synthetic_pairs(real: bool) -> None:
     how = Synth(shape=(24, 20, 16), labels=6)
     labels = (ball(), ball()) if real else None
     once, again, other = (synthetic_pair(how, seed, labels) for seed in (1, 1, 2))
@@ -153,7 +153,7 @@ def test_a_bend_is_as_large_as_asked_and_tears_nothing() -> None:
         assert float(torch.linalg.det(torch.eye(3) + strain).min()) > 0
 
 
-def test_what_was_made_up_still_corresponds() -> None:
+def test_synthetic_images_correspond() -> None:
     for seed in range(4):
         pair = synthetic_pair(Synth(), seed)
         fixed, moving = pair["fixed_labels"], pair["moving_labels"]

@@ -1,1 +1,1 @@
-"""From images to what an algorithm takes: normalised, cropped, on a common grid."""
+"""Data sets: readers of data as downloaded, preparation for training, splits."""

@@ -1,4 +1,4 @@
-"""Brains, in the layouts in which people have them on disk."""
+"""Brain data sets in their common folder layouts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from maxca.io.records import read_json
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps its scans.
+    """The folder layout of a data set.
 
     Args:
-        images: glob patterns below the folder; the first that finds anything decides.
-        subject: a regular expression, searched in the path below the folder, whose group is the subject.
-        labels: names of label maps beside the image, the first that exists; ``{stem}`` is that of the image.
-        example: what a path looks like, for a message.
+        images: glob patterns below the folder; the first with matches is used.
+        subject: regular expression on the relative path, with the subject as its group.
+        labels: names of label maps in the folder of the image, the first that exists; ``{stem}`` is that of the image.
+        example: of a path, for messages.
     """
 
     images: tuple[str, ...]
@@ -86,14 +86,14 @@ def reader(name: str) -> Callable[[Path], list[Scan]]:
 
 
 def read_layout(folder: Path, name: str) -> list[Scan]:
-    """The T1-weighted scans of a data set, and their labels where there are any.
+    """The T1-weighted scans of a data set, and their labels if available.
 
     Args:
-        folder: where it was unpacked.
+        folder: of the unpacked data set.
         name: a key of ``LAYOUTS``.
 
     Raises:
-        MaxcaError: when no scan is where the layout has them.
+        MaxcaError: if no scan is found.
     """
     layout = LAYOUTS[name]
     found = next((files for pattern in layout.images if (files := sorted(folder.glob(pattern)))), [])
@@ -108,18 +108,18 @@ def read_layout(folder: Path, name: str) -> list[Scan]:
         unique = re.sub(r"[^A-Za-z0-9_.-]+", "_", relative.split(".")[0])
         scans.append(Scan(unique, match[1], image, labels, split.get(match[1])))
     if not scans:
-        raise MaxcaError(f"{folder}: no scans laid out like {layout.example}")
+        raise MaxcaError(f"{folder}: no scans in a layout like {layout.example}")
     return scans
 
 
 def read_bids(folder: Path, suffix: str = "T1w") -> list[Scan]:
     """The scans of a BIDS data set with one suffix, and their label maps (``*_dseg``) from its derivatives.
 
-    A file ``split.json`` may hold ``{"train": [subjects], "val": […], "rescans": [[subject, its rescan], …]}``, where
-    a rescan has a subject name of its own.
+    A file ``split.json`` may contain ``{"train": [subjects], "val": […], "rescans": [[subject, its rescan], …]}``,
+    where a rescan has a separate subject name.
 
     Raises:
-        MaxcaError: when there are no such scans.
+        MaxcaError: if there are no such scans.
     """
     images = sorted(p for p in folder.glob(f"sub-*/**/anat/*_{suffix}.nii*") if "derivatives" not in p.parts)
     if not images:

@@ -14,10 +14,10 @@ PHASES = ("ED", "ES")
 def read_acdc(folder: Path) -> list[Scan]:
     """Both phases of every patient, as downloaded: ``patientNNN/Info.cfg`` and ``patientNNN_frameNN[_gt].nii[.gz]``.
 
-    ``folder`` may hold the patients, or ``training`` and ``testing`` that hold them.
+    ``folder`` contains the patients, or ``training`` and ``testing`` with them.
 
     Raises:
-        MaxcaError: when no patient is there, or one lacks a phase.
+        MaxcaError: if no patient is found, or one lacks a phase.
     """
     places = [p for p in (folder, folder / "training", folder / "testing") if p.is_dir()]
     found = (info.parent for place in places for info in place.glob("patient*/Info.cfg"))
@@ -38,7 +38,7 @@ def _phases(patient: Path, split: str | None) -> list[Scan]:
             raise MaxcaError(f"{patient / 'Info.cfg'}: no frame number of {phase}") from error
         image = _image(patient, stem)
         if image is None:
-            raise MaxcaError(f"{patient}: Info.cfg names {stem} as {phase}, and there is no such image")
+            raise MaxcaError(f"{patient}: Info.cfg names {stem} as {phase}, but this image is missing")
         scans.append(Scan(stem, patient.name, image, _image(patient, f"{stem}_gt"), split, phase))
     return scans
 

@@ -16,10 +16,10 @@ SPLIT = "split.json"
 def read_msd(folder: Path) -> list[Scan]:
     """The labelled scans of a task of the Decathlon: ``imagesTr/NAME.nii.gz`` and ``labelsTr/NAME.nii.gz``.
 
-    A file ``split.json``, if there is one, holds ``{"train": [file names], "val": […]}``.
+    An optional file ``split.json`` contains ``{"train": [file names], "val": […]}``.
 
     Raises:
-        MaxcaError: when the folder is not laid out so.
+        MaxcaError: for another folder layout.
     """
     images = sorted(p for p in (folder / "imagesTr").glob("*.nii.gz") if not p.name.startswith("."))
     if not images:
@@ -36,7 +36,7 @@ def read_msd(folder: Path) -> list[Scan]:
 
 
 def read_split(folder: Path) -> dict[str, str]:
-    """Name → ``"train"`` or ``"val"`` from ``split.json``, nothing where there is none."""
+    """Name → ``"train"`` or ``"val"`` from ``split.json``, empty if there is none."""
     path = folder / SPLIT
     if not os.path.lexists(path):
         return {}

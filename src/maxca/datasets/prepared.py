@@ -1,8 +1,8 @@
-"""Scans made ready for training: one safetensors file each and a manifest, read without any medical library.
+"""Scans prepared for training: a safetensors file each and a manifest, read without medical imaging libraries.
 
-The folder holds ``manifest.json`` and ``scans/NAME.safetensors`` with ``image`` (I, J, K) uint8, 0 to 255 for
-intensities 0 to 1, and, where there are labels, ``labels`` (I, J, K) int16. The manifest says for each scan which of
-its voxels lies where in a world that all have in common, after affines: so any can be brought onto the grid of another.
+The folder contains ``manifest.json`` and ``scans/NAME.safetensors`` with ``image`` (I, J, K) uint8, 0 to 255 for
+intensities 0 to 1, and, if available, ``labels`` (I, J, K) int16. The manifest has for each scan the affine from a
+common world space to its voxels, so that any scan can be resampled onto the grid of another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEANT = "a manifest of prepared scans; run maxca prepare again"
 
 
 class ScanRow(TypedDict):
-    """A scan, as the manifest has it."""
+    """A scan in the manifest."""
 
     name: str
     subject: str
@@ -41,7 +41,7 @@ class ScanRow(TypedDict):
 
 
 class Manifest(TypedDict):
-    """The file beside the scans."""
+    """The manifest."""
 
     format: int
     kind: str
@@ -49,7 +49,7 @@ class Manifest(TypedDict):
 
 
 class Voxels(NamedTuple):
-    """What a prepared file holds: image (I, J, K) uint8 and labels (I, J, K) int16 or None."""
+    """The content of a prepared file: image (I, J, K) uint8 and labels (I, J, K) int16 or None."""
 
     image: Tensor
     labels: Tensor | None
@@ -61,9 +61,9 @@ class PreparedScan:
 
     Args:
         name: of its file.
-        subject: who it is.
+        subject: its subject.
         split: ``"train"`` or ``"val"``.
-        group: what kind of scan.
+        group: kind of scan.
         spacing: mm along i, j, k.
         to_voxel: (4, 4) from the common world, in mm, to voxels, as nested tuples.
     """
@@ -81,9 +81,9 @@ class Prepared:
     """A folder of prepared scans.
 
     Args:
-        folder: where it is.
+        folder: its path.
         kind: ``"inter"``: pairs are of two subjects; ``"intra"``: of one.
-        scans: all of them.
+        scans: of all splits.
         sha256: of the manifest.
     """
 
@@ -102,7 +102,7 @@ class Prepared:
         """The voxels of a scan.
 
         Raises:
-            MaxcaError: when the file is missing or holds something else.
+            MaxcaError: if the file is missing or invalid.
         """
         path = self.folder / SCANS / f"{scan.name}.safetensors"
         check_regular(path)
@@ -124,14 +124,14 @@ NOTHING = Prepared(Path("."), "inter", (), "")
 
 
 def read_prepared(folder: str | Path) -> Prepared:
-    """Open a folder that ``maxca prepare`` made.
+    """Open an output folder of ``maxca prepare``.
 
     Raises:
         MaxcaError: for any other folder.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise MaxcaError(f"{folder}: no {MANIFEST}; make the folder with: maxca prepare DATASET SRC -o {folder}")
+        raise MaxcaError(f"{folder}: no {MANIFEST}; create it with: maxca prepare DATASET SRC -o {folder}")
     try:
         text = read_text(path)
         return _prepared(Path(folder), decode(text, Manifest, path, MEANT), hashlib.sha256(text).hexdigest())
@@ -152,7 +152,7 @@ def _scan(row: ScanRow) -> PreparedScan:
 
 
 def _file_name(name: str) -> str:
-    """A name that stays inside its folder."""
+    """A name without path separators."""
     if not name or name.startswith(".") or set(name) & set("/\\\0"):
-        raise ValueError(f"a scan is called {name!r}")
+        raise ValueError(f"invalid name of a scan: {name!r}")
     return name

@@ -6,12 +6,12 @@ from typing import Annotated, NotRequired, TypedDict
 
 from msgspec import Meta
 
-MEANT = 'a split; it holds {"train": [names], "val": [names]}'
+MEANT = 'a split; it contains {"train": [names], "val": [names]}'
 Name = str | int
 
 
 class Split(TypedDict):
-    """Who is trained on, who is validated on, and which subjects are rescans of others."""
+    """Subjects for training and validation, and subjects that are rescans of others."""
 
     train: list[Name]
     val: list[Name]

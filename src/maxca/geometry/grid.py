@@ -153,12 +153,12 @@ class Grid:
     @property
     def canonical(self) -> Grid:
         """The same voxels with their axes in the order and direction nearest to right, anterior, superior."""
-        likeness = np.abs(self.direction).copy()
+        alignment = np.abs(self.direction).copy()
         order = [0, 0, 0]
         for _ in range(3):
-            world, axis = np.unravel_index(likeness.argmax(), (3, 3))
+            world, axis = np.unravel_index(alignment.argmax(), (3, 3))
             order[int(world)] = int(axis)
-            likeness[world], likeness[:, axis] = -1, -1
+            alignment[world], alignment[:, axis] = -1, -1
         shape = [self.shape[axis] for axis in order]
         affine = self.affine.copy()
         affine[:, :3] = affine[:, order]

@@ -1,4 +1,4 @@
-"""Random changes of a training pair: what scanners, heads and readers vary, and a network should not care about."""
+"""Random augmentation of training pairs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ DEGREE = math.pi / 180
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much may vary; 0 leaves a thing as it is. First the pair as a whole, then each of its images by itself.
+    """Ranges of the augmentation, 0 for none; first for the pair as a whole, then for each of its images.
 
     Args:
         flips: axes along which a pair may be mirrored.
-        turn: degrees by which a pair may be turned around the third axis.
-        zoom: share by which a pair may be larger or smaller along the first two axes.
-        rotate: degrees around each axis.
-        scale: share by which each axis may be longer or shorter.
-        shift: mm along each axis.
-        warp: voxels that a smooth warp moves points, greatest standard deviation.
-        bias: coefficient of a slow change of intensity across the image.
-        gamma: greatest share by which the exponent of the intensities may change.
-        noise: greatest standard deviation of Gaussian noise.
+        turn: largest rotation of a pair around the third axis, degrees.
+        zoom: largest relative scaling of a pair along the first two axes.
+        rotate: largest rotation around each axis, degrees.
+        scale: largest relative scaling of each axis.
+        shift: largest translation along each axis, mm.
+        warp: largest standard deviation of a smooth deformation, voxels.
+        bias: coefficient of a bias field.
+        gamma: largest relative change of the exponent of the intensities.
+        noise: largest standard deviation of Gaussian noise.
     """
 
     flips: tuple[int, ...] = ()
@@ -50,7 +50,7 @@ STILL = Augmentation()
 
 
 def mirrored(how: Augmentation, shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """(4, 4) on voxels: mirrors some of the axes around the middle."""
+    """(4, 4) on voxels: reflections of some axes about the centre."""
     matrix = np.eye(4)
     for axis in how.flips:
         if random.random() < 0.5:
@@ -61,7 +61,7 @@ def mirrored(how: Augmentation, shape: Sequence[int], random: np.random.Generato
 def turned(
     how: Augmentation, spacing: Sequence[float], shape: Sequence[int], random: np.random.Generator
 ) -> np.ndarray:
-    """(4, 4) on voxels: turns a pair around the third axis through the middle, and stretches it."""
+    """(4, 4) on voxels: rotation around the third axis through the centre, and scaling."""
     matrix = np.eye(4)
     if how.turn or how.zoom:
         size = np.asarray(spacing)
@@ -74,7 +74,7 @@ def turned(
 
 
 def moved(how: Augmentation, spacing: Sequence[float], shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
-    """(4, 4) on voxels: turns in mm around the middle, stretches and shifts a little."""
+    """(4, 4) on voxels: rotation about the centre in mm, scaling and translation."""
     turn = Rotation.from_euler("xyz", random.uniform(-how.rotate, how.rotate, 3) * DEGREE).as_matrix()
     size = np.asarray(spacing)
     matrix = np.eye(4)
@@ -85,7 +85,7 @@ def moved(how: Augmentation, spacing: Sequence[float], shape: Sequence[int], ran
 
 
 def warped(how: Augmentation, shape: Shape, random: np.random.Generator) -> Tensor | None:
-    """(1, 3, I, J, K) voxels of a smooth motion, or None."""
+    """(1, 3, I, J, K) smooth displacement in voxels, or None."""
     if not how.warp:
         return None
     generator = torch.Generator().manual_seed(int(random.integers(2**32)))
@@ -96,8 +96,8 @@ def repainted(image: Tensor, how: Augmentation, seed: int) -> Tensor:
     """An image (I, J, K) in [0, 1] with another bias, contrast and noise.
 
     Args:
-        image: left as it is.
-        how: what may vary.
+        image: is not modified.
+        how: the ranges.
         seed: the same seed gives the same image.
     """
     changes = _changes(how)

@@ -1,7 +1,7 @@
-"""Heads that name the labels from a network's features while it is trained, and are left behind afterwards.
+"""Auxiliary segmentation heads on a network's features, discarded after training.
 
-A flow moves label boundaries only where it is nearly right already; asking the features themselves what they see gives
-every voxel something to learn from, from the first step on.
+The overlap of warped labels has a gradient only where the flow is nearly correct; the segmentation loss supervises the
+features at every voxel from the first step on.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from maxca.networks.pyramid import CoarseToFine
 
 
 class GuidedPrediction(NamedTuple):
-    """A ``Prediction`` and what its features see.
+    """A ``Prediction`` and the outputs of the segmentation heads.
 
     Args:
         flow: see ``Prediction``.
-        affine: likewise.
+        affine: see ``Prediction``.
         logits: (M, 1 + labels, I', J', K') each, background first: of the fixed images, or of them and the moving ones,
-            at every so-manieth voxel of a level.
-        shape: of the grid, padded, that all levels cover.
-        levels: for each of the logits, the shape of the level, and how far apart its voxels are that are asked.
+            at every n-th voxel of a level.
+        shape: of the padded grid that all levels cover.
+        levels: for each of the logits, the shape of the level, and the stride of its sampled voxels.
     """
 
     flow: Tensor
@@ -45,10 +45,10 @@ class Guided(nn.Module):
     """A network with a 1x1x1 convolution on each level of its encoder but the finest, and on its finest stage.
 
     Args:
-        network: what is trained; its weights are this module's.
-        labels: how many there are.
-        lattice: at full and half resolution every so-manieth voxel along each axis is asked, at a quarter twice as
-            many, and so on: a hundred labels at every voxel take longer than all the rest of a step.
+        network: to train; its weights are shared with this module.
+        labels: number of labels.
+        lattice: stride of the sampled voxels at full and half resolution, halved at each coarser level: a hundred
+            labels at every voxel take longer than the rest of a step.
     """
 
     def __init__(self, network: CoarseToFine, labels: int, lattice: int = 1) -> None:
@@ -63,7 +63,7 @@ class Guided(nn.Module):
         network.stages[0].register_forward_hook(self._keep_decoded)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> GuidedPrediction:
-        """Two (N, 1, I, J, K) → what the network says, and what the heads do."""
+        """Two (N, 1, I, J, K) → the prediction of the network, and the outputs of the heads."""
         prediction = self.network(fixed, moving)
         shape = tuple(self._encoded[0].shape[2:])
         seen = [
@@ -88,10 +88,10 @@ class Guided(nn.Module):
 
 
 def guided(network: nn.Module, labels: int, lattice: int = 1) -> Guided:
-    """A network with heads for so many labels; see ``Guided``.
+    """A network with heads for a number of labels; see ``Guided``.
 
     Raises:
-        MaxcaError: for a network that has no pyramid of features.
+        MaxcaError: for a network without a feature pyramid.
     """
     if not isinstance(network, CoarseToFine):
         raise MaxcaError("a segmentation loss needs a coarse-to-fine network: corrxca, corrmlp, nice_net, nice_trans")
@@ -108,7 +108,7 @@ def label_names(data: Prepared) -> list[int]:
 
 
 def segmentation(prediction: GuidedPrediction, batch: Mapping[str, Tensor], names: Sequence[int]) -> Tensor:
-    """Cross-entropy plus 1 minus Dice of the named labels, mean over the heads.
+    """Cross-entropy plus 1 minus Dice of the labels, mean over the heads.
 
     Args:
         prediction: of a ``Guided`` network.
@@ -130,16 +130,16 @@ def segmentation(prediction: GuidedPrediction, batch: Mapping[str, Tensor], name
 def _shares(
     labels: Tensor, names: Sequence[int], padded: Sequence[int], level: tuple[int, int, int], apart: int
 ) -> Float[Tensor, "n channels i j k"]:
-    """Which part of each voxel of a coarser grid every label fills, background (all other labels) first.
+    """Volume fractions of the labels in each voxel of a coarser grid, background (all other labels) first.
 
-    By counting: a channel for each label at full resolution would take gigabytes for a hundred regions of a brain.
+    Computed by counting: one-hot channels at full resolution would take gigabytes for a hundred regions of a brain.
 
     Args:
         labels: (N, I, J, K).
-        names: the labels, rising.
-        padded: of the finer grid, of which the labels fill the beginning of each axis; a multiple of ``level``.
+        names: the sorted labels.
+        padded: shape of the finer grid, which begins with the labels along each axis; a multiple of ``level``.
         level: shape of the coarser grid.
-        apart: every so-manieth voxel of it along each axis is wanted.
+        apart: stride of the sampled voxels along each axis.
     """
     cells = labels.new_zeros((), dtype=torch.long)
     children = 1

@@ -1,6 +1,6 @@
-"""Images that were never scanned: label maps, from noise or from real ones, painted in random contrasts.
+"""Synthetic images: label maps, from noise or from real scans, rendered in random contrasts.
 
-A network that learns on them alone knows shapes and no contrast, so it aligns any with any.
+A network trained on them alone depends on shapes and not on contrast.
 Source of the recipe: Hoffmann et al., "SynthMorph", IEEE TMI 41(3), 2022.
 """
 
@@ -16,21 +16,21 @@ from maxca.geometry.separable import gaussian, per_axis
 from maxca.geometry.warp import sample, voxel_coordinates
 
 Shape = tuple[int, int, int]
-BENT = (16.0, 32.0)  # voxels between the nodes of a motion, rough and smooth
+BENT = (16.0, 32.0)  # voxels between the nodes of a displacement, coarse and fine
 
 
 @dataclass(frozen=True)
 class Synth:
-    """How images are made up.
+    """Settings of the synthetic images.
 
     Args:
-        shape: of label maps made from noise.
-        labels: how many of them a map has.
-        real: share of the samples whose label map is a real one, where there are some.
-        warp: voxels by which each image of a pair is bent, standard deviation along an axis, at most.
-        blur: greatest σ in voxels of the blur of an image.
-        bias: coefficient of a slow change of intensity.
-        noise: greatest standard deviation of noise.
+        shape: of label maps from noise.
+        labels: number of labels of a map.
+        real: fraction of the samples with a real label map, if available.
+        warp: largest standard deviation along an axis of the displacement of each image, voxels.
+        blur: largest σ of the smoothing of an image, voxels.
+        bias: coefficient of a bias field.
+        noise: largest standard deviation of noise.
     """
 
     shape: Shape = (64, 64, 64)
@@ -43,12 +43,12 @@ class Synth:
 
 
 def synthetic_pair(how: Synth, seed: int, labels: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
-    """Two images of one made-up thing, or of two real ones, each bent and painted by itself.
+    """Two synthetic images of one label map, or of two real ones, each deformed and rendered independently.
 
     Args:
-        how: the recipe.
+        how: the settings.
         seed: the same seed gives the same pair.
-        labels: (I, J, K) whole numbers twice, real label maps on one grid; one map is made from noise unless given.
+        labels: two real label maps (I, J, K) on one grid; by default one map from noise.
 
     Returns:
         ``fixed`` and ``moving`` (I, J, K) in [0, 1], ``fixed_labels`` and ``moving_labels`` (I, J, K).
@@ -66,7 +66,7 @@ def synthetic_pair(how: Synth, seed: int, labels: tuple[Tensor, Tensor] | None =
 
 def noise_labels(shape: Shape, count: int, random: torch.Generator) -> Tensor:
     """(I, J, K) float: each voxel gets the label whose smooth noise is highest there; 0 is background."""
-    apart = 8.0 + 8.0 * float(torch.rand((), generator=random))  # such shapes are larger than what bends them
+    apart = 8.0 + 8.0 * float(torch.rand((), generator=random))  # such shapes are larger than the displacement
     noise = torch.stack([smooth_noise(shape, apart, random) for _ in range(count)])
     middle = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")).norm(dim=0)
     labels = noise.argmax(dim=0).float()
@@ -74,11 +74,11 @@ def noise_labels(shape: Shape, count: int, random: torch.Generator) -> Tensor:
 
 
 def painted(labels: Tensor, how: Synth, random: torch.Generator) -> Tensor:
-    """(I, J, K) in [0, 1]: a random grey for each label, then blur, bias, gamma and noise."""
+    """(I, J, K) in [0, 1]: a random intensity per label, then blur, bias, gamma and noise."""
     names, index = labels.unique(return_inverse=True)
     greys = torch.rand(len(names), generator=random)
     if float(torch.rand((), generator=random)) < 0.75 and names[0] == 0:
-        greys[0] = 0.0  # most scans have a dark background
+        greys[0] = 0.0  # like the dark background of most scans
     spread = 0.03 + 0.05 * torch.rand(len(names), generator=random)
     texture = torch.randn(labels.shape, generator=random)
     image = greys[index] + spread[index] * texture * (greys[index] > 0)
@@ -103,9 +103,9 @@ def _bent(labels: Tensor, amount: float, random: torch.Generator) -> Tensor:
 
 
 def bend(shape: Shape, amount: float, random: torch.Generator) -> Tensor:
-    """(3, I, J, K) voxels of a smooth motion, ``amount`` its standard deviation along an axis.
+    """(3, I, J, K) smooth displacement in voxels with a standard deviation of ``amount`` along an axis.
 
-    Up to 2 it folds next to nothing: of 64³ voxels less than a thousandth at 2, none at 1.5.
+    Up to 2 there is hardly any folding: of 64³ voxels less than a thousandth at 2, none at 1.5.
     """
     rough, smooth = (torch.stack([smooth_noise(shape, apart, random) for _ in range(3)]) for apart in BENT)
     flow = rough + smooth
@@ -113,7 +113,7 @@ def bend(shape: Shape, amount: float, random: torch.Generator) -> Tensor:
 
 
 def smooth_noise(shape: Shape, apart: float, random: torch.Generator) -> Tensor:
-    """Noise of standard deviation 1, linear between nodes about ``apart`` voxels from each other."""
+    """Noise of standard deviation 1, linear between nodes about ``apart`` voxels apart."""
     nodes = [max(2, round(n / apart) + 1) if n > 1 else 1 for n in shape]
     noise = torch.randn(1, 1, *nodes, generator=random)
     fine = F.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0, 0]
