@@ -12,6 +12,7 @@ import pytest
 from pages import DOCS, follow
 
 from maxca.cli.main import main
+from maxca.options import TrainingOptions
 from maxca.training import recipes, start
 from maxca.training.run import read_log
 
@@ -32,11 +33,12 @@ def test_a_network_is_trained_as_the_pages_say(
     known = dict(recipes.RECIPES)
     train_in = start.train_in
 
-    def short(recipe: str, data: str, folder: str, *, steps: int | None = None, **more: Any) -> Path:
+    def short(recipe: str, data: str, folder: str, options: TrainingOptions | None = None, **more: Any) -> Path:
+        steps = None if options is None else options.steps
         config = replace(recipes.RECIPES[recipe](), validation_pairs=1)
         recipes.RECIPES[recipe] = lambda: config
         few = {None: 20, 500: 3, 20_000: 20 if recipe.startswith("paper") else 3}[steps]
-        return train_in(recipe, data, folder, steps=few, **more)
+        return train_in(recipe, data, folder, replace(options or TrainingOptions(), steps=few), **more)
 
     monkeypatch.setattr(start, "train_in", short)
     try:

@@ -20,6 +20,7 @@ from maxca import plugins
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
+from maxca.fields import vocabulary
 from maxca.geometry import Grid
 from maxca.io.images import read
 from maxca.io.readers import READERS
@@ -27,7 +28,6 @@ from maxca.losses.similarity import SIMILARITIES, MeanSquares, similarity_measur
 from maxca.models.checkpoint import read_description
 from maxca.models.load import load_model
 from maxca.networks import NETWORKS
-from maxca.options import vocabulary
 from maxca.origins import origin
 from maxca.training.recipes import RECIPES
 

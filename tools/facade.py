@@ -12,7 +12,8 @@ import textwrap
 from dataclasses import MISSING
 from pathlib import Path
 
-from maxca.options import Option, RegistrationInputs, RegistrationOptions, options_of
+from maxca.fields import Option, options_of
+from maxca.options import RegistrationInputs, RegistrationOptions
 
 TARGET = Path(__file__).parents[1] / "src" / "maxca" / "registration" / "facade.py"
 TYPES = {

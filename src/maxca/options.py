@@ -7,160 +7,26 @@ all generated from the classes of this module.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from maxca.errors import MaxcaError
+from maxca.fields import About, OptionError, check
 
 TransformName = Literal["deformable", "affine", "rigid"]
 EffortName = Literal["fast", "balanced", "accurate"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 MatrixConvention = Literal["ras", "fsl"]
+PairKind = Literal["inter", "intra"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 MODELS = ("auto", "none")
-IMAGES, METHOD, REGIONS, MACHINE = "Images", "Method", "Masks, labels and points", "Machine"
-PAIRS = "Pairs"
+IMAGES, REGIONS, MACHINE = "Images", "Masks, labels and points", "Machine"
+PAIRS, START = "Pairs", "Instead of the recipe"
 
-Kind = TypeVar("Kind")
-_vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
-
-
-class OptionError(MaxcaError, ValueError):
-    """An invalid option; ``field`` is its name, to which the command line adds its dashes."""
-
-    def __init__(self, field: str, value: object, advice: str) -> None:
-        super().__init__(f"{field}={value}: {advice}")
-        self.field, self.value, self.advice = field, value, advice
-
-
-class About(NamedTuple):
-    """Annotation of a field, for ``--help``, docstrings and validation.
-
-    Args:
-        help: one or two sentences.
-        panel: its heading in ``--help``.
-        short: the option of one letter.
-        vocabulary: of a name that plugins may add to, see ``vocabulary``.
-        above: a number must be larger than this.
-        least: a number must be at least this.
-        unit: of a number.
-        in_python: addition to docstrings: values available in Python only.
-    """
-
-    help: str
-    panel: str = METHOD
-    short: str | None = None
-    vocabulary: str | None = None
-    above: float | None = None
-    least: float | None = None
-    unit: str = ""
-    in_python: str = ""
-
-
-class Option(NamedTuple):
-    """A field of a class of options.
-
-    Args:
-        name: of the field, of the keyword, and with dashes of the option.
-        type: without its annotations.
-        default: ``dataclasses.MISSING`` if it is required.
-        about: its annotation.
-    """
-
-    name: str
-    type: Any
-    default: Any
-    about: About
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The allowed names; empty for other types."""
-        if self.about.vocabulary:
-            return vocabulary(self.about.vocabulary)
-        kinds = get_args(self.type) if get_origin(self.type) in (Union, type(int | None)) else (self.type,)
-        return tuple(name for kind in kinds if get_origin(kind) is Literal for name in get_args(kind))
-
-
-def vocabulary(name: str) -> tuple[str, ...]:
-    """The allowed names of an option, including those of plugins."""
-    return tuple(_vocabularies[name])
-
-
-def add_choice(name: str, value: str) -> None:
-    """Add a name to a vocabulary."""
-    if value not in _vocabularies[name]:
-        _vocabularies[name].append(value)
-
-
-def remove_choice(name: str, value: str) -> None:
-    """Remove a name from a vocabulary."""
-    if value in _vocabularies[name]:
-        _vocabularies[name].remove(value)
-
-
-def options_of(kind: type) -> tuple[Option, ...]:
-    """The fields of a class of options, in order."""
-    hints = get_type_hints(kind, include_extras=True)
-    found = []
-    for each in fields(kind):
-        plain, about = get_args(hints[each.name])
-        found.append(Option(each.name, plain, each.default, about))
-    return tuple(found)
-
-
-def check(options: Any) -> None:
-    """Validate every field of an object of options against its annotation.
-
-    Raises:
-        OptionError: for the first invalid field.
-    """
-    for each in options_of(type(options)):
-        value = getattr(options, each.name)
-        if value is None and each.default is None:
-            continue
-        if each.choices and value not in each.choices:
-            raise OptionError(each.name, value, f"choose one of {', '.join(each.choices)}")
-        for one in value if isinstance(value, tuple) else (value,):
-            _check_bounds(each, one)
-
-
-def _check_bounds(option: Option, value: Any) -> None:
-    above, least = option.about.above, option.about.least
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if above is not None and not (number and above < value < math.inf):
-        unit = f" of {option.about.unit}" if option.about.unit else ""
-        raise OptionError(option.name, value, f"give a positive number{unit}")
-    if least is not None and not (number and value >= least):
-        raise OptionError(option.name, value, f"give at least {least:g}")
-
-
-def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> Kind:
-    """Options from ``name=value,name=value``, with values converted to the types of the fields.
-
-    Args:
-        kind: a class of options.
-        text: may be empty; other fields keep their defaults.
-        without: names that are not allowed.
-
-    Raises:
-        OptionError: for another name, or an invalid value.
-    """
-    known = {each.name: each for each in options_of(kind) if each.name not in without}
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        if name not in known:
-            raise OptionError(name, value, f"no such option; choose from {', '.join(known)}")
-        kinds = get_args(known[name].type) or (known[name].type,)
-        number = float if float in kinds else int if int in kinds else None
-        try:
-            values[name] = value if number is None else number(value)
-        except ValueError as error:
-            raise OptionError(name, value, "give a number") from error
-    return kind(**values)
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -311,3 +177,102 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What may differ from a recipe, and what of the machine a training run uses."""
+
+    init: Annotated[
+        Any, About("Start from a model, a file or a bundled one (maxca models list), instead of random weights.", START)
+    ] = None
+    steps: Annotated[
+        int | None,
+        About("Steps in all, instead of those of the recipe; with --resume, extends the run.", START, least=1),
+    ] = None
+    seed: Annotated[int | None, About("Random seed, instead of that of the recipe.", START)] = None
+    batch: Annotated[
+        int | None, About("Pairs in a step, over all processes, instead of those of the recipe.", START, least=1)
+    ] = None
+    accumulate: Annotated[
+        int | None, About("Parts in which a process computes its share of a batch, to save memory.", START, least=1)
+    ] = None
+    precision: Annotated[Precision | None, About("Instead of the precision of the recipe.", START)] = None
+    device: Annotated[DeviceName, About("auto uses the GPU if there is one.", MACHINE)] = "auto"
+    devices: Annotated[int, About("GPUs, or processes on a CPU.", MACHINE, least=1)] = 1
+    workers: Annotated[int, About("Processes that prepare the samples.", MACHINE, least=0)] = 0
+    threads: Annotated[int | None, About("CPU threads of each process.", MACHINE, least=1)] = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of a configuration that are given here."""
+        names = ("steps", "seed", "batch", "accumulate", "precision")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """How scans of a list are prepared for training."""
+
+    kind: Annotated[
+        PairKind,
+        About(
+            "inter: pairs are of two subjects, aligned by an affine; intra: of one subject, as the files place them."
+        ),
+    ] = "inter"
+    spacing: Annotated[
+        str, About("Spacing in mm along the three axes, such as 1x1x1.5; keep is that of the scan: 1.5x1.5xkeep.")
+    ] = "keepxkeepxkeep"
+    shape: Annotated[
+        str,
+        About("Voxels along the three axes, to which images are cropped or padded around the middle: 96x96xkeep."),
+    ] = "keepxkeepxkeep"
+    intensity: Annotated[
+        str | None,
+        About(
+            "Range LOW,HIGH of intensities, such as -1000,400 for lungs in CT; by default the range of the tissue of "
+            "each image, as maxca register takes it."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        _ = self.spacing_mm, self.shape_voxels, self.window
+
+    @property
+    def spacing_mm(self) -> tuple[float | None, float | None, float | None]:
+        """Of each axis; None keeps that of the scan."""
+        i, j, k = self._axes("spacing", float)
+        return i, j, k
+
+    @property
+    def shape_voxels(self) -> tuple[int | None, int | None, int | None]:
+        """Of each axis; None keeps that of the scan."""
+        i, j, k = self._axes("shape", int)
+        return i, j, k
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Lowest and highest intensity; None for the range of the tissue."""
+        if self.intensity is None:
+            return None
+        try:
+            low, high = (float(word) for word in self.intensity.split(","))
+        except ValueError as error:
+            raise OptionError("intensity", self.intensity, "give two numbers, such as -1000,400") from error
+        if not -math.inf < low < high < math.inf:
+            raise OptionError("intensity", self.intensity, "the first number is the lower one")
+        return low, high
+
+    def _axes(self, name: str, kind: Callable[[str], Number]) -> list[Number | None]:
+        text = getattr(self, name)
+        words = text.split("x")
+        try:
+            values = [None if word == "keep" else kind(word) for word in words]
+        except ValueError:
+            values = []
+        if len(values) != 3 or not all(value is None or 0 < value < 1e5 for value in values):
+            raise OptionError(name, text, "give three positive numbers, or keep, with x between, such as 1x1xkeep")
+        return values

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from maxca.errors import MaxcaError
-from maxca.options import add_choice, remove_choice
+from maxca.fields import add_choice, remove_choice
 from maxca.origins import forget_origin, record_origin
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from maxca.io.pairs import Pair, read_pairs, write_pairs
 from maxca.models.domain import Domain
 from maxca.models.load import Model, load_model, read_domain
 from maxca.networks import NetworkConfig
+from maxca.options import TrainingOptions
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
 from maxca.training.start import train_in
@@ -233,5 +234,5 @@ def test_a_second_train_in_one_folder_is_refused(tmp_path: Path) -> None:
     data = prepared_data.make(tmp_path / "data")
     (tmp_path / "run").mkdir()
     with alone_in(tmp_path / "run", "me"), pytest.raises(MaxcaError, match="another maxca train is running"):
-        train_in("hippocampus", data, tmp_path / "run", steps=1, device="cpu")
+        train_in("hippocampus", data, tmp_path / "run", TrainingOptions(steps=1, device="cpu"))
     assert not list((tmp_path / "run").iterdir())

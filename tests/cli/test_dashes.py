@@ -6,7 +6,7 @@ import pytest
 
 from maxca.cli.dashes import dashed
 from maxca.errors import MaxcaError
-from maxca.options import OptionError
+from maxca.fields import OptionError
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from maxca.datasets.prepare import Plan, prepare
 from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.metrics import dice
-from maxca.training.loader import Pairs
+from maxca.training.loader import Pairs, Scans
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_scans_keep_their_grid_and_meet_in_a_common_world(prepared: Path) -> Non
     data = read_prepared(prepared)
     assert [scan.spacing for scan in data.scans] == [(3.0, 3.0, 3.0)] * 4
     assert (len(data.pairs("train")), len(data.pairs("val"))) == (6, 0)
-    pairs = Pairs(data, "train")
+    pairs = Pairs(Scans(data), "train")
     for number in range(len(pairs)):
         sample = pairs[number]
         fixed, moving = sample["fixed"].flatten(), sample["moving"].flatten()

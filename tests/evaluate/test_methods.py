@@ -23,7 +23,8 @@ from maxca.evaluate.methods import (
     parse,
     split,
 )
-from maxca.options import RegistrationOptions, options_of
+from maxca.fields import options_of
+from maxca.options import RegistrationOptions
 
 JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
 

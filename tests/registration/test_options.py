@@ -14,15 +14,9 @@ import typer
 import maxca
 from maxca.cli.app import app
 from maxca.cli.register import register
+from maxca.fields import Option, OptionError, options_of, vocabulary
 from maxca.losses.similarity import SIMILARITIES
-from maxca.options import (
-    Option,
-    OptionError,
-    RegistrationInputs,
-    RegistrationOptions,
-    options_of,
-    vocabulary,
-)
+from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.registration import facade
 from maxca.registration.record import Settings
 

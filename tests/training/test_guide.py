@@ -17,7 +17,7 @@ from maxca.losses.overlap import soft_dice
 from maxca.networks import build_network
 from maxca.training.config import Losses
 from maxca.training.guide import GuidedPrediction, guided, label_names, segmentation
-from maxca.training.loader import Pairs, batches
+from maxca.training.loader import Pairs, Scans, batches
 from maxca.training.objective import objective
 
 SHAPE = (5, 6, 7)  # odd: the network pads to 8
@@ -70,7 +70,7 @@ def test_every_weight_of_the_encoder_and_the_heads_learns(name: str, tmp_path: P
     data = read_prepared(make(tmp_path / "data", shape=(16, 20, 16)))
     names = label_names(data)
     network = guided(build_network(name), len(names))
-    batch = next(batches(Pairs(data, "train"), [0], 1, 0, pin=False))
+    batch = next(batches(Pairs(Scans(data), "train"), [0], 1, 0, pin=False))
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
     losses = Losses(image=0.0, diffusion=0.0, segmentation=1.0)
     objective(network, tensors, losses, names=names)["loss"].backward()
@@ -104,7 +104,7 @@ def test_a_batch_counts_as_its_pairs_alone(tmp_path: Path) -> None:
     names = label_names(data)
     network = guided(build_network("corrxca_tiny"), len(names)).eval()
     losses = replace(Losses(), image=0.0, segmentation=1.0)
-    pairs = Pairs(data, "train")
+    pairs = Pairs(Scans(data), "train")
     with torch.no_grad():
         both, *alone = (
             float(

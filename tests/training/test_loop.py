@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +19,15 @@ import torch
 from prepared_data import make
 from safetensors.torch import load_file
 
+from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.models.load import load_model
 from maxca.networks import NetworkConfig
+from maxca.options import TrainingOptions
 from maxca.training import recipes
 from maxca.training.augmentation import Augmentation
 from maxca.training.config import Losses, Optimiser, TrainingConfig, config_from_plain
+from maxca.training.run import LOG_COLUMNS
 from maxca.training.start import train_in
 
 SMALL = TrainingConfig(
@@ -55,7 +61,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> None:
     seen = []
-    run = train_in("small", data, tmp_path / "run", device="cpu", report=seen.append)
+    run = train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"), report=seen.append)
     validations = [row for row in rows(run) if row["score"]]
     assert [int(float(row["step"])) for row in validations] == [4, 8]
     assert {"dice", "hd95", "ndv", "alike", "loss", "image", "diffusion", "folding", "overlap", "segmentation"} <= set(
@@ -70,7 +76,7 @@ def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> N
 def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     config = replace(SMALL, steps=60, augmentation=Augmentation(), average=0.0, validate=30)
     recipes.RECIPES["small"] = lambda: config
-    run = train_in("small", data, tmp_path / "run", device="cpu")
+    run = train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
     losses = [float(row["loss"]) for row in rows(run) if row["loss"]]
     assert losses[-1] < losses[0] - 0.05
 
@@ -81,7 +87,7 @@ LONG = replace(SMALL, steps=24, validate=12)
 def long_run(data: Path, folder: Path, resume: bool) -> None:
     """In a process of its own, which may be killed."""
     recipes.RECIPES["small"] = lambda: LONG
-    train_in("small", data, folder, device="cpu", threads=1, resume=resume)
+    train_in("small", data, folder, TrainingOptions(device="cpu", threads=1), resume=resume)
 
 
 @pytest.mark.slow
@@ -122,23 +128,74 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(data: Pat
 
 
 def test_a_run_is_not_mixed_with_another(data: Path, tmp_path: Path) -> None:
-    run = train_in("small", data, tmp_path / "run", steps=2, device="cpu")
-    with pytest.raises(MaxcaError, match="holds a run; pass --resume"):
-        train_in("small", data, run, device="cpu")
+    run = train_in("small", data, tmp_path / "run", TrainingOptions(steps=2, device="cpu"))
+    with pytest.raises(MaxcaError, match="holds a run; pass resume=True"):
+        train_in("small", data, run, TrainingOptions(device="cpu"))
     other = make(tmp_path / "other", count=4)
     with pytest.raises(MaxcaError, match="with other data"):
-        train_in("small", other, run, resume=True, device="cpu")
+        train_in("small", other, run, TrainingOptions(device="cpu"), resume=True)
+
+
+def test_a_finished_run_is_extended_and_ends_as_if_it_had_been_longer(data: Path, tmp_path: Path) -> None:
+    flat = replace(SMALL, optimiser=Optimiser(rate=1e-3), validate=2)  # a cosine would depend on the number of steps
+    recipes.RECIPES["small"] = lambda: flat
+    whole = train_in("small", data, tmp_path / "whole", TrainingOptions(steps=6, device="cpu"))
+    run = train_in("small", data, tmp_path / "run", TrainingOptions(steps=4, device="cpu"))
+    train_in("small", data, run, TrainingOptions(steps=6, device="cpu"), resume=True)
+    expected, ended = (load_file(folder / "last.safetensors") for folder in (whole, run))
+    assert all(torch.equal(ended[name], tensor) for name, tensor in expected.items())
+    assert json.loads((run / "run.json").read_text())["config"]["steps"] == 6
+    with pytest.raises(MaxcaError, match=r"steps=2: .*run was started with 6 steps"):
+        train_in("small", data, run, TrainingOptions(steps=2, device="cpu"), resume=True)
+    with pytest.raises(MaxcaError, match=r"batch=3: .*run was started with 1"):
+        train_in("small", data, run, TrainingOptions(batch=3, device="cpu"), resume=True)
+
+
+def test_without_pairs_to_validate_on_there_is_a_warning(tmp_path: Path) -> None:
+    folder = make(tmp_path / "data", count=4)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"val"', '"train"'))
+    said: list[str] = []
+    run = train_in("small", folder, tmp_path / "run", TrainingOptions(steps=2, device="cpu"), warn=said.append)
+    assert len(said) == 1 and "no pairs to validate on" in said[0] and "split val" in said[0]
+    assert load_model(run / "best.safetensors").domain is None
+
+
+def test_a_run_reads_every_scan_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = Prepared.load
+    monkeypatch.setattr(Prepared, "load", lambda self, scan: (read.append(scan.name), load(self, scan))[1])
+    recipes.RECIPES["small"] = lambda: replace(SMALL, validate=2, losses=Losses(window=27))
+    train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
+    assert sorted(read) == sorted(set(read)) == [f"s{n}" for n in range(5)]
+
+
+def test_every_column_of_the_log_is_explained(data: Path, tmp_path: Path) -> None:
+    run = train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
+    assert set(rows(run)[0]) <= set(LOG_COLUMNS)
+    assert {"dice_before", "dice"} <= set(rows(run)[0])
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "training.md").read_text(encoding="utf-8")
+    for name, meaning in LOG_COLUMNS.items():
+        assert f"| `{name}` | {meaning} |" in page
+
+
+def test_training_needs_no_library_of_medical_images() -> None:
+    code = "import sys, maxca.training.start; print(*({'nibabel', 'SimpleITK', 'pydicom'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
 
 
 def test_training_starts_from_a_model_of_the_same_network(data: Path, tmp_path: Path) -> None:
-    first = train_in("small", data, tmp_path / "first", steps=2, device="cpu")
+    first = train_in("small", data, tmp_path / "first", TrainingOptions(steps=2, device="cpu"))
     recipes.RECIPES["small"] = lambda: replace(SMALL, optimiser=Optimiser(rate=0.0), average=0.0)
-    second = train_in("small", data, tmp_path / "second", steps=2, init=first / "last.safetensors", device="cpu")
+    second = train_in(
+        "small", data, tmp_path / "second", TrainingOptions(steps=2, init=first / "last.safetensors", device="cpu")
+    )
     a, b = (load_file(run / "last.safetensors") for run in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a)
     recipes.RECIPES["small"] = lambda: replace(SMALL, network=NetworkConfig("corrmlp_tiny", {}))
     with pytest.raises(MaxcaError, match=r"is a .*corrxca_tiny"):
-        train_in("small", data, tmp_path / "third", init=first / "last.safetensors", device="cpu")
+        train_in("small", data, tmp_path / "third", TrainingOptions(init=first / "last.safetensors", device="cpu"))
 
 
 def test_a_loss_that_is_not_a_number_names_the_pair(
@@ -147,7 +204,7 @@ def test_a_loss_that_is_not_a_number_names_the_pair(
     broken = lambda *_a, **_k: {"loss": torch.tensor(float("nan"))}  # noqa: E731
     monkeypatch.setattr("maxca.training.loop.objective", broken)
     with pytest.raises(MaxcaError, match=r"step 0: the loss of s\d and s\d is nan"):
-        train_in("small", data, tmp_path / "run", device="cpu")
+        train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
 
 
 @pytest.mark.parametrize("config", [make_recipe() for make_recipe in recipes.RECIPES.values()], ids=lambda c: c.recipe)

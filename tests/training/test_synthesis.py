@@ -13,7 +13,7 @@ from training.prepared_data import make
 from maxca.datasets.prepared import NOTHING, Prepared, read_prepared
 from maxca.models.focus import focus
 from maxca.training.augmentation import Augmentation, turned, warped
-from maxca.training.loader import MadeUp, Pairs
+from maxca.training.loader import Pairs, Scans, SyntheticPairs
 from maxca.training.synthesis import Synth, bend, synthetic_pair
 
 ALL = Augmentation(flips=(0, 1), rotate=10, scale=0.1, shift=2, warp=1, bias=0.3, gamma=0.3, noise=0.05)
@@ -30,14 +30,14 @@ def ball() -> torch.Tensor:
 
 
 def test_a_seed_decides_a_variant(data: Prepared) -> None:
-    once, again, other = (Pairs(data, "train", ALL, seed)[3] for seed in (3, 3, 4))
+    once, again, other = (Pairs(Scans(data), "train", ALL, seed)[3] for seed in (3, 3, 4))
     assert all(torch.equal(once[name], again[name]) for name in ("fixed", "moving", "fixed_labels"))
     assert not torch.equal(once["fixed"], other["fixed"])
 
 
 def test_variants_stay_images_and_labels(data: Prepared) -> None:
     for number in range(6):
-        sample = Pairs(data, "train", ALL, seed=1)[number]
+        sample = Pairs(Scans(data), "train", ALL, seed=1)[number]
         for side in ("fixed", "moving"):
             image, labels = sample[side][0], sample[f"{side}_labels"]
             assert image.shape == labels.shape == (12, 14, 10)
@@ -48,7 +48,7 @@ def test_variants_stay_images_and_labels(data: Prepared) -> None:
 
 
 def test_nothing_varies_unless_asked(data: Prepared) -> None:
-    pairs = Pairs(data, "train", Augmentation(), seed=2)
+    pairs = Pairs(Scans(data), "train", Augmentation(), seed=2)
     sample = pairs[0]
     names = str(sample["name"]).split(" and ")
     for side, name in zip(("fixed", "moving"), names, strict=True):
@@ -74,7 +74,7 @@ def test_a_pair_is_turned_in_mm_around_the_third_axis() -> None:
 
 
 def test_both_images_of_a_pair_are_mirrored_or_none(data: Prepared) -> None:
-    pairs = Pairs(data, "train", Augmentation(flips=(0,)), seed=2)
+    pairs = Pairs(Scans(data), "train", Augmentation(flips=(0,)), seed=2)
     kinds = set()
     for number in range(8):
         sample = pairs[number]
@@ -96,7 +96,7 @@ def test_a_moving_scan_comes_onto_the_grid_of_the_fixed_one(tmp_path: Path) -> N
     about["scans"][1]["to_voxel"] = shift.tolist()
     (folder / "manifest.json").write_text(json.dumps(about))
     data = read_prepared(folder)
-    pairs = Pairs(data, "train")
+    pairs = Pairs(Scans(data), "train")
     (number,) = (n for n, (a, b) in enumerate(pairs.pairs) if (a.name, b.name) == ("s0", "s1"))
     held = data.load(data.scans[1]).image.float() / 255
     torch.testing.assert_close(pairs[number]["moving"][0, :10], held[2:])
@@ -108,7 +108,7 @@ def test_the_greatest_warp_moves_as_far_as_it_says() -> None:
 
 
 def test_pairs_are_cut_where_a_network_will_look_and_widened_around_their_middle(data: Prepared) -> None:
-    pairs = Pairs(data, "val", shape=(8, 20, None))
+    pairs = Pairs(Scans(data), "val", shape=(8, 20, None))
     sample = pairs[0]
     fixed, moving = (data.load(scan).image.float() for scan in pairs.pairs[0])
     held = fixed / 255
@@ -120,7 +120,7 @@ def test_pairs_are_cut_where_a_network_will_look_and_widened_around_their_middle
 
 
 def test_variants_are_cut_near_the_middle_of_their_labels(data: Prepared) -> None:
-    pairs = Pairs(data, "train", Augmentation(), shape=(8, None, None))
+    pairs = Pairs(Scans(data), "train", Augmentation(), shape=(8, None, None))
     middles = {
         float((torch.nonzero(pairs[number]["fixed_labels"])[:, 0].double() - 3.5).mean().abs()) for number in range(8)
     }
@@ -161,17 +161,20 @@ def test_synthetic_images_correspond() -> None:
 
 
 def test_samples_are_functions_of_their_number(data: Prepared) -> None:
-    for samples in (Pairs(data, "train", ALL, seed=5), MadeUp(data, Synth(shape=(12, 12, 12), labels=4), seed=5)):
+    for samples in (
+        Pairs(Scans(data), "train", ALL, seed=5),
+        SyntheticPairs(Scans(data), Synth(shape=(12, 12, 12), labels=4), seed=5),
+    ):
         first = samples[7]
         samples[3]
         again = samples[7]
         assert first.keys() == again.keys()
         assert all(torch.equal(a, again[k]) for k, a in first.items() if isinstance(a, torch.Tensor))
-    assert "made up" in MadeUp(NOTHING, Synth(shape=(8, 8, 8), labels=3))[0]["name"]
+    assert "synthetic pair" in SyntheticPairs(Scans(NOTHING), Synth(shape=(8, 8, 8), labels=3))[0]["name"]
 
 
 def test_a_training_crop_holds_most_of_the_labels(data: Prepared) -> None:
-    pairs = Pairs(data, "train", Augmentation(), shape=(8, 8, 8))
+    pairs = Pairs(Scans(data), "train", Augmentation(), shape=(8, 8, 8))
     middles = []
     for number in range(20):
         found = torch.nonzero(pairs[number]["fixed_labels"])

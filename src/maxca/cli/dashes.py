@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from maxca.errors import MaxcaError
-from maxca.options import EvaluationOptions, OptionError, RegistrationInputs, RegistrationOptions, options_of
+from maxca.fields import OptionError, options_of
+from maxca.options import EvaluationOptions, RegistrationInputs, RegistrationOptions
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {

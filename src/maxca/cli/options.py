@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from maxca.cli.dashes import flag
-from maxca.options import IMAGES, MACHINE, REGIONS, Option, OptionError, options_of
+from maxca.fields import Option, OptionError, options_of
+from maxca.options import IMAGES, MACHINE, REGIONS
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]

@@ -1,47 +1,72 @@
-"""``maxca prepare``: a data set as downloaded in, a folder to train on out."""
+"""``maxca prepare``: a data set as downloaded, or a list of scans, in; a folder to train on out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from maxca.cli.options import Quiet
+from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import progress_bar, report, warn
+from maxca.options import PreparationOptions
 
-DatasetName = Literal[
-    "bids", "hippocampus", "acdc", "adni", "abide", "adhd200", "ixi", "mindboggle", "buckner40", "neurite-oasis",
-    "paper-cardiac",
-]  # fmt: skip
-EXAMPLE = "Example:  maxca prepare hippocampus Task04_Hippocampus -o hippocampus-ready"
+EXAMPLE = "Example:  maxca prepare scans.csv -o ready --spacing 1.5x1.5x1.5"
+LISTS = (".csv",)
 
 
+@from_options()
 def prepare(
     dataset: Annotated[
-        DatasetName, typer.Argument(help="How the data set is laid out; see above.", show_default=False)
+        str,
+        typer.Argument(
+            help="A list of scans (.csv), or the name of a data set; see above.",
+            metavar="LIST|DATASET",
+            show_default=False,
+        ),
     ],
-    source: Annotated[Path, typer.Argument(help="The folder of the data set.", show_default=False)],
     out: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to fill; run again, it goes on.", show_default=False)
+        Path, typer.Option("--output", "-o", help="The folder to fill; run again, it continues.", show_default=False)
     ],
+    options: PreparationOptions,
+    source: Annotated[
+        Path | None, typer.Argument(help="The folder of the data set, where one is named.", show_default=False)
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scans to work on at once.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Bring a data set onto the grid a network trains on: affine or crop, spacing, intensities.
+    """Prepare scans for training: alignment, spacing, intensities.
 
-    bids takes any BIDS folder of T1w brains without skull, at 2 mm; hippocampus is Task04 of the Medical Segmentation
-    Decathlon; acdc takes the hearts as downloaded; the others are T1w brains as their archives hand them out, brought
-    to the grid of the paper (144 x 192 x 160, 1 mm). paper-cardiac is acdc on the grid of the paper.
+    A list is a CSV file with the columns image and, optionally, labels, subject, split (train or val) and group; its
+    paths are relative to it. --kind, --spacing, --shape and --intensity say how its scans are prepared.
+
+    Data sets are prepared as they are known: bids takes any BIDS folder of skull-stripped T1w brains, at 2 mm;
+    hippocampus is Task04 of the Medical Segmentation Decathlon; acdc takes the hearts as downloaded; adni, abide,
+    adhd200, ixi, mindboggle, buckner40 and neurite-oasis are T1w brains as their archives provide them, on the grid of
+    the paper (144 x 192 x 160, 1 mm); paper-cardiac is acdc on the grid of the paper.
 
     The folder then holds manifest.json (what was done to which file) and a file for each scan, for maxca train. A scan
     that cannot be read is named and left out.
     """
+    from maxca.datasets.prepare import DATASETS, LISTED, listed_plan
     from maxca.datasets.prepare import prepare as run
     from maxca.datasets.prepared import read_prepared
 
+    listed = dataset.lower().endswith(LISTS)
+    if not listed and dataset not in DATASETS:
+        raise typer.BadParameter(f"{dataset} is not a list (.csv), nor one of {', '.join(DATASETS)}")
+    if listed and source is not None:
+        raise typer.BadParameter(f"{source}: a list names its scans itself; leave the folder out")
+    if not listed and source is None:
+        raise typer.BadParameter(f"{dataset}: name the folder of the data set too")
+    if not listed and options != PreparationOptions():
+        raise typer.BadParameter(f"{dataset} has its own spacing, shape and intensities; use a list to choose others")
     with progress_bar(quiet=quiet) as progress:
-        noticed = run(dataset, source, out, jobs=jobs, progress=progress)
+        if listed:
+            noticed = run(LISTED, dataset, out, jobs=jobs, plan=listed_plan(options), progress=progress)
+        else:
+            assert source is not None
+            noticed = run(dataset, source, out, jobs=jobs, progress=progress)
     warn(noticed)
     data = read_prepared(out)
     counts = {split: len(data.pairs(split)) for split in ("train", "val")}

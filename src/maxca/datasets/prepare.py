@@ -27,6 +27,7 @@ from maxca import __version__
 from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
+from maxca.datasets.listed import read_list
 from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
 from maxca.engine.affine import AffineSettings, align
 from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
@@ -36,6 +37,7 @@ from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
 from maxca.io.pairs import Kind, Scan, split_by_subject
+from maxca.options import PreparationOptions
 from maxca.registration.labels import as_labels
 from maxca.registration.placement import placed
 
@@ -44,6 +46,7 @@ AVERAGED = 20  # training scans in the template
 ROUNDS = 2  # of averaging
 VALIDATION_SHARE = 0.2
 STILL = Affine.identity()
+LISTED = "list"
 Progress = Callable[[str, float], None]
 
 
@@ -57,12 +60,19 @@ class Plan:
         spacing: mm along i, j, k; None keeps that of the scan.
         shape: cut or widened to, around the middle; None keeps an axis. Scans of different subjects come onto the grid
             of the template where it is given, and keep their own without.
+        window: intensities that become 0 and 1; None for the range of the tissue, as in ``register``.
     """
 
     read: Callable[[Path], list[Scan]]
     kind: Kind
     spacing: tuple[float | None, float | None, float | None]
     shape: tuple[int | None, int | None, int | None] = (None, None, None)
+    window: tuple[float, float] | None = None
+
+    def as_settings(self) -> dict[str, Any]:
+        """What the files depend on; a window where there is one."""
+        settings = asdict(replace(self, read=None))  # type: ignore[arg-type]
+        return settings if self.window else {name: value for name, value in settings.items() if name != "window"}
 
 
 DATASETS: dict[str, Plan] = {
@@ -72,6 +82,11 @@ DATASETS: dict[str, Plan] = {
     "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0)),
     **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},
 }
+
+
+def listed_plan(options: PreparationOptions) -> Plan:
+    """The plan for scans of a list."""
+    return Plan(read_list, options.kind, options.spacing_mm, options.shape_voxels, options.window)
 
 
 def prepare(
@@ -86,8 +101,8 @@ def prepare(
     """Prepare a data set; what an earlier call has done with the same files and settings is kept.
 
     Args:
-        dataset: a key of ``DATASETS``.
-        source: where it lies.
+        dataset: a key of ``DATASETS``, or ``"list"`` with a plan of ``listed_plan``.
+        source: its folder, or the list.
         out: the folder to fill, for ``data.prepared.read_prepared``.
         jobs: processes.
         plan: in place of that of the data set.
@@ -99,15 +114,15 @@ def prepare(
     Raises:
         MaxcaError: when nothing can be prepared.
     """
-    if dataset not in DATASETS:
+    if plan is None and dataset not in DATASETS:
         raise MaxcaError(f"no data set is called {dataset!r}; choose one of {', '.join(DATASETS)}")
     plan = plan or DATASETS[dataset]
     source, out = Path(source), Path(out)
-    if not source.is_dir():
+    if dataset != LISTED and not source.is_dir():
         raise MaxcaError(f"{source}: no such folder")
     scans = _with_split(plan.read(source))
     (out / SCANS).mkdir(parents=True, exist_ok=True)
-    settings = {"maxca": __version__, "dataset": dataset, **asdict(replace(plan, read=None))}  # type: ignore[arg-type]
+    settings = {"maxca": __version__, "dataset": dataset, **plan.as_settings()}
     template = None
     if plan.kind == "inter":
         progress("making a template", 0.0)
@@ -213,7 +228,7 @@ def _voxels(
 ) -> tuple[dict[str, torch.Tensor], Grid, Affine, tuple[str, ...]]:
     """Image and labels, their grid, the affine from the common world to the world of that grid, and warnings."""
     image = read(scan.image)
-    volume, warnings = _volume(image), image.warnings
+    volume, warnings = _volume(image, plan), image.warnings
     if template is None:
         grid, through, noted = volume.grid.canonical.at_spacing(plan.spacing).centered(plan.shape), STILL, STILL
     else:
@@ -249,8 +264,12 @@ def _small_labels(labels: Image) -> np.ndarray:
     return values.astype(np.int16)
 
 
-def _volume(image: Image) -> Volume:
-    return Volume(normalise(torch.as_tensor(image.data.astype(np.float32))), image.grid)
+def _volume(image: Image, plan: Plan) -> Volume:
+    values = torch.as_tensor(image.data.astype(np.float32))
+    if plan.window is None:
+        return Volume(normalise(values), image.grid)
+    low, high = plan.window
+    return Volume(((values - low) / (high - low)).clamp_(0, 1), image.grid)
 
 
 def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, Any]) -> Image:
@@ -262,7 +281,7 @@ def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, 
     wanted = json.dumps({"settings": settings, "scans": [scan.name for scan in chosen]}, sort_keys=True)
     if path.is_file() and note.is_file() and note.read_text(encoding="utf-8") == wanted:
         return read(path)
-    volumes = [_volume(read(scan.image)) for scan in chosen]
+    volumes = [_volume(read(scan.image), plan) for scan in chosen]
     grid = volumes[0].grid.canonical.at_spacing(plan.spacing).centered(plan.shape)
     mean = resampled(volumes[0], grid, Chain())
     for _ in range(ROUNDS):

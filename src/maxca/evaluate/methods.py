@@ -14,9 +14,10 @@ from typing import Any
 
 from maxca import plugins
 from maxca.errors import MaxcaError
+from maxca.fields import OptionError, options_of, read_options
 from maxca.io.digest import sha256
 from maxca.models.zoo import find_model
-from maxca.options import EFFORTS, MODELS, EffortName, OptionError, RegistrationOptions, options_of, read_options
+from maxca.options import EFFORTS, MODELS, EffortName, RegistrationOptions
 
 OURS = "maxca"
 PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that provide them

@@ -73,7 +73,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     path = Path(path)
     if not os.path.lexists(path):
         raise MaxcaError(f"{path}: no such list of pairs")
-    rows = _json_rows(path) if full_suffix(path) == ".json" else _csv_rows(path)
+    rows = _json_rows(path) if full_suffix(path) == ".json" else read_table(path)
     if not rows:
         raise MaxcaError(f"{path}: contains no pairs")
     return [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
@@ -128,7 +128,12 @@ def split_by_subject(scans: Sequence[Scan], share: float, seed: int = 0) -> tupl
     return [s for s in scans if s.subject not in chosen], [s for s in scans if s.subject in chosen]
 
 
-def _csv_rows(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, without spaces around names and values.
+
+    Raises:
+        MaxcaError: for a file that is not CSV.
+    """
     try:
         file = io.StringIO(read_text(path).decode("utf-8-sig"), newline="")
         return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]

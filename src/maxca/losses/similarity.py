@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from maxca.fields import add_choice
 from maxca.geometry.grid import Grid
 from maxca.geometry.separable import Separable, box, per_axis
-from maxca.options import add_choice
 
 WINDOW = 125  # voxels in a window of local NCC: 5 along each axis
 NOISE = 1e-3  # relative to the mean variance: the correlation of a window with less variance would be that of noise

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from maxca.errors import MaxcaError
-from maxca.options import OptionError
+from maxca.fields import OptionError
 
 HERE = Path(__file__).parent
 WEIGHTS, CARDS = HERE / "weights", HERE / "cards"

@@ -10,11 +10,12 @@ import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
 from maxca.engine.settings import between_contrasts, settings_for
+from maxca.fields import OptionError
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
 from maxca.models.select import Predictor
-from maxca.options import OptionError, RegistrationOptions
+from maxca.options import RegistrationOptions
 from maxca.registration.assessment import assess
 from maxca.registration.deformation import Deformation, deform
 from maxca.registration.inputs import SideInputs

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from maxca.losses.similarity import SIMILARITIES
 from maxca.networks import NetworkConfig, network_from_plain
+from maxca.options import Precision
 from maxca.origins import UnknownName, origin
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Shape = tuple[int | None, int | None, int | None]
 
 

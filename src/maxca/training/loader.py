@@ -26,11 +26,25 @@ Sample = dict[str, Tensor | str | list[str]]
 ASIDE = 1 / 8  # of a crop: so far its middle may be from that of the labels
 
 
+class Scans:
+    """Prepared scans, each read once: as bytes, a data set fits in memory."""
+
+    def __init__(self, data: Prepared) -> None:
+        self.data = data
+        self._kept: dict[str, Voxels] = {}
+
+    def __call__(self, scan: PreparedScan) -> Voxels:
+        """The voxels of a scan."""
+        if scan.name not in self._kept:
+            self._kept[scan.name] = self.data.load(scan)
+        return self._kept[scan.name]
+
+
 class Pairs(Dataset[Sample]):
     """Samples by number.
 
     Args:
-        data: prepared scans.
+        scans: where voxels come from.
         split: whose pairs.
         augmentation: how they vary, or None: sample n is then the n-th pair as it is.
         seed: decides order and variation.
@@ -41,19 +55,18 @@ class Pairs(Dataset[Sample]):
 
     def __init__(
         self,
-        data: Prepared,
+        scans: Scans,
         split: str,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         shape: tuple[int | None, int | None, int | None] = (None, None, None),
     ) -> None:
-        self.data = data
-        self.pairs = data.pairs(split)
+        self._load = scans
+        self.pairs = scans.data.pairs(split)
         self.augmentation = augmentation
         self.seed = seed
         self.shape = shape
         self._middles: dict[str, list[float]] = {}  # of labels, in voxels
-        self._kept: dict[str, Voxels] = {}  # a scan takes part in many pairs; as bytes, a data set fits in memory
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -118,26 +131,20 @@ class Pairs(Dataset[Sample]):
                 corner[axis] = int(np.clip(round(middle - m / 2 + off), 0, n - m))
         return corner
 
-    def _load(self, scan: PreparedScan) -> Voxels:
-        if scan.name not in self._kept:
-            self._kept[scan.name] = self.data.load(scan)
-        return self._kept[scan.name]
 
-
-class MadeUp(Dataset[Sample]):
-    """Pairs of images that were never scanned, by number.
+class SyntheticPairs(Dataset[Sample]):
+    """Pairs of synthetic images, by number.
 
     Args:
-        data: prepared scans, some of whose label maps are painted; none are needed.
+        scans: some of whose label maps are painted; none are needed.
         how: the recipe.
         seed: decides everything.
     """
 
-    def __init__(self, data: Prepared, how: Synth, seed: int = 0) -> None:
-        self.data = data
+    def __init__(self, scans: Scans, how: Synth, seed: int = 0) -> None:
         self.how = how
         self.seed = seed
-        self.pairs = Pairs(data, "train", seed=seed)
+        self.pairs = Pairs(scans, "train", seed=seed)
 
     def __len__(self) -> int:
         return 2**31
@@ -145,7 +152,7 @@ class MadeUp(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         """As in ``Pairs``, always with labels."""
         random = np.random.default_rng((self.seed, number))
-        labels, name, spacing = None, f"made up {number}", torch.ones(3)
+        labels, name, spacing = None, f"synthetic pair {number}", torch.ones(3)
         if len(self.pairs) and random.random() < self.how.real:
             real = self.pairs[int(random.integers(len(self.pairs)))]
             fixed, moving = real.get("fixed_labels"), real.get("moving_labels")

@@ -1,6 +1,6 @@
-"""One loop for every recipe: forward, backward, step; now and then a validation and a checkpoint.
+"""One loop for every recipe: set up, step, and after a step the log, a validation and a checkpoint when due.
 
-A sample is a pure function of its number, so a run that was killed goes on from its last checkpoint with the same
+A sample is a pure function of its number, so an interrupted run continues from its last checkpoint with the same
 numbers, and several processes take the shares of a step that one would take.
 """
 
@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -22,10 +22,10 @@ from maxca.errors import MaxcaError, one_line
 from maxca.runtime import seeded
 from maxca.training.config import TrainingConfig
 from maxca.training.guide import guided, label_names
-from maxca.training.loader import MadeUp, Pairs, batches
+from maxca.training.loader import Pairs, Sample, Scans, SyntheticPairs, batches
 from maxca.training.objective import objective
 from maxca.training.run import CHECKPOINT, Run
-from maxca.training.validation import distribution, domain, validated
+from maxca.training.validation import Validation
 
 Report = Callable[[dict[str, float]], None]
 LOGGED_EVERY = 10
@@ -57,7 +57,7 @@ def train(
     Args:
         config: what to do.
         data: prepared scans.
-        run: the folder of the run; a checkpoint in it is gone on from.
+        run: the folder of the run; a checkpoint in it is continued.
         fabric: launched; devices and precision.
         weights: of a network to start from, in place of random ones.
         workers: processes that prepare samples, beside the one that trains.
@@ -66,98 +66,159 @@ def train(
     Raises:
         MaxcaError: when the loss of a pair is not finite; it names the pair.
     """
-    share = shared(config, fabric.world_size)
-    names = label_names(data) if config.losses.segmentation else []
-    with seeded(config.seed):
-        network = config.network.build()
-        if weights is not None:
-            network.load_state_dict(weights, strict=True)
-        average = copy.deepcopy(network).requires_grad_(False) if config.average else None
-        trained = guided(network, len(names), config.losses.lattice) if names else network
-    rates = config.optimiser
-    model, optimiser = fabric.setup(
-        trained, torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
-    )
-    state = State(trained, optimiser, average if average is None else average.to(fabric.device))
-    restore(state, run, fabric)
-    pairs = training_pairs(config, data)
-    numbers = list(samples(config, fabric.global_rank, fabric.world_size, state.step))
-    feed = batches(pairs, numbers, share, workers, pin=fabric.device.type == "cuda")
-    events = run.events(state.step) if fabric.is_global_zero else None
-    begin, since = time.perf_counter(), state.step
-    while state.step < config.steps:
+    trainer = Trainer(config, data, run, fabric, weights)
+    trainer.feed(workers)
+    while trainer.state.step < config.steps:
+        measured = trainer.step()
+        trainer.after_step(measured, report)
+    trainer.close()
+
+
+class Measured(NamedTuple):
+    """What one step measured: the terms of the loss, the learning rate, and the norm of the gradient."""
+
+    terms: dict[str, Tensor]
+    rate: float
+    norm: Tensor
+
+
+class Trainer:
+    """A network in training: set up, one step, and what follows a step.
+
+    Args:
+        config: what to do.
+        data: prepared scans.
+        run: the folder of the run; a checkpoint in it is continued.
+        fabric: launched; devices and precision.
+        weights: of a network to start from, in place of random ones.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, data: Prepared, run: Run, fabric: Fabric, weights: dict[str, Tensor] | None
+    ) -> None:
+        self.config, self.run, self.fabric = config, run, fabric
+        self.scans = Scans(data)
+        self.share = shared(config, fabric.world_size)
+        self.names = label_names(data) if config.losses.segmentation else []
+        with seeded(config.seed):
+            self.network = config.network.build()
+            if weights is not None:
+                self.network.load_state_dict(weights, strict=True)
+            average = copy.deepcopy(self.network).requires_grad_(False) if config.average else None
+            heads = len(self.names)
+            trained = guided(self.network, heads, config.losses.lattice) if heads else self.network
+        rates = config.optimiser
+        optimiser = torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
+        self.model, optimiser = fabric.setup(trained, optimiser)
+        self.state = State(trained, optimiser, average if average is None else average.to(fabric.device))
+        restore(self.state, run, fabric)
+        self.validation = Validation(config, self.scans)
+        self.events = run.events(self.state.step) if fabric.is_global_zero else None
+        self.begin, self.since = time.perf_counter(), self.state.step
+
+    def feed(self, workers: int) -> None:
+        """Prepare the samples of the steps that are left."""
+        pairs = training_pairs(self.config, self.scans)
+        numbers = list(samples(self.config, self.fabric.global_rank, self.fabric.world_size, self.state.step))
+        pin = self.fabric.device.type == "cuda"
+        self.batches = batches(pairs, numbers, self.share, workers, pin=pin)
+
+    def step(self) -> Measured:
+        """Forward, backward and update, over all parts of a batch.
+
+        Raises:
+            MaxcaError: when the loss of a pair is not finite.
+        """
+        config, state = self.config, self.state
         rate = scheduled(config, state.step)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}
-        model.train()
+        self.model.train()
         for part in range(config.accumulate):
-            batch = next(feed)
-            tensors = {k: fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
-            last = part == config.accumulate - 1
-            with fabric.no_backward_sync(model, enabled=not last):
-                terms = objective(model, tensors, config.losses, chosen=state.step, names=names)
-                if not bool(torch.isfinite(terms["loss"])):
-                    raise MaxcaError(
-                        f"step {state.step}: the loss of {', '.join(batch['name'])} is {float(terms['loss'])}"
-                    )
-                fabric.backward(terms["loss"] / config.accumulate)
+            with self.fabric.no_backward_sync(self.model, enabled=part < config.accumulate - 1):
+                terms = self._terms(next(self.batches))
+                self.fabric.backward(terms["loss"] / config.accumulate)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() / config.accumulate
-        norm = fabric.clip_gradients(model, optimiser, max_norm=rates.clip or math.inf, error_if_nonfinite=False)
-        optimiser.step()
-        optimiser.zero_grad()
+        clip = config.optimiser.clip or math.inf
+        norm = self.fabric.clip_gradients(self.model, state.optimiser, max_norm=clip, error_if_nonfinite=False)
+        state.optimiser.step()
+        state.optimiser.zero_grad()
         state.step += 1
         if state.average is not None:
-            follow(state.average, network, min(config.average, state.step / (state.step + 10)))
+            follow(state.average, self.network, min(config.average, state.step / (state.step + 10)))
+        return Measured(sums, rate, torch.as_tensor(norm))
+
+    def _terms(self, batch: Sample) -> dict[str, Tensor]:
+        tensors = {k: self.fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
+        terms = objective(self.model, tensors, self.config.losses, chosen=self.state.step, names=self.names)
+        if not bool(torch.isfinite(terms["loss"])):
+            pairs = ", ".join(batch["name"])
+            raise MaxcaError(f"step {self.state.step}: the loss of {pairs} is {float(terms['loss'])}")
+        return terms
+
+    def after_step(self, measured: Measured, report: Report) -> None:
+        """Log, validate and save, each when it is due."""
         row: dict[str, float] = {}
-        if state.step % LOGGED_EVERY == 0 or state.step == config.steps:
-            means = {name: float(torch.as_tensor(fabric.all_reduce(value))) for name, value in sums.items()}
-            seconds = (time.perf_counter() - begin) / (state.step - since)
-            row = {
-                "step": state.step,
-                **means,
-                "rate": rate,
-                "gradient": float(torch.as_tensor(norm)),
-                "seconds_per_step": seconds,
-            }
-        if state.step % config.validate == 0 or state.step == config.steps:
-            judged = state.average or network
-            if fabric.is_global_zero:
-                row |= {"step": state.step, **validated(judged, config, data, fabric)}
-                known = (
-                    (domain(config, data, row["gain"]), distribution(judged, data)) if "gain" in row else (None, None)
-                )
-                run.save_model("last", judged, config, known)
-                score = row.get("score", state.step)  # with nothing to validate on, the last is the best
-                if score > state.best:
-                    state.best = score
-                    run.save_model("best", judged, config, known)
-            fabric.barrier()
-        if row and events is not None:
-            run.log(row)
+        if self._due(LOGGED_EVERY):
+            row |= self._logged(measured)
+        if self._due(self.config.validate):
+            if self.fabric.is_global_zero:
+                row |= {"step": self.state.step, **self._validated()}
+            self.fabric.barrier()
+        if row and self.events is not None:
+            self.run.log(row)
             report(row)
             for name, value in row.items():
-                events.add_scalar(name, value, state.step)
-        if state.step % config.save == 0 or state.step == config.steps:
-            if fabric.is_global_zero:
-                run.save_checkpoint(as_checkpoint(state))
-            fabric.barrier()
-    if events is not None:
-        events.close()
+                self.events.add_scalar(name, value, self.state.step)
+        if self._due(self.config.save):
+            if self.fabric.is_global_zero:
+                self.run.save_checkpoint(as_checkpoint(self.state))
+            self.fabric.barrier()
+
+    def _due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.config.steps
+
+    def _logged(self, measured: Measured) -> dict[str, float]:
+        terms = {name: torch.as_tensor(self.fabric.all_reduce(value)) for name, value in measured.terms.items()}
+        return {
+            "step": self.state.step,
+            **{name: float(value) for name, value in terms.items()},
+            "rate": measured.rate,
+            "gradient": float(measured.norm),
+            "seconds_per_step": (time.perf_counter() - self.begin) / (self.state.step - self.since),
+        }
+
+    def _validated(self) -> dict[str, float]:
+        """Validate the network, or its average, and save it; also as the best where it is."""
+        network = self.state.average or self.network
+        row = self.validation(network, self.fabric)
+        known = self.validation.known(network, row["gain"]) if "gain" in row else (None, None)
+        self.run.save_model("last", network, self.config, known)
+        score = row.get("score", self.state.step)  # with nothing to validate on, the last is the best
+        if score > self.state.best:
+            self.state.best = score
+            self.run.save_model("best", network, self.config, known)
+        return row
+
+    def close(self) -> None:
+        """Finish the files of the run."""
+        if self.events is not None:
+            self.events.close()
 
 
-def training_pairs(config: TrainingConfig, data: Prepared) -> Pairs | MadeUp:
+def training_pairs(config: TrainingConfig, scans: Scans) -> Pairs | SyntheticPairs:
     """The samples of a run.
 
     Raises:
         MaxcaError: when there are none.
     """
     if config.synth is not None:
-        return MadeUp(data, config.synth, config.seed)
-    pairs = Pairs(data, "train", config.augmentation, config.seed, config.shape)
+        return SyntheticPairs(scans, config.synth, config.seed)
+    pairs = Pairs(scans, "train", config.augmentation, config.seed, config.shape)
     if not len(pairs):
-        raise MaxcaError(f"{data.folder}: holds no pairs to train on")
+        raise MaxcaError(f"{scans.data.folder}: holds no pairs to train on; give at least two subjects the split train")
     return pairs
 
 
@@ -165,7 +226,7 @@ def shared(config: TrainingConfig, processes: int) -> int:
     """Pairs of a batch that one process takes at once.
 
     Raises:
-        MaxcaError: when they do not come out even.
+        MaxcaError: when the batch is not divisible.
     """
     parts = processes * config.accumulate
     if config.batch % parts:
@@ -191,7 +252,7 @@ def scheduled(config: TrainingConfig, step: int) -> float:
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, share: float) -> None:
-    """Move the average towards the network, keeping ``share`` of what it was."""
+    """Move the average towards the network, keeping ``share`` of its weights."""
     for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         old.lerp_(new, 1 - share) if old.is_floating_point() else old.copy_(new)
 

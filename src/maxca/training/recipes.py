@@ -1,8 +1,9 @@
-"""Recipes by name: functions that return what a run is. Change a copy with ``dataclasses.replace``."""
+"""Recipes by name: functions that return the configuration of a run, each a base with what differs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from maxca.networks import FlowOptions, NetworkConfig
 from maxca.training.augmentation import Augmentation
@@ -14,107 +15,88 @@ SMALL = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4
 HALF = SMALL | {"flow": FlowOptions(finest=1, velocity=True)}
 
 
+OURS = TrainingConfig(
+    recipe="ours",
+    network=NetworkConfig("corrxca", dict(HALF)),
+    losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0),
+    optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
+    steps=5_000,
+    validate=500,
+    save=100,
+    average=0.99,
+)
+PAPER = TrainingConfig(
+    recipe="paper",
+    network=NetworkConfig("corrxca", {}),
+    losses=Losses(window=729, image=1.0, diffusion=1.0),
+    optimiser=Optimiser(rate=1e-4),
+    precision="bf16-mixed",
+    steps=100_000,
+    validate=1_000,
+)
+
+
 def hippocampus() -> TrainingConfig:
     """Small crops of the medial temporal lobe, 1 mm, inter-subject, with labels; the flow is found at 2 mm."""
-    return TrainingConfig(
+    return replace(
+        OURS,
         recipe="hippocampus",
-        network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0),
-        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
         augmentation=Augmentation(flips=(0,), rotate=8, scale=0.08, shift=1.5, bias=0.2, gamma=0.2, noise=0.03),
         spacing=(1.0, 1.0, 1.0),
-        steps=5_000,
-        validate=500,
-        save=100,
-        average=0.99,
     )
 
 
 def cardiac_cine() -> TrainingConfig:
     """Short-axis cine MR, end-diastole to end-systole and back, with labels; slices stay as thick as they are."""
-    return TrainingConfig(
+    return replace(
+        OURS,
         recipe="cardiac_cine",
         network=NetworkConfig("corrxca", SMALL | {"flow": FlowOptions(finest=1, velocity=True, flat=2)}),
-        losses=Losses(window=343, image=0.1, diffusion=0.02, overlap=2.0, segmentation=0.5),
-        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
+        losses=replace(OURS.losses, segmentation=0.5),
         augmentation=Augmentation(
             flips=(0, 1), turn=180, zoom=0.2, rotate=3, scale=0.04, shift=1.5, bias=0.2, gamma=0.2, noise=0.02
         ),
         spacing=(1.5, 1.5, None),
         shape=(112, 112, None),
         precision="bf16-mixed",
-        steps=5_000,
-        validate=500,
-        save=100,
-        average=0.99,
     )
 
 
 def brain_t1() -> TrainingConfig:
     """T1-weighted brains at 2 mm, inter-subject, with labels; the flow is found at 4 mm."""
-    return TrainingConfig(
+    return replace(
+        OURS,
         recipe="brain_t1",
-        network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(window=343, image=0.3, diffusion=0.05, overlap=2.0, lattice=2, segmentation=0.5),
-        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
+        losses=replace(OURS.losses, image=0.3, diffusion=0.05, lattice=2, segmentation=0.5),
         # Not mirrored: left and right have names of their own, and a convolution sees both sides anyway.
         augmentation=Augmentation(rotate=3, scale=0.04, shift=2.0, warp=1.5, bias=0.2, gamma=0.2, noise=0.02),
         spacing=(2.0, 2.0, 2.0),
         precision="bf16-mixed",
-        steps=5_000,
-        validate=500,
         validation_pairs=8,
-        save=100,
-        average=0.99,
     )
 
 
 def synth() -> TrainingConfig:
     """Shapes from noise, and label maps if there is data, in random contrasts, at 2 mm: for images of any kind."""
-    return TrainingConfig(
+    return replace(
+        OURS,
         recipe="synth",
-        network=NetworkConfig("corrxca", dict(HALF)),
-        losses=Losses(similarity="mi", image=0.0, diffusion=0.05, overlap=2.0, lattice=2),
-        optimiser=Optimiser(rate=3e-4, warmup=200, cosine=True, clip=1.0),
+        losses=replace(OURS.losses, similarity="mi", window=729, image=0.0, diffusion=0.05, lattice=2),
         synth=Synth(),
         spacing=(2.0, 2.0, 2.0),
         precision="bf16-mixed",
-        steps=5_000,
-        validate=500,
         validation_pairs=8,
-        save=100,
-        average=0.99,
     )
 
 
 def paper_brain() -> TrainingConfig:
     """The published brain experiment: 1 mm, 144 x 192 x 160, no labels, 100 000 steps of one pair."""
-    return TrainingConfig(
-        recipe="paper_brain",
-        network=NetworkConfig("corrxca", {}),
-        losses=Losses(window=729, image=1.0, diffusion=1.0),
-        optimiser=Optimiser(rate=1e-4),
-        spacing=(1.0, 1.0, 1.0),
-        shape=(144, 192, 160),
-        precision="bf16-mixed",
-        steps=100_000,
-        validate=1_000,
-    )
+    return replace(PAPER, recipe="paper_brain", spacing=(1.0, 1.0, 1.0), shape=(144, 192, 160))
 
 
 def paper_cardiac() -> TrainingConfig:
     """The published cardiac experiment: 1.5 x 1.5 x 3.15 mm, 128 x 128 x 32, no labels, 100 000 steps of one pair."""
-    return TrainingConfig(
-        recipe="paper_cardiac",
-        network=NetworkConfig("corrxca", {}),
-        losses=Losses(window=729, image=1.0, diffusion=1.0),
-        optimiser=Optimiser(rate=1e-4),
-        spacing=(1.5, 1.5, 3.15),
-        shape=(128, 128, 32),
-        precision="bf16-mixed",
-        steps=100_000,
-        validate=1_000,
-    )
+    return replace(PAPER, recipe="paper_cardiac", spacing=(1.5, 1.5, 3.15), shape=(128, 128, 32))
 
 
 RECIPES: dict[str, Callable[[], TrainingConfig]] = {

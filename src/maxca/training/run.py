@@ -8,7 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -34,6 +34,27 @@ if TYPE_CHECKING:
 Known = tuple[Domain | None, TrainingDistribution | None]  # intended pairs, and training images
 MEANT = "the record of a run; start it again in another folder"
 ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
+LOG_COLUMNS = {
+    "step": "steps done",
+    "loss": "the weighted sum of the terms, of the last step",
+    "image": "minus the similarity of fixed and warped image, times its weight",
+    "diffusion": "mean squared gradient of the flow, times its weight",
+    "bending": "bending energy of the flow, times its weight",
+    "folding": "share of the volume that folds, times its weight",
+    "overlap": "1 minus the Dice of the labels, times its weight",
+    "segmentation": "loss of the auxiliary segmentation heads, times its weight",
+    "consistency": "mean squared distance, in voxels, of both directions one after the other, times its weight",
+    "rate": "learning rate",
+    "gradient": "norm of the gradient before clipping",
+    "seconds_per_step": "mean since the start or the last resumption",
+    "alike": "similarity on the validation pairs",
+    "ndv": "non-diffeomorphic volume on the validation pairs, %",
+    "gain": "share of the similarity missing to 1 that nine validation pairs of ten gain at least",
+    "dice_before": "Dice of the validation pairs before any motion",
+    "dice": "Dice of the validation pairs, labels warped by nearest neighbour",
+    "hd95": "95th percentile of the surface distances of the validation pairs, mm",
+    "score": "Dice, or the similarity where there are no labels, minus a tenth of ndv; highest of the best network",
+}
 
 
 class About(TypedDict):
@@ -128,13 +149,15 @@ def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, res
     path = run.folder / ABOUT
     if path.is_file():
         if not resume:
-            raise MaxcaError(f"{folder} holds a run; pass --resume to go on with it, or name another folder")
+            raise MaxcaError(f"{folder} holds a run; pass resume=True to continue it, or name another folder")
         held = read_about(run.folder)
-        if config_from_plain(held["config"]) != config_from_plain(json.loads(json.dumps(about["config"]))):
+        before, now = (config_from_plain(json.loads(json.dumps(one["config"]))) for one in (held, about))
+        if replace(before, steps=now.steps) != now:
             raise MaxcaError(f"{folder} was started with another configuration; see {path}")
         if held["data"] != data.sha256:
             raise MaxcaError(f"{folder} was started with other data than {data.folder}")
-        return run
+        if before == now:
+            return run
     make_folder(run.folder)
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

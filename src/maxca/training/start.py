@@ -1,26 +1,33 @@
-"""Starting a run from what a user gives: names, folders, devices."""
+"""Start or continue a run from names, folders and options."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from maxca.datasets.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
+from maxca.fields import OptionError
 from maxca.io.alone import alone_in
 from maxca.models.load import load_model
 from maxca.models.zoo import find_model
+from maxca.options import TrainingOptions
 from maxca.origins import UnknownName
 from maxca.runtime import torch_thread_limit
-from maxca.training.config import Precision, TrainingConfig, config_from_plain
+from maxca.training.config import TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
 from maxca.training.run import Run, make_folder, read_about, start_run
+from maxca.training.validation import SPLIT
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SAME = 1e-3  # of a spacing: prepared data that differ less are on the grid of the recipe
 
@@ -29,38 +36,22 @@ def train_in(
     recipe: str,
     data: str | Path | None,
     folder: str | Path,
+    options: TrainingOptions | None = None,
     *,
     resume: bool = False,
-    init: str | Path | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    batch: int | None = None,
-    accumulate: int | None = None,
-    precision: Precision | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    workers: int = 0,
-    threads: int | None = None,
     report: Report = lambda _row: None,
+    warn: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """Train by a recipe.
 
     Args:
         recipe: a key of ``RECIPES``.
-        data: a folder that ``maxca prepare`` made; a recipe that makes images up needs none.
+        data: a folder that ``maxca prepare`` made; a recipe of synthetic images needs none.
         folder: of the run.
-        resume: go on with the run that is there; what it was started with holds, whatever the recipe says today.
-        init: a model to start from: a file, or the name of one that comes along.
-        steps: in place of those of the recipe.
-        seed: likewise.
-        batch: likewise; pairs in a step, over all processes.
-        accumulate: likewise; the parts in which a process does its share.
-        precision: likewise.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        devices: GPUs, or processes on a CPU.
-        workers: processes that prepare samples.
-        threads: of each process.
+        options: what differs from the recipe, and what of the machine is used.
+        resume: continue the run in the folder, with the configuration that it was started with; ``steps`` extends it.
         report: called with each row of the log.
+        warn: called with what a user should know.
 
     Returns:
         The folder.
@@ -68,47 +59,69 @@ def train_in(
     Raises:
         MaxcaError: for what cannot be trained.
     """
+    options = options or TrainingOptions()
     if recipe not in RECIPES:
         plugins = read_about(folder)["config"].get("plugins", ()) if resume else ()
         raise UnknownName("recipe", recipe, RECIPES).from_plugins(plugins)
-    config = RECIPES[recipe]()
-    asked: dict[str, Any] = {
-        "steps": steps,
-        "seed": seed,
-        "batch": batch,
-        "accumulate": accumulate,
-        "precision": precision,
-    }
-    config = replace(config, **{name: value for name, value in asked.items() if value is not None})
-    if resume:
-        config = config_from_plain(read_about(folder)["config"])
+    config = resumed_config(folder, options) if resume else replace(RECIPES[recipe](), **options.changes())
     if data is None and config.synth is None:
-        raise MaxcaError(f"the recipe {recipe} needs --data, a folder that maxca prepare made")
+        raise MaxcaError(f"the recipe {recipe} needs data=FOLDER, a folder that maxca prepare made")
     prepared = NOTHING if data is None else read_prepared(data)
     check_spacing(config, prepared)
-    weights = None if init is None else _weights(init, config)
-    try:
-        from lightning_fabric import Fabric
-    except ImportError as error:
-        raise MaxcaError("training needs more packages: pip install 'maxca[train]'") from error
-    fabric = Fabric(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "cuda"}[device],
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision=config.precision,
-    )
-    fabric.launch()
+    if not prepared.pairs(SPLIT):
+        warn(
+            f"{folder}: there are no pairs to validate on, so the last network counts as the best; give some subjects "
+            "the split val (maxca prepare LIST.csv, column split)"
+        )
+    weights = None if options.init is None else _weights(options.init, config)
+    fabric = _fabric(options, config)
     run = Run(Path(folder))
     with ExitStack() as stack:
-        stack.enter_context(torch_thread_limit(threads))
+        stack.enter_context(torch_thread_limit(options.threads))
         if fabric.is_global_zero:
             stack.enter_context(alone_in(make_folder(run.folder), "another maxca train"))
             run = start_run(folder, config, prepared, resume=resume)
             held = run.checkpoint(torch.device("cpu"))
             run.trim_log(0 if held is None else int(held["step"]))
         fabric.barrier()
-        train(config, prepared, run, fabric, weights=weights, workers=workers, report=report)
+        train(config, prepared, run, fabric, weights=weights, workers=options.workers, report=report)
     return run.folder
+
+
+def resumed_config(folder: str | Path, options: TrainingOptions) -> TrainingConfig:
+    """The configuration of a run that is continued; more steps extend it.
+
+    Raises:
+        OptionError: for options that differ from what the run was started with, or fewer steps than it has.
+    """
+    config = config_from_plain(read_about(folder)["config"])
+    for name, value in options.changes().items():
+        held = getattr(config, name)
+        if name == "steps" and value < held:
+            raise OptionError(name, value, f"{folder} was started with {held} steps, and can only be extended")
+        if name != "steps" and value != held:
+            raise OptionError(name, value, f"{folder} was started with {held}, which a resumed run keeps; leave it out")
+    return config if options.steps is None else replace(config, steps=options.steps)
+
+
+def _fabric(options: TrainingOptions, config: TrainingConfig) -> Fabric:
+    """Launched.
+
+    Raises:
+        MaxcaError: when the package is missing.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise MaxcaError("training needs more packages: pip install 'maxca[train]'") from error
+    fabric = Fabric(
+        accelerator=options.device,
+        devices=options.devices,
+        strategy="ddp" if options.devices > 1 else "auto",
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 def check_spacing(config: TrainingConfig, data: Prepared) -> None:

@@ -1,98 +1,109 @@
-"""How good a network is on the validation pairs."""
+"""How well a network registers the validation pairs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from maxca.datasets.prepared import Prepared
+from maxca.datasets.prepared import PreparedScan
 from maxca.engine.comparison import similarity_of
 from maxca.engine.volume import Volume
 from maxca.geometry.grid import Grid
 from maxca.geometry.jacobian import nondiffeomorphic_volume
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import interpolator, voxel_coordinates
-from maxca.metrics import common_labels, dice, hd95
+from maxca.metrics import common_labels, dice, label_scores
 from maxca.models.distribution import TrainingDistribution, describe, learn_distribution
 from maxca.models.domain import Domain
 from maxca.models.load import COMPARED_MM, gain
 from maxca.training.config import TrainingConfig
-from maxca.training.loader import Pairs
-from maxca.training.objective import mean_similarity
+from maxca.training.loader import Pairs, Sample, Scans
+from maxca.training.objective import alikeness
 
 SPLIT = "val"
 SPARE = 1 / 6
-DESCRIBED = 200  # training scans at most that a model remembers the looks of
+DESCRIBED = 200  # training scans at most whose descriptors a model stores
 
 
-@torch.no_grad()
-def validated(network: nn.Module, config: TrainingConfig, data: Prepared, fabric: Fabric) -> dict[str, float]:
-    """Means over evenly spaced pairs: ``dice``, ``hd95`` in mm, ``ndv`` in percent, ``alike``, and ``score``.
+class Validation:
+    """Measures a network on evenly spaced validation pairs.
 
-    Labels are warped by nearest neighbour. The score, by which the best network is chosen, is the Dice, or the
-    similarity where there are no labels; minus a tenth of the NDV in percent. ``gain`` (see ``zoo.models``) is not a
-    mean but what nine pairs of ten reach.
-    Nothing, where there are no such pairs.
+    Scans are read once for a whole run, the training scans too, of which a model remembers extents and descriptors.
+
+    Args:
+        config: of the run.
+        scans: prepared scans, shared with the training.
     """
-    pairs = Pairs(data, SPLIT, shape=config.shape)
-    if not len(pairs):
-        return {}
-    count = min(config.validation_pairs, len(pairs))
-    numbers = np.linspace(0, len(pairs) - 1, count).round().astype(int).tolist()
-    network.eval()
-    rows = []
-    for number in numbers:
-        sample = pairs[number]
+
+    def __init__(self, config: TrainingConfig, scans: Scans) -> None:
+        self.config, self.scans = config, scans
+        self.pairs = Pairs(scans, SPLIT, shape=config.shape)
+        count = min(config.validation_pairs, len(self.pairs))
+        self.numbers = np.linspace(0, len(self.pairs) - 1, count).round().astype(int).tolist() if count else []
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module, fabric: Fabric) -> dict[str, float]:
+        """Means over the pairs; see ``LOG_COLUMNS`` in ``training.run``. Nothing, where there are no pairs.
+
+        ``gain`` (see ``models.load``) is not a mean but what nine pairs of ten reach.
+        """
+        if not self.numbers:
+            return {}
+        network.eval()
+        rows = [self._row(network, self.pairs[number], fabric) for number in self.numbers]
+        means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+        means["gain"] = float(np.quantile([row["gain"] for row in rows], 0.1))
+        return means | {"score": means.get("dice", means["alike"]) - 0.1 * means["ndv"]}
+
+    def _row(self, network: nn.Module, sample: Sample, fabric: Fabric) -> dict[str, float]:
         tensors = {k: fabric.to_device(v.unsqueeze(0)) for k, v in sample.items() if isinstance(v, torch.Tensor)}
         with fabric.autocast():
             flow = network(tensors["fixed"], tensors["moving"]).flow
-        row = {"alike": float(mean_similarity(tensors, flow, config.losses))}
+        row = {"alike": float(alikeness(tensors, flow, self.config.losses))}
         i, j, k = flow.shape[2:]
         field = DenseField(flow[0], Grid((i, j, k), np.eye(4)))
         row["ndv"] = 100 * float(nondiffeomorphic_volume(field).mean())
-        row["gain"] = gain(_similarity(tensors, field, config))
+        row["gain"] = gain(_similarity(tensors, field, self.config))
         if "fixed_labels" in tensors and "moving_labels" in tensors:
             at = voxel_coordinates((i, j, k), flow.device) + flow
             warped = interpolator(tensors["moving_labels"], "nearest")(at)[0].cpu().numpy()
             fixed, moving = (tensors[f"{side}_labels"][0].cpu().numpy() for side in ("fixed", "moving"))
             names = common_labels(fixed, moving)
-            row["dice"] = float(np.mean(list(dice(fixed, warped, names).values()) or [0.0]))
-            row["hd95"] = float(
-                np.mean(list(hd95(fixed, warped, tensors["spacing"][0].tolist()).values()) or [math.inf])
-            )
-        rows.append(row)
-    means = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
-    means["gain"] = float(np.quantile([row["gain"] for row in rows], 0.1))
-    return means | {"score": means.get("dice", means["alike"]) - 0.1 * means["ndv"]}
+            scores = label_scores(fixed, warped, tensors["spacing"][0].tolist(), names)
+            row["dice_before"] = float(np.mean(list(dice(fixed, moving, names).values()) or [0.0]))
+            row["dice"] = float(np.mean(list(scores.dice.values()) or [0.0]))
+            row["hd95"] = float(np.mean(list(scores.hd95.values()) or [math.inf]))
+        return row
 
+    def known(self, network: nn.Module, gained: float) -> tuple[Domain, TrainingDistribution | None]:
+        """What a model remembers of its training: its domain, and the distribution of its training images.
 
-def domain(config: TrainingConfig, data: Prepared, gained: float) -> Domain:
-    """What a network trained on these scans is for.
+        Args:
+            network: that was trained.
+            gained: ``gain`` of the validation; half of it must be reached on a pair.
+        """
+        training = [scan for scan in self.scans.data.scans if scan.split == "train"]
+        return self._domain(training, gained), self._distribution(network, training)
 
-    Args:
-        config: of the run.
-        data: the scans; extents may differ from theirs by a sixth.
-        gained: what ``validated`` calls ``gain``; half of it must be reached on a pair.
-    """
-    extents = np.array([np.array(data.load(s).image.shape) * s.spacing for s in data.scans if s.split == "train"])
-    least, most = extents.min(axis=0) / (1 + SPARE), extents.max(axis=0) * (1 + SPARE)
-    bounds = tuple((float(a), float(b)) for a, b in np.column_stack([least, most]).round(1))
-    return Domain(bounds, config.losses.similarity, round(gained / 2, 4))
+    def _domain(self, training: Sequence[PreparedScan], gained: float) -> Domain:
+        """Extents may differ from those of the training scans by a sixth."""
+        extents = np.array([np.array(self.scans(scan).image.shape) * scan.spacing for scan in training])
+        least, most = extents.min(axis=0) / (1 + SPARE), extents.max(axis=0) * (1 + SPARE)
+        bounds = tuple((float(a), float(b)) for a, b in np.column_stack([least, most]).round(1))
+        return Domain(bounds, self.config.losses.similarity, round(gained / 2, 4))
 
-
-def distribution(network: nn.Module, data: Prepared) -> TrainingDistribution | None:
-    """What the training scans look like to a network; None where it has no encoder to see with."""
-    device = next(network.parameters()).device
-    scans = [scan for scan in data.scans if scan.split == "train"]
-    chosen = scans[:: max(1, len(scans) // DESCRIBED)]
-    found = [describe(network, data.load(scan).image.to(device).float() / 255) for scan in chosen]
-    descriptors = [one for one in found if one is not None]
-    return learn_distribution(descriptors) if descriptors else None
+    def _distribution(self, network: nn.Module, training: Sequence[PreparedScan]) -> TrainingDistribution | None:
+        """Descriptors of some training scans; None for a network without an encoder."""
+        device = next(network.parameters()).device
+        chosen = training[:: max(1, len(training) // DESCRIBED)]
+        found = [describe(network, self.scans(scan).image.to(device).float() / 255) for scan in chosen]
+        descriptors = [one for one in found if one is not None]
+        return learn_distribution(descriptors) if descriptors else None
 
 
 def _similarity(tensors: Mapping[str, Tensor], flow: DenseField, config: TrainingConfig) -> dict[str, float]:
