@@ -103,14 +103,16 @@ def unmoved(trial: Trial, data: Path) -> dict[str, Any]:
 
     from maxca.datasets.prepared import read_prepared
     from maxca.networks.parts import Prediction
-    from maxca.training.validation import validated
+    from maxca.training.loader import Scans
+    from maxca.training.validation import Validation
 
     class Unmoved(torch.nn.Module):
         def forward(self, fixed: torch.Tensor, moving: torch.Tensor) -> Prediction:
             return Prediction(fixed.new_zeros(len(fixed), 3, *fixed.shape[2:]))
 
     settings = config(trial)
-    found = validated(Unmoved(), settings, read_prepared(data / SETS[trial.set][1]), Fabric(accelerator="cpu"))
+    scans = Scans(read_prepared(data / SETS[trial.set][1]))
+    found = Validation(settings, scans)(Unmoved(), Fabric(accelerator="cpu"))
     return {"set": trial.set, "pairs": settings.validation_pairs, **{name: found[name] for name in ("dice", "hd95")}}
 
 

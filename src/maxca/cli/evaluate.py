@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import MatrixConvention, Quiet, from_options
+from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import progress_bar, report, warn
-from maxca.options import EvaluationOptions
+from maxca.options import ComparisonOptions, EvaluationOptions
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
-WHICH = "Methods"
 
 
 @from_options()
@@ -34,45 +33,8 @@ def evaluate(
             "--output", "-o", help="CSV, a row per pair and method; existing rows are kept.", show_default=False
         ),
     ],
+    compared: ComparisonOptions,
     options: EvaluationOptions,
-    methods: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel=WHICH,
-            help="Of maxca-fast, maxca-balanced, maxca-accurate, greedy, syn, elastix and unmoved, with commas; "
-            "maxca-balanced+auto uses a model, greedy@2 smooths by 2 mm, and maxca:effort=fast,similarity=mi takes "
-            "every option of maxca register.",
-        ),
-    ] = "maxca-balanced",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            rich_help_panel=WHICH,
-            help="Also maxca with this model, as for register; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    smoothness: Annotated[
-        str | None,
-        typer.Option(
-            "--smoothness",
-            rich_help_panel=WHICH,
-            help="Each method at each of these smoothness settings in mm: 1,2,4; elastix@10 keeps its own.",
-            show_default=False,
-        ),
-    ] = None,
-    transforms: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--transforms",
-            rich_help_panel=WHICH,
-            help="Also existing transforms in this folder, named by the index of the pair from 0 (7.h5) or its images "
-            "(FIXED_MOVING.nii.gz): ITK's, ANTs', greedy's, or voxel displacements as in Learn2Reg; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    matrix_convention: MatrixConvention = None,
     against: Annotated[
         str | None,
         typer.Option(help="The method the others are compared with; by default the first.", show_default=False),
@@ -97,8 +59,9 @@ def evaluate(
     from maxca.evaluate.rows import names, read_rows
     from maxca.evaluate.run import evaluate as run
 
-    chosen = crossed([parse(name) for name in split(methods)], model or [], _numbers(smoothness))
-    chosen += [Method(GIVEN, folder=folder, matrix_convention=matrix_convention) for folder in transforms or []]
+    chosen = crossed([parse(name) for name in split(compared.methods)], compared.model, compared.smoothness_mm)
+    given = [Path(folder) for folder in compared.transforms]
+    chosen += [Method(GIVEN, folder=folder, matrix_convention=compared.matrix_convention) for folder in given]
     there = [method.name for method in chosen]
     if against is not None and against not in (*there, *names(read_rows(out), "method")):
         raise typer.BadParameter(
@@ -146,10 +109,3 @@ def _summarise(out: Path, against: str | None, figures: Sequence[Path], added: i
     report(table, quiet=quiet)
     failed = sum(bool(row["error"]) for row in rows)
     report(f"{out}: {added} rows added, {len(rows)} in all" + (f", {failed} failed" if failed else ""), quiet=quiet)
-
-
-def _numbers(text: str | None) -> list[float]:
-    try:
-        return [float(word) for word in (text or "").split(",") if word.strip()]
-    except ValueError as error:
-        raise typer.BadParameter(f"--smoothness {text}: pass comma-separated millimetres, such as 1,2,4") from error

@@ -23,7 +23,7 @@ from maxca.models.domain import Domain
 from maxca.models.load import COMPARED_MM, gain
 from maxca.training.config import TrainingConfig
 from maxca.training.loader import Pairs, Sample, Scans
-from maxca.training.objective import alikeness
+from maxca.training.objective import mean_similarity
 
 SPLIT = "val"
 SPARE = 1 / 6
@@ -64,7 +64,7 @@ class Validation:
         tensors = {k: fabric.to_device(v.unsqueeze(0)) for k, v in sample.items() if isinstance(v, torch.Tensor)}
         with fabric.autocast():
             flow = network(tensors["fixed"], tensors["moving"]).flow
-        row = {"alike": float(alikeness(tensors, flow, self.config.losses))}
+        row = {"alike": float(mean_similarity(tensors, flow, self.config.losses))}
         i, j, k = flow.shape[2:]
         field = DenseField(flow[0], Grid((i, j, k), np.eye(4)))
         row["ndv"] = 100 * float(nondiffeomorphic_volume(field).mean())
