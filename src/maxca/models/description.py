@@ -43,7 +43,7 @@ class Description(TypedDict):
     network: Network
     domain: NotRequired[Domain | None]
     mirror: NotRequired[list[int]]
-    likeness: NotRequired[float | None]
+    likeness: NotRequired[float | None]  # the name in files, see ``maxca.models.load``
     spacing: NotRequired[list[float | None] | None]
     shape: NotRequired[list[int | None] | None]
 
