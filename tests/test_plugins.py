@@ -213,6 +213,7 @@ def test_a_block_of_a_plugin_is_named_by_every_model_that_holds_it(mine: Path, t
         ("plugins.recipe('synth')(list)", "a recipe 'synth' is there already"),
         ("plugins.similarity('lncc')(list)", "a similarity 'lncc' is there already"),
         ("plugins.reader('.nii.gz')(list)", "does not read already"),
+        ("plugins.reader('.gz')(list)", "does not read already"),
         ("plugins.reader('npz')(list)", "a suffix with its dot"),
         ("plugins.block('a b')(list)", "'a b' is no name for a block"),
         ("plugins.block('a=b,c')(list)", "is no name for a block"),
@@ -273,6 +274,10 @@ def test_an_installed_plugin_is_loaded_by_its_name_and_only_then(
     plugins.load("theirs")
     assert origin("block", "squeeze") == "theirs"
     assert plugins.arguments() == ["--plugin", "theirs"]
+    plugins.unload("theirs")
+    assert tables() == before
+    plugins.load("theirs")
+    assert "squeeze" in BLOCKS
 
 
 def test_a_script_or_notebook_registers_without_a_plugin() -> None:

@@ -142,7 +142,7 @@ def reader(*suffixes: str) -> Callable[[T], T]:
         from maxca.io.readers import BUNDLED, READERS
 
         for suffix in suffixes:
-            if not SUFFIX.fullmatch(suffix) or suffix.lower() in BUNDLED:
+            if not SUFFIX.fullmatch(suffix) or any(name.endswith(suffix.lower()) for name in BUNDLED):
                 raise MaxcaError(f"reader({suffix!r}): give a suffix with its dot that maxca does not read already")
             _add("reader", READERS, suffix.lower(), read, SUFFIX)
         return read
@@ -182,7 +182,8 @@ def load(source: str | Path) -> ModuleType:
 
 def unload(source: str | Path) -> None:
     """Take away what a loaded plugin has registered, so that a changed file can be loaded again."""
-    plugin, _ = _loaded.pop(str(source) if str(source) in _loaded else _found(source)[0].source)
+    plugin, module = _loaded.pop(str(source) if str(source) in _loaded else _found(source)[0].source)
+    sys.modules.pop(module.__name__, None)  # otherwise an installed one would not be executed again
     for step in reversed(plugin.undo):
         step()
 
