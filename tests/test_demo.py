@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from maxca import Chain, MaxcaError, read_image
-from maxca.demo.case import Case, make_case, true_error
+from maxca.demo.case import DemoCase, make_case, true_error
 from maxca.demo.run import DemoOutcome, run_demo
 from maxca.io.transforms import read_transform
 from maxca.metrics import folding
@@ -30,7 +30,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def case() -> Case:
+def case() -> DemoCase:
     return make_case(seed=0, resolution=COARSE)
 
 
@@ -52,7 +52,7 @@ def test_the_folder_holds_all_that_was_promised(outcome: DemoOutcome) -> None:
     assert errors["after"]["mean"] == pytest.approx(outcome.error_after_mm, abs=1e-3)
 
 
-def test_the_error_can_be_measured_again_from_the_files(outcome: DemoOutcome, case: Case) -> None:
+def test_the_error_can_be_measured_again_from_the_files(outcome: DemoOutcome, case: DemoCase) -> None:
     found = read_transform(outcome.folder / "transform.h5")
     error = true_error(case, found)[case.brain].mean()
     assert error == pytest.approx(outcome.error_after_mm, abs=1e-3)
@@ -70,14 +70,14 @@ def test_an_earlier_output_is_kept_unless_told_otherwise(outcome: DemoOutcome) -
         run_demo(outcome.folder, resolution=COARSE)
 
 
-def test_the_known_map_is_a_diffeomorphism_of_several_millimetres(case: Case) -> None:
+def test_the_known_map_is_a_diffeomorphism_of_several_millimetres(case: DemoCase) -> None:
     warp = case.truth.steps[0]
     assert folding(Chain((warp,)), warp.grid) == pytest.approx((0, 0, 0.13, 0.03), abs=0.05)
     motion = np.linalg.norm(warp.displacement.numpy(), axis=0)
     assert 7 < motion.max() < 10
 
 
-def test_the_copy_lies_on_a_grid_of_its_own_and_looks_different(case: Case) -> None:
+def test_the_copy_lies_on_a_grid_of_its_own_and_looks_different(case: DemoCase) -> None:
     fixed, moving = case.fixed.grid, case.moving.grid
     assert np.linalg.det(fixed.direction) * np.linalg.det(moving.direction) < 0
     assert np.ptp(fixed.spacing) > 0.5
@@ -89,7 +89,7 @@ def test_the_copy_lies_on_a_grid_of_its_own_and_looks_different(case: Case) -> N
     assert 0.6 < correlation < 0.97
 
 
-def test_the_seed_decides_the_pair(case: Case) -> None:
+def test_the_seed_decides_the_pair(case: DemoCase) -> None:
     again, other = make_case(seed=0, resolution=COARSE), make_case(seed=1, resolution=COARSE)
     np.testing.assert_array_equal(again.fixed.data, case.fixed.data)
     assert np.abs(other.fixed.data.astype(int) - case.fixed.data).mean() > 10

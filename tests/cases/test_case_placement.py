@@ -18,7 +18,7 @@ from maxca.geometry import Chain, Grid
 from maxca.io.images import Image
 from maxca.registration.inputs import Side, read_side
 from maxca.registration.placement import placed
-from maxca.registration.record import Distances, Folding
+from maxca.registration.record import Distances, FoldingRecord
 from maxca.registration.resampling import apply
 from maxca.report.verdict.check import Check
 from maxca.report.verdict.judge import judge
@@ -223,7 +223,7 @@ def test_a_verdict_names_a_mask_that_looks_inverted(side: str) -> None:
     image, ball = head()
     sides = {name: Side(image) for name in ("fixed", "moving")}
     metrics = SimpleNamespace(
-        folding=Folding(0.0),
+        folding=FoldingRecord(0.0),
         inverse_consistency_mm=Distances(0.0),
         **dict.fromkeys(("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")),
     )

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from maxca.engine import affine as room
-from maxca.engine.affine import AffineSettings, Alignment, Kind, align
+from maxca.engine.affine import AffineKind, AffineSettings, Alignment, align
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
 
@@ -141,7 +141,7 @@ def test_centres_of_mass_bring_together_what_the_headers_keep_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rigid", "affine"])
-def test_what_is_found_does_not_depend_on_where_the_origin_of_the_world_is(kind: Kind) -> None:
+def test_what_is_found_does_not_depend_on_where_the_origin_of_the_world_is(kind: AffineKind) -> None:
     fixed, moving = seen(RIGID), seen(STILL, Grid((30, 35, 33), turned_grid(5.0)))
     near = align(fixed, moving, AffineSettings(kind=kind))
     for offset in (700.0, -4.5e5):  # mm: up to 100 000 voxels away

@@ -11,7 +11,7 @@ import phantoms
 import pytest
 
 from maxca.evaluate.methods import PEERS, Job, command, environment, parse
-from maxca.evaluate.peers import LABELS, Pair, kind_of, update_variance
+from maxca.evaluate.peers import LABELS, ToolInput, kind_of, update_variance
 from maxca.evaluate.processes import run
 from maxca.evaluate.scores import maps, score
 from maxca.io.images import read
@@ -41,7 +41,7 @@ def test_the_map_of_a_tool_is_the_one_by_which_it_warps(
     assert scores["ndv_percent"] < 0.1
     assert scores["deformation_mm"] > 0.5
     theirs = np.rint(read(job.folder / LABELS).data)
-    chain, _ = maps(tool, Pair(job.fixed, job.moving, job.folder))
+    chain, _ = maps(tool, ToolInput(job.fixed, job.moving, job.folder))
     labels = replace(read(job.moving), data=read(files["moving_labels"]).data)
     ours = resample(labels, grids[0], chain, "nearest").data
     assert len(np.unique(theirs)) == 5

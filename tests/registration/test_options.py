@@ -18,7 +18,7 @@ from maxca.fields import Option, OptionError, options_of, vocabulary
 from maxca.losses.similarity import SIMILARITIES
 from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.registration import facade
-from maxca.registration.record import Settings
+from maxca.registration.record import RecordedOptions
 
 GENERATOR = Path(__file__).parents[2] / "tools" / "facade.py"
 ALL = (*options_of(RegistrationInputs), *options_of(RegistrationOptions))
@@ -50,7 +50,7 @@ def test_keywords_and_command_line_agree(option: Option) -> None:
 
 
 def test_the_record_holds_every_option() -> None:
-    assert [each.name for each in fields(Settings)] == [each.name for each in options_of(RegistrationOptions)]
+    assert [each.name for each in fields(RecordedOptions)] == [each.name for each in options_of(RegistrationOptions)]
 
 
 def test_vocabularies_are_those_of_the_library() -> None:

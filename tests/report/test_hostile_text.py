@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import maxca
-from maxca.registration.record import Level
+from maxca.registration.record import LevelSummary
 from maxca.report import charts
 from maxca.report.case import read_case
 from maxca.report.cohort import write_cohort
@@ -130,8 +130,8 @@ def test_a_cohort_of_hostile_names(registered: Path, tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.one_of(st.text(max_size=80), st.text(alphabet="<>\"'&$\\{}^_/= \x00\x1b\n#ab", max_size=80)))
 def test_any_name_in_a_drawing(name: str) -> None:
-    usual = Elements(charts.curves([Level([1, 1, 1], [0.1, 0.2])], "lncc")).names()
-    drawn = Elements(charts.curves([Level([1, 1, 1], [0.1, 0.2])], name))
+    usual = Elements(charts.curves([LevelSummary([1, 1, 1], [0.1, 0.2])], "lncc")).names()
+    drawn = Elements(charts.curves([LevelSummary([1, 1, 1], [0.1, 0.2])], name))
     assert drawn.names() <= usual and usual - drawn.names() <= optional()
 
 

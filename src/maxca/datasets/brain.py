@@ -16,7 +16,7 @@ from maxca.io.records import read_json
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """The folder layout of a data set.
 
     Args:
@@ -32,28 +32,28 @@ class Layout:
     labels: tuple[str, ...] = ()
 
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS: dict[str, FolderLayout] = {
     # LONI's archive: ADNI/PTID/series/date/image id/file
-    "adni": Layout(
+    "adni": FolderLayout(
         ("**/*_S_*/**/*.nii", "**/*_S_*/**/*.nii.gz"),
         r"(?:^|/)(\d{3}_S_\d{4,5})(?:/|$)",
         "ADNI/002_S_0295/MP-RAGE/2006-04-18_08_20_30.0/I45107/ADNI_002_S_0295_MR_MP-RAGE.nii",
     ),
     # FCP/INDI: site/subject/session_1/anat_1/mprage.nii.gz
-    "abide": Layout(
+    "abide": FolderLayout(
         ("**/session_*/anat_*/mprage.nii.gz", "**/session_*/anat_*/anat.nii.gz"),
         r"(?:^|/)(\d{5,7})/session_",
         "NYU/0051006/session_1/anat_1/mprage.nii.gz",
     ),
-    "adhd200": Layout(
+    "adhd200": FolderLayout(
         ("**/session_*/anat_*/mprage.nii.gz", "**/session_*/anat_*/mprage_anonymized.nii.gz"),
         r"(?:^|/)(\d{5,7})/session_",
         "Peking_1/1050345/session_1/anat_1/mprage.nii.gz",
     ),
-    "ixi": Layout(
+    "ixi": FolderLayout(
         ("**/IXI*-T1.nii.gz", "**/IXI*-T1.nii"), r"(?:^|/)(IXI\d{3})-[^/]*$", "IXI-T1/IXI002-Guys-0828-T1.nii.gz"
     ),
-    "mindboggle": Layout(
+    "mindboggle": FolderLayout(
         ("**/t1weighted_brain.nii.gz", "**/t1weighted_brain.MNI152.nii.gz"),
         r"(?:^|/)([^/]+-\d+)/t1weighted_brain",
         "OASIS-TRT-20_volumes/OASIS-TRT-20-1/t1weighted_brain.nii.gz",
@@ -65,13 +65,13 @@ LAYOUTS: dict[str, Layout] = {
         ),
     ),
     # FreeSurfer's folders
-    "buckner40": Layout(
+    "buckner40": FolderLayout(
         ("*/mri/norm.mgz", "*/mri/brain.mgz", "*/mri/brainmask.mgz"),
         r"([^/]+)/mri/[^/]*$",
         "buckner40/004/mri/norm.mgz",
         ("aparc+aseg.mgz", "aseg.mgz"),
     ),
-    "neurite-oasis": Layout(
+    "neurite-oasis": FolderLayout(
         ("OASIS_OAS1_*/aligned_norm.nii.gz", "OASIS_OAS1_*/norm.nii.gz"),
         r"(OASIS_OAS1_\d{4})_MR\d",
         "OASIS_OAS1_0001_MR1/aligned_norm.nii.gz",

@@ -36,7 +36,7 @@ from maxca.geometry import Affine, Chain, Grid
 from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
-from maxca.io.pairs import Kind, Scan, split_by_subject
+from maxca.io.pairs import PairKind, Scan, split_by_subject
 from maxca.options import PreparationOptions
 from maxca.registration.labels import as_labels
 from maxca.registration.placement import placed
@@ -64,7 +64,7 @@ class Plan:
     """
 
     read: Callable[[Path], list[Scan]]
-    kind: Kind
+    kind: PairKind
     spacing: tuple[float | None, float | None, float | None]
     shape: tuple[int | None, int | None, int | None] = (None, None, None)
     window: tuple[float, float] | None = None

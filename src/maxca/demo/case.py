@@ -35,7 +35,7 @@ BIAS_NODES = 15.0  # mm
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class DemoCase:
     """A pair of images with its true deformation.
 
     Args:
@@ -51,7 +51,7 @@ class Case:
     brain: np.ndarray
 
 
-def make_case(seed: int = 0, resolution: int = RESOLUTION) -> Case:
+def make_case(seed: int = 0, resolution: int = RESOLUTION) -> DemoCase:
     """The template, a copy deformed by a known diffeomorphism, and this diffeomorphism.
 
     Args:
@@ -66,7 +66,7 @@ def make_case(seed: int = 0, resolution: int = RESOLUTION) -> Case:
     brain = truth.resample(torch.from_numpy(mask)[None], grid, copy_grid)[0].numpy() > 0.5
     scanned = _as_scanned(sharp, copy_grid, random)
     moving = Image(np.rint(template * BRIGHTEST).astype(np.int16), grid)
-    return Case(Image(scanned, copy_grid), moving, truth, brain)
+    return DemoCase(Image(scanned, copy_grid), moving, truth, brain)
 
 
 def known_warp(grid: Grid, random: np.random.Generator) -> DenseField:
@@ -94,7 +94,7 @@ def known_warp(grid: Grid, random: np.random.Generator) -> DenseField:
     return field
 
 
-def true_error(case: Case, chain: Chain) -> np.ndarray:
+def true_error(case: DemoCase, chain: Chain) -> np.ndarray:
     """(I, J, K) registration error of ``chain`` at the voxels of the fixed image, in mm."""
     grid = case.fixed.grid
     wrong = chain.field_on(grid).displacement - case.truth.field_on(grid).displacement

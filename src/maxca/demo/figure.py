@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from maxca.demo.case import Case
+from maxca.demo.case import DemoCase
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.io.images import Image
 from maxca.registration.result import Result
@@ -23,7 +23,7 @@ ERRORS = "viridis"  # distinguishable with colour blindness, and in grey
 EDGE, LINE = "#ffb000", "#56b4e9"
 
 
-def draw(case: Case, result: Result, distances: dict[str, np.ndarray], path: Path) -> None:
+def draw(case: DemoCase, result: Result, distances: dict[str, np.ndarray], path: Path) -> None:
     """One slice of the pair before and after registration, with the errors and the estimated deformation.
 
     Args:
@@ -68,7 +68,7 @@ def draw(case: Case, result: Result, distances: dict[str, np.ndarray], path: Pat
 class _View:
     """An axial slice of the fixed space, finely sampled, to draw on."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: DemoCase) -> None:
         grid = case.fixed.grid
         where = grid.to_world(np.argwhere(case.brain))
         low, high = where.min(0) - AROUND, where.max(0) + AROUND

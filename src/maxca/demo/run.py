@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maxca.demo.case import RESOLUTION, Case, make_case, true_error
+from maxca.demo.case import RESOLUTION, DemoCase, make_case, true_error
 from maxca.demo.figure import draw
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain
@@ -126,7 +126,7 @@ def _candidates(result: Result) -> dict[str, Chain]:
     return {"before": Chain(), "affine": Chain((affine,)), "after": result.chain}
 
 
-def _summary(case: Case, distances: dict[str, np.ndarray]) -> dict[str, Any]:
+def _summary(case: DemoCase, distances: dict[str, np.ndarray]) -> dict[str, Any]:
     """Mean over the voxels of the brain."""
     summary: dict[str, Any] = {}
     for name, distance in distances.items():
@@ -135,6 +135,6 @@ def _summary(case: Case, distances: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: {key: round(float(v), 4) for key, v in row.items()} for name, row in summary.items()}
 
 
-def _write_inputs(case: Case, place: Path) -> None:
+def _write_inputs(case: DemoCase, place: Path) -> None:
     write(case.fixed.data, case.fixed.grid, place / "fixed.nii.gz")
     write(case.moving.data, case.moving.grid, place / "moving.nii.gz")

@@ -23,7 +23,7 @@ from maxca.geometry import Affine, Grid
 from maxca.geometry.warp import inside, sample, transform_coordinates, voxel_coordinates
 from maxca.losses.similarity import SIMILARITIES, MutualInformation, Score, similarity_measure
 
-Kind = Literal["rigid", "affine"]
+AffineKind = Literal["rigid", "affine"]
 Start = Literal["auto", "header", "center"]
 Metric = Callable[[Tensor, Tensor], Score]
 
@@ -71,7 +71,7 @@ class AffineSettings:
         seed: of the choice of samples where there are too many.
     """
 
-    kind: Kind = "affine"
+    kind: AffineKind = "affine"
     similarity: str = "lncc"
     start: Start = "auto"
     thorough: bool = True

@@ -21,7 +21,7 @@ from maxca.engine.volume import Volume
 from maxca.geometry.repair import unfolded
 from maxca.geometry.transforms import Affine, DenseField
 
-Progress = Callable[[str, int, int], None]
+StepProgress = Callable[[str, int, int], None]
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
@@ -47,7 +47,7 @@ def optimise(
     initial: DenseField | None = None,
     prior: DenseField | None = None,
     terms: Sequence[Term] = (),
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: StepProgress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Deform ``moving`` onto ``fixed``.
 

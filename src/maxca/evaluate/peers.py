@@ -24,7 +24,7 @@ THICK = 3.0  # times the smallest spacing: slices this thick are a stack
 SMALL = 250_000  # voxels
 
 
-class Pair(NamedTuple):
+class ToolInput(NamedTuple):
     """Settings of a tool."""
 
     fixed: Path
@@ -72,7 +72,7 @@ def kind_of(fixed: Path) -> str:
     return "small" if i * j * k < SMALL else "volume"
 
 
-def greedy_register(pair: Pair, threads: int) -> None:
+def greedy_register(pair: ToolInput, threads: int) -> None:
     """Run greedy, which writes ``aff.mat`` and ``warp.nii.gz``."""
     both = (f"-d 3 -threads {threads} -i", pair.fixed, pair.moving)
     warp, affine = (pair.folder / name for name in PARTS["greedy"])
@@ -85,7 +85,7 @@ def greedy_register(pair: Pair, threads: int) -> None:
     first_that_runs([partial(attempt, how) for how in GREEDY[pair.kind]])
 
 
-def greedy_warp(pair: Pair, labels: Path) -> None:
+def greedy_warp(pair: ToolInput, labels: Path) -> None:
     """Write the moving labels on the fixed grid to ``LABELS``."""
     transforms = (pair.folder / name for name in PARTS["greedy"])
     greedy("-d 3 -rf", pair.fixed, "-ri NN -rm", labels, pair.folder / LABELS, "-r", *transforms)
@@ -98,7 +98,7 @@ def greedy(*command: str | Path) -> None:
     Greedy3D().execute(" ".join(shlex.quote(str(part)) if isinstance(part, Path) else part for part in command))
 
 
-def syn_register(pair: Pair, threads: int) -> None:
+def syn_register(pair: ToolInput, threads: int) -> None:
     """Run SyN, which writes ``syn_1Warp.nii.gz`` and ``syn_0GenericAffine.mat``."""
     import ants
 
@@ -125,7 +125,7 @@ def update_variance(sigma: float, spacing: Sequence[float]) -> float:
     return (sigma / min(spacing)) ** 2
 
 
-def syn_warp(pair: Pair, labels: Path) -> None:
+def syn_warp(pair: ToolInput, labels: Path) -> None:
     """Write the moving labels on the fixed grid to ``LABELS``."""
     import ants
 
@@ -136,7 +136,7 @@ def syn_warp(pair: Pair, labels: Path) -> None:
     )
 
 
-def elastix_register(pair: Pair, threads: int) -> None:
+def elastix_register(pair: ToolInput, threads: int) -> None:
     """Run elastix, which writes ``elastix.0.txt`` and ``elastix.1.txt``."""
     import itk
 
@@ -154,14 +154,14 @@ def elastix_register(pair: Pair, threads: int) -> None:
         type(found).WriteParameterFile(found.GetParameterMap(number), str(pair.folder / f"elastix.{number}.txt"))
 
 
-def elastix_warp(pair: Pair, labels: Path) -> None:
+def elastix_warp(pair: ToolInput, labels: Path) -> None:
     """Write the moving labels on the fixed grid to ``LABELS``."""
     import itk
 
     itk.imwrite(transformix(pair.folder, labels).GetOutput(), str(pair.folder / LABELS))
 
 
-def elastix_map(pair: Pair) -> None:
+def elastix_map(pair: ToolInput) -> None:
     """Write the whole map to ``FIELD``, because elastix writes its parameters only."""
     import itk
 
@@ -201,14 +201,14 @@ def read_itk(path: Path) -> Any:
     return itk.imread(str(path), itk.F)
 
 
-REGISTER: dict[str, Callable[[Pair, int], None]] = {
+REGISTER: dict[str, Callable[[ToolInput, int], None]] = {
     "greedy": greedy_register,
     "syn": syn_register,
     "elastix": elastix_register,
 }
-WARP: dict[str, Callable[[Pair, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
+WARP: dict[str, Callable[[ToolInput, Path], None]] = {"greedy": greedy_warp, "syn": syn_warp, "elastix": elastix_warp}
 # Steps before a tool's map can be read, not included in its time.
-MAP: dict[str, Callable[[Pair], None]] = {"elastix": elastix_map}
+MAP: dict[str, Callable[[ToolInput], None]] = {"elastix": elastix_map}
 # The files of the map; the first one is applied to the fixed point first.
 PARTS = {
     "greedy": ("warp.nii.gz", "aff.mat"),
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     moving, folder, threads, kind, *smoothness = rest
     sigma = float(smoothness[0]) if smoothness else None
-    REGISTER[tool](Pair(Path(fixed), Path(moving), Path(folder), kind, sigma), int(threads))
+    REGISTER[tool](ToolInput(Path(fixed), Path(moving), Path(folder), kind, sigma), int(threads))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 
 from maxca import metrics, plugins
 from maxca.engine.volume import foreground
-from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, Pair
+from maxca.evaluate.peers import LABELS, MAP, PARTS, WARP, ToolInput
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.io.images import read
@@ -58,7 +58,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     }
     fixed, moving = paired_points(sides["fixed"], sides["moving"])
     grid = fixed.image.grid
-    registered = Pair(files["fixed"], files["moving"], Path(task["folder"]))
+    registered = ToolInput(files["fixed"], files["moving"], Path(task["folder"]))
     given = task.get("transform")
     if given is not None:
         chain, inverse = read_given(Path(given), grid, moving.image.grid, task.get("matrix_convention")), None
@@ -96,7 +96,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
     return scores
 
 
-def maps(tool: str, pair: Pair) -> tuple[Chain, Chain | None]:
+def maps(tool: str, pair: ToolInput) -> tuple[Chain, Chain | None]:
     """Fixed world points → moving world points from the output of a tool, and the inverse if available."""
     folder = pair.folder
     if tool in MAP:

@@ -17,7 +17,7 @@ from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.cells import neutral
 from maxca.io.records import read_json, read_text
 
-Kind = Literal["inter", "intra"]
+PairKind = Literal["inter", "intra"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
         writer.writerows(rows)
 
 
-def pair_up(scans: Sequence[Scan], kind: Kind, count: int | None = None, seed: int = 0) -> list[Pair]:
+def pair_up(scans: Sequence[Scan], kind: PairKind, count: int | None = None, seed: int = 0) -> list[Pair]:
     """All ordered pairs of scans, or some of them.
 
     Args:

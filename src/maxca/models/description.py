@@ -27,7 +27,7 @@ class Network(TypedDict):
     plugins: NotRequired[Annotated[list[str], Meta(max_length=SMALL)]]
 
 
-class Domain(TypedDict):
+class DomainDescription(TypedDict):
     """Intended pairs; see ``maxca.models.domain``."""
 
     extent_mm: Annotated[list[Annotated[list[float], Meta(min_length=2, max_length=2)]], Meta(max_length=3)]
@@ -41,7 +41,7 @@ class Description(TypedDict):
 
     format: Any
     network: Network
-    domain: NotRequired[Domain | None]
+    domain: NotRequired[DomainDescription | None]
     mirror: NotRequired[list[int]]
     likeness: NotRequired[float | None]  # the name in files, see ``maxca.models.load``
     spacing: NotRequired[list[float | None] | None]

@@ -24,7 +24,7 @@ FORMAT = 1
 COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
 KEPT_AS = "likeness"  # what files have always called the distribution of the training images
 Spacing = tuple[float | None, float | None, float | None]
-Shape = tuple[int | None, int | None, int | None]
+CropShape = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Model:
     domain: Domain | None = None
     mirror: tuple[int, ...] = ()
     distribution: TrainingDistribution | None = None
-    shape: Shape = (None, None, None)
+    shape: CropShape = (None, None, None)
     source: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -196,7 +196,7 @@ def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
     return axes
 
 
-def _shape(about: Mapping[str, Any]) -> Shape:
+def _shape(about: Mapping[str, Any]) -> CropShape:
     i, j, k = about.get("shape") or (None, None, None)
     if not all(n is None or (isinstance(n, int) and n > 0) for n in (i, j, k)):
         raise ValueError(f"it sees {about['shape']} voxels at once")

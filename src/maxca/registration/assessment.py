@@ -14,15 +14,20 @@ from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.registration.inputs import Side
-from maxca.registration.pair import Pair, Prepared
-from maxca.registration.record import Assessment, ByLabel, Compared, Distances, Folding
+from maxca.registration.pair import LoadedPair, PreparedPair
+from maxca.registration.record import Assessment, ByLabel, Compared, Distances, FoldingRecord
 from maxca.registration.resampling import resample
 
 COMPARED_POINTS = 200_000  # most voxels at which inverse consistency is measured
 
 
 def assess(
-    pair: Pair, prepared: Prepared, settings: Settings, found: Chain, final: tuple[Chain, Chain], residual: Residual
+    pair: LoadedPair,
+    prepared: PreparedPair,
+    settings: Settings,
+    found: Chain,
+    final: tuple[Chain, Chain],
+    residual: Residual,
 ) -> Assessment:
     """Measure a registration.
 
@@ -48,7 +53,7 @@ def assess(
     )
 
 
-def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tuple[Folding, Distances]:
+def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tuple[FoldingRecord, Distances]:
     """Folding, and inverse consistency: the round-trip error of points.
 
     Both are measured at the voxels of the finest level inside the content; the field is linear between them.
@@ -60,7 +65,7 @@ def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tupl
     voxels = np.argwhere(content)
     points = lattice.grid.to_world(voxels[:: max(1, len(voxels) // COMPARED_POINTS)])
     error = metrics.inverse_consistency(chain, inverse, points)
-    folding = Folding(**metrics.folding(chain, lattice.grid, content)._asdict())
+    folding = FoldingRecord(**metrics.folding(chain, lattice.grid, content)._asdict())
     return folding, Distances(float(error.mean()), float(error.max()))
 
 

@@ -35,7 +35,7 @@ BYTES_PER_IMAGE_VOXEL = 40  # per voxel of the two images: as read, normalised a
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class LoadedPair:
     """The validated input of a registration.
 
     Args:
@@ -64,7 +64,7 @@ class Pair:
 
 def read_pair(
     fixed: SideInputs, moving: SideInputs, options: RegistrationOptions, apply: Sequence[ImageLike] = ()
-) -> Pair:
+) -> LoadedPair:
     """Read both sides, and check that they can be registered.
 
     Raises:
@@ -83,11 +83,11 @@ def read_pair(
     word, apart = checked_start(fixed_side, moving_side, initial, word)
     start: Start = "header" if word == "header" else "center" if word == "center" else "auto"
     warnings = (*apart, *noticed(fixed_side, moving_side))
-    return Pair(fixed_side, moving_side, additional, initial, start, sources, warnings)
+    return LoadedPair(fixed_side, moving_side, additional, initial, start, sources, warnings)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedPair:
     """A pair prepared for the engine.
 
     Args:
@@ -105,7 +105,7 @@ class Prepared:
     known: Chain
 
 
-def prepare(pair: Pair, device: torch.device) -> Prepared:
+def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
     """Normalise and crop both images, and apply an initial transform with fields to the moving one."""
     affine = pair.initial.is_affine
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
@@ -114,10 +114,10 @@ def prepare(pair: Pair, device: torch.device) -> Prepared:
     upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
     moving = _volume(pair.moving, device)
     moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
-    return Prepared(fixed, upright, moving, guess, known)
+    return PreparedPair(fixed, upright, moving, guess, known)
 
 
-def check_memory(pair: Pair, upright: Grid, settings: Settings) -> None:
+def check_memory(pair: LoadedPair, upright: Grid, settings: Settings) -> None:
     """Reject a pair that does not fit into memory.
 
     Raises:

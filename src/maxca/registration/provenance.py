@@ -15,14 +15,22 @@ import torch
 from maxca import __version__
 from maxca.engine.affine import Alignment
 from maxca.engine.deformable import LevelRecord
-from maxca.engine.settings import Settings as OptimiserSettings
+from maxca.engine.settings import Settings
 from maxca.losses.similarity import SIMILARITIES
 from maxca.models.predict import PredictedField
 from maxca.models.select import Predictor
 from maxca.options import RegistrationOptions
 from maxca.registration.deformation import Deformation
-from maxca.registration.pair import Pair
-from maxca.registration.record import AffineRecord, Assessment, Level, NetworkRecord, Record, Settings, Source
+from maxca.registration.pair import LoadedPair
+from maxca.registration.record import (
+    AffineRecord,
+    Assessment,
+    LevelSummary,
+    NetworkRecord,
+    Record,
+    RecordedOptions,
+    Source,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +46,7 @@ class Story:
         deformation: None for a rigid or affine transform.
     """
 
-    pair: Pair
+    pair: LoadedPair
     options: RegistrationOptions
     device: str
     predictor: Predictor
@@ -97,11 +105,11 @@ def _inputs(story: Story) -> dict[str, Source]:
     return {**story.pair.sources, **({} if source is None else {"model": source})}
 
 
-def _settings(story: Story) -> Settings:
+def _settings(story: Story) -> RecordedOptions:
     """The options with resolved defaults."""
     given = {each.name: getattr(story.options, each.name) for each in fields(story.options)}
     start = story.options.initial_transform
-    return Settings(
+    return RecordedOptions(
         **given
         | {
             "model": story.predictor.used(story.prediction),
@@ -145,9 +153,9 @@ def _advice(story: Story) -> list[str]:
     ]
 
 
-def _level(level: LevelRecord) -> Level:
-    return Level(list(level.spacing), list(level.similarity), level.steps, level.converged)
+def _level(level: LevelRecord) -> LevelSummary:
+    return LevelSummary(list(level.spacing), list(level.similarity), level.steps, level.converged)
 
 
-def _plan(settings: OptimiserSettings) -> dict[str, Any]:
+def _plan(settings: Settings) -> dict[str, Any]:
     return asdict(settings) | {"levels": [asdict(level) for level in settings.levels]}

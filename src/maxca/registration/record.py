@@ -31,7 +31,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RecordedOptions:
     """The options as used, see ``RegistrationOptions``.
 
     Their vocabularies are not validated: a record can be read without the plugin it was created with.
@@ -83,7 +83,7 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True)
-class Level:
+class LevelSummary:
     """One level of the optimisation."""
 
     spacing: Annotated[list[Length], Meta(min_length=3, max_length=3)]
@@ -102,7 +102,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Folding:
+class FoldingRecord:
     """Percentage of the volume that folds, and standard deviation of the log-Jacobian; see ``metrics.folding``."""
 
     ndv_percent: float
@@ -133,7 +133,7 @@ class Assessment:
     """The measures; those of labels and landmarks exist if both images have them."""
 
     similarity: Compared
-    folding: Folding
+    folding: FoldingRecord
     inverse_consistency_mm: Distances
     inverse_residual_mm: Distances | None = None
     dice_before: ByLabel | None = None
@@ -169,8 +169,8 @@ class Record:
 
     maxca: str
     inputs: dict[str, Source]
-    settings: Settings
-    levels: list[Level]
+    settings: RecordedOptions
+    levels: list[LevelSummary]
     metrics: Assessment
     warnings: list[str]
     versions: dict[str, str]

@@ -20,7 +20,7 @@ from maxca.registration.assessment import assess
 from maxca.registration.deformation import Deformation, deform
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
-from maxca.registration.pair import Pair, Prepared, check_memory, prepare, read_pair
+from maxca.registration.pair import LoadedPair, PreparedPair, check_memory, prepare, read_pair
 from maxca.registration.provenance import Story, recorded
 from maxca.registration.result import Result
 from maxca.registration.warped import warp
@@ -106,7 +106,7 @@ class _Maps(NamedTuple):
     residual: Residual
 
 
-def _aligned(pair: Pair, volumes: Prepared, options: RegistrationOptions, monitor: Monitor) -> Alignment:
+def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptions, monitor: Monitor) -> Alignment:
     settings = AffineSettings(
         kind="rigid" if options.transform == "rigid" else "affine",
         similarity=options.similarity,
@@ -117,7 +117,7 @@ def _aligned(pair: Pair, volumes: Prepared, options: RegistrationOptions, monito
     return align(volumes.fixed, volumes.moving, settings, initial=volumes.guess, progress=monitor.step)
 
 
-def _maps(pair: Pair, volumes: Prepared, alignment: Alignment, deformation: Deformation | None) -> _Maps:
+def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:
     """Initial transform, affine and field as one chain, and its inverse."""
     found, inverse = Chain((alignment.affine,)), Chain((alignment.affine.inverse()[0],))
     residual = Residual(0.0, 0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from maxca.geometry import Chain
 from maxca.io.images import Image
-from maxca.registration.pair import Pair
+from maxca.registration.pair import LoadedPair
 from maxca.registration.resampling import resample
 
 
@@ -21,7 +21,7 @@ class Warped:
     warnings: tuple[str, ...]
 
 
-def warp(pair: Pair, chain: Chain, fill: float | None) -> Warped:
+def warp(pair: LoadedPair, chain: Chain, fill: float | None) -> Warped:
     """Warp the moving image, its labels and the additional images.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from maxca.errors import one_line
-from maxca.registration.record import Level
+from maxca.registration.record import LevelSummary
 
 INK = "#010203"  # replaced by the colour of the surrounding text
 LONGEST_NAME = 60  # most characters of a label
@@ -32,7 +32,7 @@ def histogram(distances: np.ndarray, title: str) -> str:
     return _svg(figure, title)
 
 
-def curves(levels: Sequence[Level], name: str) -> str:
+def curves(levels: Sequence[LevelSummary], name: str) -> str:
     """The similarity at each step of each level."""
     name = one_line(name, LONGEST_NAME)
     title = f"{name} at each step"

@@ -13,7 +13,7 @@ from maxca.origins import UnknownName, origin
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
 
-Shape = tuple[int | None, int | None, int | None]
+CropShape = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainingConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     synth: Synth | None = None
     spacing: tuple[float | None, float | None, float | None] = (None, None, None)
-    shape: Shape = (None, None, None)
+    shape: CropShape = (None, None, None)
     steps: int = 10_000
     batch: int = 1
     accumulate: int = 1

@@ -57,14 +57,14 @@ LOG_COLUMNS = {
 }
 
 
-class About(TypedDict):
+class RunDescription(TypedDict):
     """``run.json``."""
 
     config: dict[str, Any]
     data: str
 
 
-class Checkpoint(TypedDict):
+class CheckpointState(TypedDict):
     """The parts of a checkpoint that are no tensors."""
 
     step: Annotated[int, Meta(ge=0)]
@@ -96,7 +96,7 @@ class Run:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is wrong with the file becomes one line
                 held = torch.load(path, map_location=device, weights_only=True)
-            return fitted(held, dict[str, Any], path, MEANT) | dict(fitted(held, Checkpoint, path, MEANT))
+            return fitted(held, dict[str, Any], path, MEANT) | dict(fitted(held, CheckpointState, path, MEANT))
         except MaxcaError:
             raise
         except Exception as error:
@@ -184,7 +184,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         MaxcaError: when it is none.
     """
     path = Path(folder) / ABOUT
-    about = read_json(path, About, MEANT)
+    about = read_json(path, RunDescription, MEANT)
     config = fitted(about["config"], TrainingConfig, path, MEANT)
     for name in ("steps", "batch", "accumulate", "validate", "save"):
         if getattr(config, name) < 1:
