@@ -16,7 +16,14 @@ from maxca.cli.app import app
 from maxca.cli.register import register
 from maxca.fields import Option, OptionError, options_of, vocabulary
 from maxca.losses.similarity import SIMILARITIES
-from maxca.options import RegistrationInputs, RegistrationOptions
+from maxca.options import (
+    ComparisonOptions,
+    EvaluationOptions,
+    PreparationOptions,
+    RegistrationInputs,
+    RegistrationOptions,
+    TrainingOptions,
+)
 from maxca.registration import facade
 from maxca.registration.record import RecordedOptions
 
@@ -47,6 +54,25 @@ def test_keywords_and_command_line_agree(option: Option) -> None:
     annotated = inspect.signature(register).parameters[option.name].annotation
     if option.choices and option.about.vocabulary is None:
         assert all(repr(name) in repr(annotated) for name in option.choices)
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        ("evaluate", (ComparisonOptions, EvaluationOptions)),
+        ("train", (TrainingOptions,)),
+        ("prepare", (PreparationOptions,)),
+    ],
+)
+def test_every_command_has_the_options_of_its_classes(command: str, kinds: tuple[type, ...]) -> None:
+    written = {each.name: each for each in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
+    for option in (each for kind in kinds for each in options_of(kind)):
+        assert f"--{option.name.replace('_', '-')}" in written[option.name].opts
+        assert written[option.name].help == option.about.help
+        default = written[option.name].get_default(typer.Context(COMMAND))
+        assert (default or None) == (option.default or None)
+    for kind in kinds:
+        assert kind() == kind(**{each.name: each.default for each in options_of(kind)})
 
 
 def test_the_record_holds_every_option() -> None:
