@@ -5,10 +5,10 @@ image is resampled.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from maxca.runtime import WAITING, environment
+from maxca.version import installed_version
 
 if TYPE_CHECKING:
     __version__: str
@@ -58,12 +58,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``maxca --help`` does not import torch."""
     if name == "__version__":
-        try:
-            return version("maxca")
-        except PackageNotFoundError:  # run from its source folder
-            return "unknown (not installed)"
-    if name == "plugins":
-        return import_module("maxca.plugins")
+        return installed_version()
     if name not in _HOME:
         raise AttributeError(f"module 'maxca' has no attribute {name!r}")
     module, attribute = _HOME[name]

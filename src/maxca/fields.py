@@ -97,6 +97,11 @@ def options_of(kind: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
+def about(kind: type, name: str) -> About:
+    """The annotation of a field of another class, to be used again."""
+    return next(each.about for each in options_of(kind) if each.name == name)
+
+
 def check(options: Any) -> None:
     """Validate every field of an object of options against its annotation.
 

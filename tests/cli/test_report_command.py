@@ -30,6 +30,6 @@ def test_what_is_no_output_folder_is_refused_in_a_line(tmp_path: Path) -> None:
     outcome = run("report", tmp_path)
     assert outcome.code == 1
     assert outcome.err.strip().splitlines() == [
-        f"maxca: error: {tmp_path}: no result.json; name a folder that maxca register wrote"
+        f"maxca: error: {tmp_path}: no result.json; pass an output folder of maxca register"
     ]
     assert not list(tmp_path.iterdir())

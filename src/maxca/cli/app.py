@@ -19,9 +19,9 @@ Start with [bold]maxca demo[/bold], or with two of your own scans:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from maxca import __version__
+        from maxca.version import installed_version
 
-        print(f"maxca {__version__}")
+        print(f"maxca {installed_version()}")
         raise typer.Exit
 
 

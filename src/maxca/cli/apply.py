@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import Fill, MatrixConvention, OptionalTransforms, Overwrite, Quiet
+from maxca.cli.options import OptionalTransforms, Overwrite, Quiet, from_options
 from maxca.cli.terminal import note, report, warn
+from maxca.fields import About, about
+from maxca.options import MatrixConvention, RegistrationOptions
 
 EXAMPLE = (
     "Example:  maxca apply -i patient_FLAIR.nii.gz -r atlas_T1.nii.gz -t OUTDIR/transform.h5 -o flair_on_atlas.nii.gz"
 )
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How an image is warped."""
+
+    interpolation: Annotated[
+        Literal["auto", "linear", "nearest", "labels", "bspline"],
+        About(
+            "linear, nearest, bspline (cubic, for images), or labels (integers; smoother than nearest). auto: labels "
+            "for a detected label map, otherwise linear; the choice is printed."
+        ),
+    ] = "auto"
+    fill: Annotated[float | None, about(RegistrationOptions, "fill")] = None
+    matrix_convention: Annotated[MatrixConvention | None, about(RegistrationOptions, "matrix_convention")] = None
+
+
+@from_options()
 def apply(
     image: Annotated[Path, typer.Option("--input", "-i", help="The image to warp, in moving space.")],
     reference: Annotated[Path, typer.Option("--reference", "-r", help="An image that defines the grid of the result.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
+    how: Resampling,
     transforms: OptionalTransforms = None,
-    interpolation: Annotated[
-        Literal["auto", "linear", "nearest", "labels", "bspline"],
-        typer.Option(
-            help="linear, nearest, bspline (cubic, for images), or labels (integers; smoother than nearest). "
-            "auto: labels for a detected label map, otherwise linear; the choice is printed."
-        ),
-    ] = "auto",
-    fill: Fill = None,
-    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,10 +57,10 @@ def apply(
     target = read(reference)
     check_grid(out, target.grid)
     source = read(image)
-    choice = choose(source, interpolation)
-    warped = run(source, target, transforms or (), choice.interpolation, matrix_convention, fill)
+    choice = choose(source, how.interpolation)
+    warped = run(source, target, transforms or (), choice.interpolation, how.matrix_convention, how.fill)
     write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
     warn([*source.warnings, *warped.warnings])
-    if interpolation == "auto":
+    if how.interpolation == "auto":
         note(f"interpolation: {choice.interpolation}, {choice.reason}", quiet=quiet)
     report(str(out), quiet=quiet)

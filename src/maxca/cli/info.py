@@ -17,11 +17,11 @@ def info() -> None:
     import psutil
     import torch
 
-    from maxca import __version__
+    from maxca.version import installed_version
 
     memory = psutil.virtual_memory()
     lines = {
-        "maxca": __version__,
+        "maxca": installed_version(),
         "python": f"{platform.python_version()} on {platform.platform()}",
         **{name: _version(name) for name in PACKAGES},
         "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",

@@ -45,15 +45,6 @@ MatrixConvention = Annotated[
         "NiftyReg). fsl: FLIRT's -omat, if both its images are given.",
     ),
 ]
-Fill = Annotated[
-    float | None,
-    typer.Option(
-        "--fill",
-        help="The value outside the field of view of the moving image; by default its background (0 in most MR images, "
-        "-1024 in CT). Labels are always 0 there.",
-        show_default=False,
-    ),
-]
 EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
 READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maxca.cli.options import Overwrite, Quiet, from_options
+from maxca.cli.options import Overwrite, from_options
 from maxca.cli.repeat import absolute, anywhere, repeated
 from maxca.cli.terminal import note, progress_bar, report, warn
+from maxca.fields import About
 from maxca.options import MODELS, RegistrationInputs, RegistrationOptions
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ def _with_report(wanted: bool) -> bool:
     return wanted
 
 
+@dataclass(frozen=True)
+class Printing:
+    """What is printed."""
+
+    verbose: Annotated[bool, About("Print each stage as it begins.", OUTPUT, "-v")] = False
+    quiet: Annotated[bool, About("Print errors and warnings only.", OUTPUT, "-q")] = False
+
+
 @from_options(model=_model)
 def register(
     context: typer.Context,
@@ -50,6 +59,7 @@ def register(
         typer.Option("--output", "-o", help="The output folder; nothing else is written.", rich_help_panel=OUTPUT),
     ],
     options: RegistrationOptions,
+    shown: Printing,
     save_field: Annotated[
         bool,
         typer.Option("--save-field", rich_help_panel=OUTPUT, help="Also write displacement.nii.gz on the fixed grid."),
@@ -64,8 +74,6 @@ def register(
         ),
     ] = False,
     overwrite: Overwrite = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the stages.")] = False,
-    quiet: Quiet = False,
 ) -> None:
     """Warp a [bold]moving[/bold] image (-m) onto a [bold]fixed[/bold] one (-f).
 
@@ -81,7 +89,7 @@ def register(
     from maxca.registration.monitor import Monitor
     from maxca.registration.register import register as run
 
-    with output_folder(out, overwrite) as place, progress_bar(quiet=quiet, verbose=verbose) as progress:
+    with output_folder(out, overwrite) as place, progress_bar(quiet=shown.quiet, verbose=shown.verbose) as progress:
         result = run(
             SideInputs(inputs.fixed, inputs.fixed_mask, inputs.fixed_labels, inputs.fixed_points),
             SideInputs(inputs.moving, inputs.moving_mask, inputs.moving_labels, inputs.moving_points),
@@ -100,13 +108,13 @@ def register(
             verdict = write_report(read_case(place, name=out.resolve().name), place / REPORT)
     warn(record.warnings)
     for name, how in record.applied.items():
-        note(f"warped_{name}: interpolation {how.interpolation}, {how.reason}", quiet=quiet)
-    if verbose and record.affine is not None:
-        note(f"affine: {record.affine.reason}", quiet=quiet)
-        note(f"model: {record.model_reason}", quiet=quiet)
-    report(_summary(out, record), quiet=quiet)
+        note(f"warped_{name}: interpolation {how.interpolation}, {how.reason}", quiet=shown.quiet)
+    if shown.verbose and record.affine is not None:
+        note(f"affine: {record.affine.reason}", quiet=shown.quiet)
+        note(f"model: {record.model_reason}", quiet=shown.quiet)
+    report(_summary(out, record), quiet=shown.quiet)
     if html_report:
-        report(f"{out / REPORT}: {verdict.state}", quiet=quiet)
+        report(f"{out / REPORT}: {verdict.state}", quiet=shown.quiet)
 
 
 def _again(context: typer.Context, threads: int | None) -> str:

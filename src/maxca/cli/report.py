@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from maxca.cli.options import Quiet
+from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import progress_bar
 from maxca.cli.terminal import report as say
+from maxca.fields import About
 
 EXAMPLE = "Example:  maxca report patient_on_atlas"
-Moved = Annotated[Path | None, typer.Option(help="Its new path, if it was moved.", show_default=False)]
+FILES = "Files that were moved"
+MOVED = About("Its new path.", FILES)
 
 
+@dataclass(frozen=True)
+class MovedFiles:
+    """Where files are now that a registration was made from."""
+
+    fixed: Annotated[Path | None, About("New path of the fixed image.", FILES, "-f")] = None
+    moving: Annotated[Path | None, About("New path of the moving image.", FILES, "-m")] = None
+    fixed_mask: Annotated[Path | None, MOVED] = None
+    moving_mask: Annotated[Path | None, MOVED] = None
+    fixed_labels: Annotated[Path | None, MOVED] = None
+    moving_labels: Annotated[Path | None, MOVED] = None
+    fixed_points: Annotated[Path | None, MOVED] = None
+    moving_points: Annotated[Path | None, MOVED] = None
+
+
+@from_options()
 def report(
     folder: Annotated[
         Path,
         typer.Argument(help="An output folder of maxca register; with --cohort, a folder of them.", show_default=False),
     ],
-    fixed: Annotated[
-        Path | None,
-        typer.Option("--fixed", "-f", help="New path of the fixed image, if it was moved.", show_default=False),
-    ] = None,
-    moving: Annotated[
-        Path | None,
-        typer.Option("--moving", "-m", help="New path of the moving image, if it was moved.", show_default=False),
-    ] = None,
-    fixed_mask: Moved = None,
-    moving_mask: Moved = None,
-    fixed_labels: Moved = None,
-    moving_labels: Moved = None,
-    fixed_points: Moved = None,
-    moving_points: Moved = None,
+    moved: MovedFiles,
     cohort: Annotated[
         bool, typer.Option("--cohort", help="One page, cohort.html, for all output folders below this one.")
     ] = False,
@@ -51,16 +56,7 @@ def report(
     """
     from maxca.errors import MaxcaError
 
-    moved = {
-        "fixed_mask": fixed_mask,
-        "moving_mask": moving_mask,
-        "fixed_labels": fixed_labels,
-        "moving_labels": moving_labels,
-        "fixed_points": fixed_points,
-        "moving_points": moving_points,
-    }
-    others = {role: path for role, path in moved.items() if path is not None}
-    if cohort and (fixed or moving or figures or others):
+    if cohort and (moved != MovedFiles() or figures):
         raise typer.BadParameter("--cohort goes with --pages alone")
     if pages and not cohort:
         raise typer.BadParameter("--pages goes with --cohort")
@@ -80,7 +76,8 @@ def report(
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         say(f"{folder / PAGE}: {counts}", quiet=quiet)
         return
-    case = read_case(folder, fixed, moving, others=others)
+    others = {role: path for role, path in asdict(moved).items() if path is not None}
+    case = read_case(folder, others.pop("fixed", None), others.pop("moving", None), others=others)
     if figures:
         for path in write_figures(case, folder, figures):
             say(str(path), quiet=quiet)

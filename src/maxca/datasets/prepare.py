@@ -23,7 +23,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from maxca import __version__
 from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
@@ -40,6 +39,7 @@ from maxca.io.pairs import PairKind, Scan, split_by_subject
 from maxca.options import PreparationOptions
 from maxca.registration.labels import as_labels
 from maxca.registration.placement import placed
+from maxca.version import installed_version
 
 TEMPLATE = "template.nii.gz"
 AVERAGED = 20  # training scans in the template
@@ -122,7 +122,7 @@ def prepare(
         raise MaxcaError(f"{source}: no such folder")
     scans = _with_split(plan.read(source))
     (out / SCANS).mkdir(parents=True, exist_ok=True)
-    settings = {"maxca": __version__, "dataset": dataset, **plan.as_settings()}
+    settings = {"maxca": installed_version(), "dataset": dataset, **plan.as_settings()}
     template = None
     if plan.kind == "inter":
         progress("making a template", 0.0)
@@ -142,7 +142,7 @@ def prepare(
     rows.sort(key=lambda row: row["name"])
     about = {
         "format": FORMAT,
-        "maxca": __version__,
+        "maxca": installed_version(),
         "dataset": dataset,
         "kind": plan.kind,
         "spacing": plan.spacing,

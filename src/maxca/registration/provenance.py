@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from maxca import __version__
 from maxca.engine.affine import Alignment
 from maxca.engine.deformable import LevelRecord
 from maxca.engine.settings import Settings
@@ -31,6 +30,7 @@ from maxca.registration.record import (
     RecordedOptions,
     Source,
 )
+from maxca.version import installed_version
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seco
     """
     deformation, transform = story.deformation, story.options.transform
     return Record(
-        maxca=__version__,
+        maxca=installed_version(),
         inputs=_inputs(story),
         settings=_settings(story),
         levels=[] if deformation is None else [_level(level) for level in deformation.levels],

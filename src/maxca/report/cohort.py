@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from maxca import __version__
 from maxca.errors import MaxcaError, one_line, printable
 from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.report.case import read_case
@@ -20,6 +19,7 @@ from maxca.report.kept import verdict_of
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
 from maxca.report.verdict.check import ORDER, State, Verdict
+from maxca.version import installed_version
 
 PAGE = "cohort.html"
 WIDTH = 168  # pixels of a thumbnail, shown at half the size
@@ -91,7 +91,7 @@ def write_cohort(
             css=own("page.css"),
             script=own("page.js"),
             script_sources=sources(own("page.js")),
-            version=__version__,
+            version=installed_version(),
         )
     )
     with atomic_path(folder / PAGE) as unfinished:

@@ -10,7 +10,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from maxca import __version__
 from maxca.errors import printable
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
@@ -22,6 +21,7 @@ from maxca.report.lengths import length
 from maxca.report.planes import planes
 from maxca.report.verdict.check import Verdict
 from maxca.report.volumes import as_volumes
+from maxca.version import installed_version
 
 HERE = Path(__file__).parent / "viewer"
 VIEWER = HERE / "built" / "space.js"  # created by `make viewer`
@@ -68,7 +68,7 @@ def render(case: Case, verdict: Verdict) -> str:
             viewer=viewer,
             command=record.command or "",
             facts=list(_facts(record)),
-            version=__version__,
+            version=installed_version(),
             css=own("page.css"),
             script=own("page.js"),
             script_sources=sources(own("page.js"), viewer),

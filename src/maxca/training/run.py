@@ -16,7 +16,6 @@ import torch
 from msgspec import Meta
 from torch import nn
 
-from maxca import __version__
 from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
@@ -27,6 +26,7 @@ from maxca.models.domain import Domain
 from maxca.models.load import Model
 from maxca.origins import UnknownName
 from maxca.training.config import TrainingConfig, config_from_plain
+from maxca.version import installed_version
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -145,7 +145,7 @@ def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, res
             or other data.
     """
     run = Run(Path(folder))
-    about = {"maxca": __version__, "config": config.as_plain(), "data": data.sha256}
+    about = {"maxca": installed_version(), "config": config.as_plain(), "data": data.sha256}
     path = run.folder / ABOUT
     if path.is_file():
         if not resume:
