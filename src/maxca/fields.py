@@ -1,4 +1,4 @@
-"""Fields of options: what their annotations say, how they are checked, and how text becomes them. Imports no torch."""
+"""Fields of options: annotations, validation, and conversion from text. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 
 from maxca.errors import MaxcaError
 
-METHOD = "Method"  # the heading of ``--help`` under which most options stand
+METHOD = "Method"  # the heading of most options in ``--help``
 Kind = TypeVar("Kind")
 _vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
 

@@ -68,8 +68,8 @@ def test_a_window_of_intensities_is_that_of_every_scan(scans: Path, tmp_path: Pa
     ("text", "said"),
     [
         ("image,labels\nnowhere.nii.gz,\n", "row 1: image is nowhere.nii.gz, which does not exist"),
-        ("image,split\n{0},test\n", "row 1: split is test; it is train or val"),
-        ("image,split\n{0},val\n{0},\n", "some scans have a split and others none"),
+        ("image,split\n{0},test\n", "row 1: split is test; it must be train or val"),
+        ("image,split\n{0},val\n{0},\n", "some scans have a split and others do not"),
         ("image,spit\n{0},val\n", "unknown column 'spit'"),
         ("labels\n{0}\n", "row 1: no image"),
         ("image\n", "contains no scans"),
@@ -102,8 +102,8 @@ def test_a_data_set_and_a_list_are_told_from_their_arguments(scans: Path, tmp_pa
     out = tmp_path / "out"
     for words, said in (
         (("prepare", "nothing", "here", "-o", out), "nothing is not a list"),
-        (("prepare", "acdc", "-o", out), "name the folder of the data set too"),
-        (("prepare", scans, tmp_path, "-o", out), "a list names its scans itself"),
+        (("prepare", "acdc", "-o", out), "pass the folder of the data set too"),
+        (("prepare", scans, tmp_path, "-o", out), "a list contains its scans"),
         (("prepare", "acdc", tmp_path, "-o", out, "--spacing", "1x1x1"), "has its own spacing"),
         (("prepare", scans, "-o", out, "--spacing", "1x1"), "--spacing"),
     ):

@@ -136,7 +136,7 @@ def test_other_folders_are_refused(what: str, tmp_path: Path) -> None:
 
 
 def test_unknown_data_sets_and_missing_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MaxcaError, match="no data set is called 'x'; choose one of hippocampus"):
+    with pytest.raises(MaxcaError, match="unknown data set 'x'; choose one of hippocampus"):
         prepare("x", tmp_path, tmp_path / "out")
     with pytest.raises(MaxcaError, match="no such folder"):
         prepare("acdc", tmp_path / "nowhere", tmp_path / "out")

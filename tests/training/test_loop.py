@@ -129,7 +129,7 @@ def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(data: Pat
 
 def test_a_run_is_not_mixed_with_another(data: Path, tmp_path: Path) -> None:
     run = train_in("small", data, tmp_path / "run", TrainingOptions(steps=2, device="cpu"))
-    with pytest.raises(MaxcaError, match="holds a run; pass resume=True"):
+    with pytest.raises(MaxcaError, match="contains a run; pass resume=True"):
         train_in("small", data, run, TrainingOptions(device="cpu"))
     other = make(tmp_path / "other", count=4)
     with pytest.raises(MaxcaError, match="with other data"):
@@ -157,7 +157,7 @@ def test_without_pairs_to_validate_on_there_is_a_warning(tmp_path: Path) -> None
     manifest.write_text(manifest.read_text().replace('"val"', '"train"'))
     said: list[str] = []
     run = train_in("small", folder, tmp_path / "run", TrainingOptions(steps=2, device="cpu"), warn=said.append)
-    assert len(said) == 1 and "no pairs to validate on" in said[0] and "split val" in said[0]
+    assert len(said) == 1 and "no validation pairs" in said[0] and "split val" in said[0]
     assert load_model(run / "best.safetensors").domain is None
 
 

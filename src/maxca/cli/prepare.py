@@ -1,4 +1,4 @@
-"""``maxca prepare``: a data set as downloaded, or a list of scans, in; a folder to train on out."""
+"""``maxca prepare``: prepare a data set as downloaded, or a list of scans, for training."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ def prepare(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to fill; run again, it continues.", show_default=False)
+        Path,
+        typer.Option(
+            "--output", "-o", help="The output folder; an interrupted run can be repeated.", show_default=False
+        ),
     ],
     options: PreparationOptions,
-    source: Annotated[
-        Path | None, typer.Argument(help="The folder of the data set, where one is named.", show_default=False)
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Scans to work on at once.")] = 1,
+    source: Annotated[Path | None, typer.Argument(help="The folder of a named data set.", show_default=False)] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of parallel processes.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Prepare scans for training: alignment, spacing, intensities.
 
     A list is a CSV file with the columns image and, optionally, labels, subject, split (train or val) and group; its
-    paths are relative to it. --kind, --spacing, --shape and --intensity say how its scans are prepared.
+    paths are relative to it. --kind, --spacing, --shape and --intensity define the preparation of its scans.
 
-    Data sets are prepared as they are known: bids takes any BIDS folder of skull-stripped T1w brains, at 2 mm;
+    Named data sets have fixed settings: bids takes any BIDS folder of skull-stripped T1w brains, at 2 mm;
     hippocampus is Task04 of the Medical Segmentation Decathlon; acdc takes the hearts as downloaded; adni, abide,
     adhd200, ixi, mindboggle, buckner40 and neurite-oasis are T1w brains as their archives provide them, on the grid of
     the paper (144 x 192 x 160, 1 mm); paper-cardiac is acdc on the grid of the paper.
 
-    The folder then holds manifest.json (what was done to which file) and a file for each scan, for maxca train. A scan
-    that cannot be read is named and left out.
+    The folder then contains manifest.json (the processing of each file) and a file per scan, for maxca train.
+    Unreadable scans are reported and skipped.
     """
     from maxca.datasets.prepare import DATASETS, LISTED, listed_plan
     from maxca.datasets.prepare import prepare as run
@@ -56,9 +57,9 @@ def prepare(
     if not listed and dataset not in DATASETS:
         raise typer.BadParameter(f"{dataset} is not a list (.csv), nor one of {', '.join(DATASETS)}")
     if listed and source is not None:
-        raise typer.BadParameter(f"{source}: a list names its scans itself; leave the folder out")
+        raise typer.BadParameter(f"{source}: a list contains its scans; remove the folder")
     if not listed and source is None:
-        raise typer.BadParameter(f"{dataset}: name the folder of the data set too")
+        raise typer.BadParameter(f"{dataset}: pass the folder of the data set too")
     if not listed and options != PreparationOptions():
         raise typer.BadParameter(f"{dataset} has its own spacing, shape and intensities; use a list to choose others")
     with progress_bar(quiet=quiet) as progress:

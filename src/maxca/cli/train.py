@@ -1,4 +1,4 @@
-"""``maxca train``: prepared scans in, a network out."""
+"""``maxca train``: train a network on prepared scans."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="What to train: hippocampus, cardiac_cine, brain_t1, synth, paper_brain or paper_cardiac.",
+            help="The recipe: hippocampus, cardiac_cine, brain_t1, synth, paper_brain or paper_cardiac.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The folder of the run.", show_default=False)],
     options: TrainingOptions,
     data: Annotated[
-        Path | None, typer.Option("--data", help="The folder that maxca prepare made.", show_default=False)
+        Path | None, typer.Option("--data", help="An output folder of maxca prepare.", show_default=False)
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder; --steps N extends it.")
@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Train a registration network by a recipe.
 
-    The folder holds run.json (configuration, code version, data), log.csv (its columns are explained on the page
+    The folder contains run.json (configuration, code version, data), log.csv (for its columns see the page
     reference/training of the documentation), TensorBoard events, a checkpoint to continue from (--resume), and
     last.safetensors and best.safetensors for maxca register --model.
     """

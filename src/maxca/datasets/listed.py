@@ -1,4 +1,4 @@
-"""Scans of any organ, from a list that a user writes."""
+"""Scans of any organ from a list."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 def read_list(path: Path) -> list[Scan]:
     """The scans of a CSV file with the columns image and, optionally, labels, subject, split and group.
 
-    Relative paths are relative to the file. Without a subject every scan is one of its own; without a split, subjects
-    are divided at random.
+    Relative paths are relative to the file. Without a subject, every scan is a separate subject; without a split,
+    subjects are split randomly.
 
     Raises:
         MaxcaError: for an invalid list or missing files; it names the row.
@@ -34,7 +34,7 @@ def read_list(path: Path) -> list[Scan]:
         raise MaxcaError(f"{path}: unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}")
     scans = [_scan(path, number, row) for number, row in enumerate(rows, start=1)]
     if len({bool(scan.split) for scan in scans}) == 2:
-        raise MaxcaError(f"{path}: some scans have a split and others none; give one to each, or to none")
+        raise MaxcaError(f"{path}: some scans have a split and others do not; specify it for all or for none")
     return _with_different_names(scans)
 
 
@@ -47,7 +47,7 @@ def _scan(path: Path, number: int, row: dict[str, str]) -> Scan:
             raise MaxcaError(f"{path}, row {number}: {name} is {row[name]}, which does not exist")
     split = row.get("split") or None
     if split not in (None, *SPLITS):
-        raise MaxcaError(f"{path}, row {number}: split is {split}; it is {' or '.join(SPLITS)}")
+        raise MaxcaError(f"{path}, row {number}: split is {split}; it must be {' or '.join(SPLITS)}")
     image = files["image"]
     name = NOT_IN_NAMES.sub("-", image.name[: len(image.name) - len(full_suffix(image))]).strip("-.") or "scan"
     subject = row.get("subject") or str(image)
@@ -55,7 +55,7 @@ def _scan(path: Path, number: int, row: dict[str, str]) -> Scan:
 
 
 def _with_different_names(scans: list[Scan]) -> list[Scan]:
-    """Scans whose files are called alike get a number."""
+    """Number scans whose files have the same name."""
     counts = Counter(scan.name for scan in scans)
     seen: Counter[str] = Counter()
     named = []

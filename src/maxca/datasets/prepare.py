@@ -1,9 +1,9 @@
-"""From a data set as people download it to scans ready for training, with a record of what was done.
+"""Preparation of data sets for training, with a manifest.
 
-Intensities become 0 to 1 as in ``register``, voxels get the spacing of the network, and axes run right, anterior,
-superior. Between scans of different subjects an affine is found, through a template: the mean of some training scans.
-Where the plan has a shape, they are resampled onto its grid, as papers do; else they stay as they are, as ``register``
-will see them, and the affine is noted. Scans of one subject stay where they are, cut around the middle.
+Intensities are normalised to [0, 1] as in ``register``, voxels get the spacing of the network, and axes run right,
+anterior, superior. Scans of different subjects are affinely registered to a template, the mean of some training scans.
+If the plan has a shape, they are resampled onto its grid, as in publications; otherwise they keep their position, as in
+``register``, and the affine is stored. Scans of one subject keep their position and are cropped around the centre.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from maxca.version import installed_version
 
 TEMPLATE = "template.nii.gz"
 AVERAGED = 20  # training scans in the template
-ROUNDS = 2  # of averaging
+ROUNDS = 2  # iterations of averaging
 VALIDATION_SHARE = 0.2
 STILL = Affine.identity()
 LISTED = "list"
@@ -52,15 +52,15 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a data set is prepared.
+    """The preparation of a data set.
 
     Args:
-        read: finds its scans in a folder.
-        kind: whether pairs are of two subjects, who then need a template, or of one.
+        read: function that finds its scans in a folder.
+        kind: pairs of two subjects, which need a template, or of one.
         spacing: mm along i, j, k; None keeps that of the scan.
-        shape: cut or widened to, around the middle; None keeps an axis. Scans of different subjects come onto the grid
-            of the template where it is given, and keep their own without.
-        window: intensities that become 0 and 1; None for the range of the tissue, as in ``register``.
+        shape: to crop or pad to, around the centre; None keeps an axis. With a shape, scans of different subjects are
+            resampled onto the grid of the template.
+        window: intensities mapped to 0 and 1; None for the range of the tissue, as in ``register``.
     """
 
     read: Callable[[Path], list[Scan]]
@@ -70,7 +70,7 @@ class Plan:
     window: tuple[float, float] | None = None
 
     def as_settings(self) -> dict[str, Any]:
-        """What the files depend on; a window where there is one."""
+        """The settings on which the files depend."""
         settings = asdict(replace(self, read=None))  # type: ignore[arg-type]
         return settings if self.window else {name: value for name, value in settings.items() if name != "window"}
 
@@ -98,24 +98,24 @@ def prepare(
     plan: Plan | None = None,
     progress: Progress = lambda _stage, _share: None,
 ) -> list[str]:
-    """Prepare a data set; what an earlier call has done with the same files and settings is kept.
+    """Prepare a data set; the results of an earlier call with the same files and settings are kept.
 
     Args:
         dataset: a key of ``DATASETS``, or ``"list"`` with a plan of ``listed_plan``.
         source: its folder, or the list.
-        out: the folder to fill, for ``data.prepared.read_prepared``.
+        out: the output folder, for ``data.prepared.read_prepared``.
         jobs: processes.
         plan: in place of that of the data set.
-        progress: called with what is done and the share of the work.
+        progress: called with the current task and the completed fraction.
 
     Returns:
-        A line for each scan that could not be prepared; the others are. And a line for what was mended in one.
+        A line for each scan that could not be prepared and was skipped, and for each correction.
 
     Raises:
-        MaxcaError: when nothing can be prepared.
+        MaxcaError: if nothing can be prepared.
     """
     if plan is None and dataset not in DATASETS:
-        raise MaxcaError(f"no data set is called {dataset!r}; choose one of {', '.join(DATASETS)}")
+        raise MaxcaError(f"unknown data set {dataset!r}; choose one of {', '.join(DATASETS)}")
     plan = plan or DATASETS[dataset]
     source, out = Path(source), Path(out)
     if dataset != LISTED and not source.is_dir():
@@ -125,7 +125,7 @@ def prepare(
     settings = {"maxca": installed_version(), "dataset": dataset, **plan.as_settings()}
     template = None
     if plan.kind == "inter":
-        progress("making a template", 0.0)
+        progress("creating a template", 0.0)
         template = _template(scans, plan, out, settings)
         settings["template"] = hashlib.sha256(template.data.tobytes()).hexdigest()
     work = partial(_prepared_row, plan=plan, template=template, folder=out / SCANS, settings=settings)
@@ -156,7 +156,7 @@ def prepare(
 
 
 def _each(work: Callable[[Scan], Any], scans: Sequence[Scan], jobs: int) -> Any:
-    """(scan, row or reason), as they come."""
+    """(scan, row or reason), in order of completion."""
     if jobs == 1:
         yield from ((scan, work(scan)) for scan in scans)
         return
@@ -171,7 +171,7 @@ def _one_thread() -> None:
 
 
 def _with_split(scans: Sequence[Scan]) -> list[Scan]:
-    """Every scan in a split: that of the data set, or one drawn by subject."""
+    """Scans with a split: that of the data set, or a random one by subject."""
     if all(scan.split for scan in scans):
         return list(scans)
     if len({scan.subject for scan in scans}) < 2:
@@ -183,7 +183,7 @@ def _with_split(scans: Sequence[Scan]) -> list[Scan]:
 def _prepared_row(
     scan: Scan, *, plan: Plan, template: Image | None, folder: Path, settings: dict[str, Any]
 ) -> dict[str, Any] | str:
-    """The manifest's entry of a scan whose file is written, or why there is none."""
+    """Write the file of a scan and return its entry in the manifest, or the reason for an error."""
     try:
         inputs = {path.name: sha256(path) for path in map(Path, filter(None, (scan.image, scan.labels)))}
         path = folder / f"{scan.name}.safetensors"
@@ -214,7 +214,7 @@ def _prepared_row(
 
 
 def _held(path: Path) -> dict[str, str] | None:
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         return None
     try:
         with safe_open(path, framework="pt") as file:
@@ -249,16 +249,16 @@ def _voxels(
 
 
 def _small_labels(labels: Image) -> np.ndarray:
-    """Labels as int16, as a prepared data set holds them.
+    """Labels as int16, the type of prepared data sets.
 
     Raises:
-        MaxcaError: for labels that are not whole numbers, or too large.
+        MaxcaError: for labels that are not integers, or too large.
     """
     values = as_labels(labels)
     limits = np.iinfo(np.int16)
     if int(values.min()) < limits.min or int(values.max()) > limits.max:
         raise MaxcaError(
-            f"{labels.name}: labels from {values.min()} to {values.max()}, of which a prepared data set holds those up "
+            f"{labels.name}: labels from {values.min()} to {values.max()}, but a prepared data set stores labels up "
             f"to {limits.max}; renumber them first (numpy.unique with return_inverse)"
         )
     return values.astype(np.int16)
@@ -273,7 +273,7 @@ def _volume(image: Image, plan: Plan) -> Volume:
 
 
 def _template(scans: Sequence[Scan], plan: Plan, out: Path, settings: dict[str, Any]) -> Image:
-    """The mean of some training scans, each brought onto the last mean by an affine; made once."""
+    """The mean of some training scans, each affinely registered to the previous mean; computed once."""
     path = out / TEMPLATE
     note = out / "template.json"
     chosen = [scan for scan in scans if scan.split == "train"]

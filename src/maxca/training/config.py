@@ -1,4 +1,4 @@
-"""What a training run is: frozen, comparable, and written into its folder."""
+"""Configuration of a training run, stored in its folder."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ CropShape = tuple[int | None, int | None, int | None]
 
 @dataclass(frozen=True)
 class Losses:
-    """What is minimised: a sum of terms with these weights; a weight of 0 leaves the term out.
+    """Weights of the terms of the loss; 0 disables a term.
 
     Args:
-        similarity: of the fixed and the warped image.
+        similarity: measure of the fixed and the warped image.
         window: voxels in a window of local NCC: 729 is 9 along each axis.
-        image: weight of minus the similarity.
-        diffusion: of the mean squared gradient of the flow.
-        bending: of its bending energy.
-        folding: of the share of the volume that is turned inside out.
-        overlap: of 1 minus the Dice of the labels. Labels are used in training alone.
-        lattice: overlap is measured at every so-manieth voxel along each axis, others from step to step; and features
-            are asked for labels at every so-manieth of their own, half that at each coarser level.
-        segmentation: of how badly the labels can be told from the network's features, by heads that are trained with it
-            and thrown away: it learns faster what belongs together. Coarse-to-fine networks only.
-        consistency: of the mean squared distance, in voxels, by which the way there and back misses.
+        image: weight of the negative similarity.
+        diffusion: weight of the mean squared gradient of the flow.
+        bending: weight of its bending energy.
+        folding: weight of the folded fraction of the volume.
+        overlap: weight of 1 minus the Dice of the labels, which are used in training only.
+        lattice: stride of the voxels at which overlap is measured, with a random offset in each step, and of those of
+            the segmentation heads, halved at each coarser level.
+        segmentation: weight of the loss of auxiliary segmentation heads on the network's features, discarded after
+            training. Coarse-to-fine networks only.
+        consistency: weight of the mean squared round-trip error of both directions, in voxels.
     """
 
     similarity: str = "lncc"
@@ -49,7 +49,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """AdamW; the rate rises over ``warmup`` steps, and falls to 0 along a cosine if ``cosine``."""
+    """AdamW; the learning rate increases over ``warmup`` steps, and decreases to 0 along a cosine if ``cosine``."""
 
     rate: float = 1e-4
     decay: float = 0.0
@@ -60,26 +60,26 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A run.
+    """The configuration of a run.
 
     Args:
-        recipe: what it was made from.
-        network: what is trained.
-        losses: what it minimises.
-        optimiser: how.
-        augmentation: how pairs vary.
-        synth: train on made-up images instead of scans.
-        spacing: mm of the grid that the data must have been prepared on; None for any.
-        shape: what images are cut to.
+        recipe: its name.
+        network: to train.
+        losses: of the training.
+        optimiser: of the training.
+        augmentation: of the pairs.
+        synth: train on synthetic images instead of scans.
+        spacing: required spacing of the prepared data in mm; None for any.
+        shape: of the crops.
         steps: of the optimiser.
         batch: pairs in a step, over all processes and accumulations.
-        accumulate: a process takes its share of a batch in so many parts.
+        accumulate: number of parts in which a process computes its share of a batch.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
-        seed: decides weights, order and variation.
+        seed: of weights, order and augmentation.
         validate: steps between validations.
-        validation_pairs: how many pairs are validated on.
+        validation_pairs: number of validation pairs.
         save: steps between checkpoints.
-        average: share of the old weights in the moving average that is validated and shipped; 0 for none.
+        average: decay of the moving average of the weights, which is validated and saved; 0 for none.
     """
 
     recipe: str
@@ -101,7 +101,7 @@ class TrainingConfig:
     average: float = 0.0
 
     def as_plain(self) -> dict[str, Any]:
-        """Numbers, names, lists and dicts only, and the plugins that some of the names are of."""
+        """The configuration as plain data, with the plugins of its names."""
         network = self.network.as_plain()
         named = {origin("recipe", self.recipe), origin("similarity", self.losses.similarity)} - {None}
         plugins = sorted({*map(str, named), *network.get("plugins", ())})
@@ -109,12 +109,12 @@ class TrainingConfig:
 
 
 def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
-    """The configuration that ``as_plain`` wrote.
+    """The configuration from the output of ``as_plain``.
 
     Raises:
         UnknownName: for a similarity measure of a plugin that is not loaded.
-        TypeError: for what it cannot have written.
-        KeyError: likewise.
+        TypeError: for invalid data.
+        KeyError: for missing fields.
     """
     network = network_from_plain(plain["network"])
     parts = {"losses": Losses, "optimiser": Optimiser, "augmentation": Augmentation}

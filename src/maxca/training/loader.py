@@ -1,7 +1,7 @@
-"""Training pairs in an order that depends on the seed and the number of a sample alone.
+"""Training pairs in an order that depends on the seed and the index of a sample only.
 
-Sample n is a pure function of (seed, n): which pair, and how it is varied. An interrupted run goes on where it was, and
-several processes share the samples of a step as one would take them.
+Sample n, its pair and its augmentation, is a pure function of (seed, n). An interrupted run can be resumed, and several
+processes draw the same samples as one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maxca.training.synthesis import Synth, synthetic_pair
 Sample = dict[str, Tensor | str | list[str]]
 
 
-ASIDE = 1 / 8  # of a crop: so far its middle may be from that of the labels
+ASIDE = 1 / 8  # of a crop: largest distance of its centre from that of the labels
 
 
 class Scans:
@@ -41,16 +41,15 @@ class Scans:
 
 
 class Pairs(Dataset[Sample]):
-    """Samples by number.
+    """Samples by index.
 
     Args:
-        scans: where voxels come from.
-        split: whose pairs.
-        augmentation: how they vary, or None: sample n is then the n-th pair as it is.
-        seed: decides order and variation.
-        shape: cut or widen images to this; None keeps an axis. What is cut while images vary has the middle of their
-            labels, where there are labels, near its own; otherwise it is cut where a network will be shown it: see
-            ``focus``.
+        scans: with the voxels.
+        split: of the pairs.
+        augmentation: of the pairs; without it, sample n is the n-th pair.
+        seed: of order and augmentation.
+        shape: crop or pad images to this shape; None keeps an axis. With augmentation, crops are centred near the
+            labels, if available; otherwise they are placed as in a registration: see ``focus``.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class Pairs(Dataset[Sample]):
         return len(self.pairs)
 
     def __getitem__(self, number: int) -> Sample:
-        """``fixed``, ``moving`` (1, I, J, K), perhaps ``*_labels`` (I, J, K) int16; ``spacing`` (3,) and ``name``.
+        """``fixed``, ``moving`` (1, I, J, K), optionally ``*_labels`` (I, J, K) int16; ``spacing`` (3,) and ``name``.
 
-        Each image is sampled once, on the grid of the fixed one, through all that moves it.
+        Each image is interpolated once, on the grid of the fixed one, through all transforms.
         """
         how = self.augmentation or STILL
         random = np.random.default_rng((self.seed, number))
@@ -109,7 +108,7 @@ class Pairs(Dataset[Sample]):
         shape: tuple[int, int, int],
         random: np.random.Generator,
     ) -> list[int]:
-        """The voxel of a scan where a crop of this shape begins."""
+        """The first voxel of a crop of this shape in a scan."""
         voxels = self._load(scan)
         size = voxels.image.shape
         corner = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
@@ -133,12 +132,12 @@ class Pairs(Dataset[Sample]):
 
 
 class SyntheticPairs(Dataset[Sample]):
-    """Pairs of synthetic images, by number.
+    """Pairs of synthetic images, by index.
 
     Args:
-        scans: some of whose label maps are painted; none are needed.
-        how: the recipe.
-        seed: decides everything.
+        scans: with label maps to render; may be empty.
+        how: the settings.
+        seed: of the images.
     """
 
     def __init__(self, scans: Scans, how: Synth, seed: int = 0) -> None:
@@ -157,7 +156,7 @@ class SyntheticPairs(Dataset[Sample]):
             real = self.pairs[int(random.integers(len(self.pairs)))]
             fixed, moving = real.get("fixed_labels"), real.get("moving_labels")
             if isinstance(fixed, Tensor) and isinstance(moving, Tensor) and isinstance(real["spacing"], Tensor):
-                # As the people differ, or one person's map twice: then all that moves is known to have moved.
+                # Maps of two subjects, or one map twice, for which the deformation is entirely synthetic.
                 both = (fixed.float(), (moving if random.random() < 0.5 else fixed).float())
                 labels, name, spacing = both, f"{name} from {real['name']}", real["spacing"]
         pieces = synthetic_pair(self.how, int(random.integers(2**32)), labels)
@@ -168,7 +167,7 @@ class SyntheticPairs(Dataset[Sample]):
 
 
 def batches(pairs: Dataset[Sample], numbers: Iterable[int], batch: int, workers: int, pin: bool) -> Iterator[Sample]:
-    """Batches of the samples with these numbers, in this order; see ``stacked``."""
+    """Batches of the samples with these indices, in this order; see ``stacked``."""
     loader: DataLoader[Sample] = DataLoader(
         pairs,
         batch_size=batch,
@@ -184,7 +183,7 @@ def batches(pairs: Dataset[Sample], numbers: Iterable[int], batch: int, workers:
 
 
 def stacked(samples: Sequence[Sample]) -> Sample:
-    """One batch; images of several sizes get background at the end of each axis, up to the largest."""
+    """One batch; images of different sizes are padded with background at the end of each axis."""
     batch: Sample = {"name": [str(sample["name"]) for sample in samples]}
     common = [set(sample) for sample in samples]
     for key in sorted(set.intersection(*common) - {"name"}):

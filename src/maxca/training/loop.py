@@ -1,7 +1,7 @@
 """One loop for every recipe: set up, step, and after a step the log, a validation and a checkpoint when due.
 
 A sample is a pure function of its number, so an interrupted run continues from its last checkpoint with the same
-numbers, and several processes take the shares of a step that one would take.
+numbers, and several processes draw the same samples as one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOGGED_EVERY = 10
 
 @dataclass
 class State:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
@@ -52,19 +52,19 @@ def train(
     workers: int = 0,
     report: Report = lambda _row: None,
 ) -> None:
-    """Train until ``config.steps``, from where the run stands.
+    """Train until ``config.steps``, from the last checkpoint.
 
     Args:
-        config: what to do.
+        config: of the run.
         data: prepared scans.
         run: the folder of the run; a checkpoint in it is continued.
         fabric: launched; devices and precision.
-        weights: of a network to start from, in place of random ones.
-        workers: processes that prepare samples, beside the one that trains.
-        report: called with each row of the log, by the first process.
+        weights: initial weights, in place of random ones.
+        workers: processes that prepare samples, in addition to the training process.
+        report: called with each row of the log, in the first process.
 
     Raises:
-        MaxcaError: when the loss of a pair is not finite; it names the pair.
+        MaxcaError: if the loss of a pair is not finite; it names the pair.
     """
     trainer = Trainer(config, data, run, fabric, weights)
     trainer.feed(workers)
@@ -75,7 +75,7 @@ def train(
 
 
 class Measured(NamedTuple):
-    """What one step measured: the terms of the loss, the learning rate, and the norm of the gradient."""
+    """Measurements of one step: terms of the loss, learning rate, and norm of the gradient."""
 
     terms: dict[str, Tensor]
     rate: float
@@ -83,14 +83,14 @@ class Measured(NamedTuple):
 
 
 class Trainer:
-    """A network in training: set up, one step, and what follows a step.
+    """A network in training: setup, step, and after-step.
 
     Args:
-        config: what to do.
+        config: of the run.
         data: prepared scans.
         run: the folder of the run; a checkpoint in it is continued.
         fabric: launched; devices and precision.
-        weights: of a network to start from, in place of random ones.
+        weights: initial weights, in place of random ones.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Trainer:
         self.begin, self.since = time.perf_counter(), self.state.step
 
     def feed(self, workers: int) -> None:
-        """Prepare the samples of the steps that are left."""
+        """Prepare the samples of the remaining steps."""
         pairs = training_pairs(self.config, self.scans)
         numbers = list(samples(self.config, self.fabric.global_rank, self.fabric.world_size, self.state.step))
         pin = self.fabric.device.type == "cuda"
@@ -127,7 +127,7 @@ class Trainer:
         """Forward, backward and update, over all parts of a batch.
 
         Raises:
-            MaxcaError: when the loss of a pair is not finite.
+            MaxcaError: if the loss of a pair is not finite.
         """
         config, state = self.config, self.state
         rate = scheduled(config, state.step)
@@ -159,7 +159,7 @@ class Trainer:
         return terms
 
     def after_step(self, measured: Measured, report: Report) -> None:
-        """Log, validate and save, each when it is due."""
+        """Log, validate and save, each at its interval."""
         row: dict[str, float] = {}
         if self._due(LOGGED_EVERY):
             row |= self._logged(measured)
@@ -191,12 +191,12 @@ class Trainer:
         }
 
     def _validated(self) -> dict[str, float]:
-        """Validate the network, or its average, and save it; also as the best where it is."""
+        """Validate the network, or its average, and save it, also as the best if it is."""
         network = self.state.average or self.network
         row = self.validation(network, self.fabric)
         known = self.validation.known(network, row["gain"]) if "gain" in row else (None, None)
         self.run.save_model("last", network, self.config, known)
-        score = row.get("score", self.state.step)  # with nothing to validate on, the last is the best
+        score = row.get("score", self.state.step)  # without validation pairs, the last is the best
         if score > self.state.best:
             self.state.best = score
             self.run.save_model("best", network, self.config, known)
@@ -212,30 +212,32 @@ def training_pairs(config: TrainingConfig, scans: Scans) -> Pairs | SyntheticPai
     """The samples of a run.
 
     Raises:
-        MaxcaError: when there are none.
+        MaxcaError: if there are none.
     """
     if config.synth is not None:
         return SyntheticPairs(scans, config.synth, config.seed)
     pairs = Pairs(scans, "train", config.augmentation, config.seed, config.shape)
     if not len(pairs):
-        raise MaxcaError(f"{scans.data.folder}: holds no pairs to train on; give at least two subjects the split train")
+        raise MaxcaError(
+            f"{scans.data.folder}: contains no pairs to train on; assign at least two subjects to the split train"
+        )
     return pairs
 
 
 def shared(config: TrainingConfig, processes: int) -> int:
-    """Pairs of a batch that one process takes at once.
+    """Number of pairs that one process computes at once.
 
     Raises:
-        MaxcaError: when the batch is not divisible.
+        MaxcaError: if the batch is not divisible.
     """
     parts = processes * config.accumulate
     if config.batch % parts:
-        raise MaxcaError(f"a batch of {config.batch} pairs does not go into {parts} equal parts")
+        raise MaxcaError(f"a batch of {config.batch} pairs is not divisible into {parts} equal parts")
     return config.batch // parts
 
 
 def samples(config: TrainingConfig, rank: int, processes: int, start: int) -> Iterator[int]:
-    """Numbers of the samples that a process takes from step ``start`` on."""
+    """Indices of the samples of a process from step ``start`` on."""
     share = config.batch // processes
     for step in range(start, config.steps):
         first = step * config.batch + rank * share
@@ -252,13 +254,13 @@ def scheduled(config: TrainingConfig, step: int) -> float:
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, share: float) -> None:
-    """Move the average towards the network, keeping ``share`` of its weights."""
+    """Update the moving average of the weights with decay ``share``."""
     for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         old.lerp_(new, 1 - share) if old.is_floating_point() else old.copy_(new)
 
 
 def as_checkpoint(state: State) -> dict[str, Any]:
-    """Tensors, numbers and names only."""
+    """The state as tensors, numbers and names."""
     return {
         "step": state.step,
         "best": state.best,
@@ -269,7 +271,7 @@ def as_checkpoint(state: State) -> dict[str, Any]:
 
 
 def restore(state: State, run: Run, fabric: Fabric) -> None:
-    """Bring a state to where the run stands."""
+    """Restore the state of a run from its checkpoint."""
     held = run.checkpoint(fabric.device)
     if held is None:
         return
@@ -281,6 +283,6 @@ def restore(state: State, run: Run, fabric: Fabric) -> None:
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise MaxcaError(
             f"{run.folder / CHECKPOINT}: does not fit the network of this run: {one_line(str(error), 200)}; remove it "
-            "to start from the beginning"
+            "to start again"
         ) from error
     state.step, state.best = int(held["step"]), float(held["best"])

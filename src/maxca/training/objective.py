@@ -23,16 +23,16 @@ def objective(
 ) -> dict[str, Tensor]:
     """The terms of the loss, each with its weight, and their sum under ``"loss"``.
 
-    Each is the mean of what the pairs of the batch would have alone, so a batch may be shared out.
+    Each is a mean over the pairs of the batch, so a batch may be divided among processes.
 
     Args:
-        network: ``network(fixed, moving)`` → ``Prediction``; or ``GuidedPrediction``, where its features are asked for
-            labels too.
-        batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3); perhaps ``fixed_labels`` and
+        network: ``network(fixed, moving)`` → ``Prediction``; or ``GuidedPrediction``, with auxiliary segmentation
+            heads.
+        batch: ``fixed`` and ``moving`` (N, 1, I, J, K), ``spacing`` (N, 3); optionally ``fixed_labels`` and
             ``moving_labels`` (N, I, J, K).
         losses: the weights.
-        chosen: decides which voxels labels are compared at.
-        names: of the labels that features are asked for.
+        chosen: generator of the voxels at which labels are compared.
+        names: of the labels of the segmentation heads.
     """
     prediction = network(batch["fixed"], batch["moving"])
     flow = prediction.flow
@@ -70,7 +70,7 @@ def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similar
 
 
 def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, spacings: Tensor) -> Tensor:
-    """Mean over the batch, in units of the smallest spacing: a weight means the same at every resolution."""
+    """Mean over the batch, in units of the smallest spacing, so that a weight is independent of resolution."""
     relative = (spacings / spacings.amin(dim=1, keepdim=True)).tolist()
     return torch.stack([measure(one[None], mm) for one, mm in zip(flow, relative, strict=True)]).mean()
 

@@ -1,4 +1,4 @@
-"""Recipes by name: functions that return the configuration of a run, each a base with what differs."""
+"""Recipes by name: functions that return the configuration of a run, each derived from a base."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def hippocampus() -> TrainingConfig:
 
 
 def cardiac_cine() -> TrainingConfig:
-    """Short-axis cine MR, end-diastole to end-systole and back, with labels; slices stay as thick as they are."""
+    """Short-axis cine MR, end-diastole to end-systole and back, with labels; slice thickness is preserved."""
     return replace(
         OURS,
         recipe="cardiac_cine",
@@ -68,7 +68,7 @@ def brain_t1() -> TrainingConfig:
         OURS,
         recipe="brain_t1",
         losses=replace(OURS.losses, image=0.3, diffusion=0.05, lattice=2, segmentation=0.5),
-        # Not mirrored: left and right have names of their own, and a convolution sees both sides anyway.
+        # Not mirrored: left and right have different labels, and a convolution covers both sides anyway.
         augmentation=Augmentation(rotate=3, scale=0.04, shift=2.0, warp=1.5, bias=0.2, gamma=0.2, noise=0.02),
         spacing=(2.0, 2.0, 2.0),
         precision="bf16-mixed",
@@ -77,7 +77,7 @@ def brain_t1() -> TrainingConfig:
 
 
 def synth() -> TrainingConfig:
-    """Shapes from noise, and label maps if there is data, in random contrasts, at 2 mm: for images of any kind."""
+    """Shapes from noise, and label maps if there is data, in random contrasts, at 2 mm, for images of any contrast."""
     return replace(
         OURS,
         recipe="synth",

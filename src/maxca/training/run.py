@@ -1,4 +1,4 @@
-"""The folder of a training run: configuration, data, code, log, checkpoints, and the networks that came out."""
+"""The folder of a training run: configuration, data, code, log, checkpoints, and trained networks."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
 LOG_COLUMNS = {
     "step": "steps done",
     "loss": "the weighted sum of the terms, of the last step",
-    "image": "minus the similarity of fixed and warped image, times its weight",
+    "image": "negative similarity of fixed and warped image, times its weight",
     "diffusion": "mean squared gradient of the flow, times its weight",
     "bending": "bending energy of the flow, times its weight",
-    "folding": "share of the volume that folds, times its weight",
+    "folding": "folded fraction of the volume, times its weight",
     "overlap": "1 minus the Dice of the labels, times its weight",
     "segmentation": "loss of the auxiliary segmentation heads, times its weight",
-    "consistency": "mean squared distance, in voxels, of both directions one after the other, times its weight",
+    "consistency": "mean squared round-trip error of both directions in voxels, times its weight",
     "rate": "learning rate",
     "gradient": "norm of the gradient before clipping",
     "seconds_per_step": "mean since the start or the last resumption",
     "alike": "similarity on the validation pairs",
     "ndv": "non-diffeomorphic volume on the validation pairs, %",
-    "gain": "share of the similarity missing to 1 that nine validation pairs of ten gain at least",
-    "dice_before": "Dice of the validation pairs before any motion",
+    "gain": "fraction of 1 minus the similarity that is removed in nine of ten validation pairs",
+    "dice_before": "Dice of the validation pairs before registration",
     "dice": "Dice of the validation pairs, labels warped by nearest neighbour",
     "hd95": "95th percentile of the surface distances of the validation pairs, mm",
-    "score": "Dice, or the similarity where there are no labels, minus a tenth of ndv; highest of the best network",
+    "score": "Dice, or the similarity without labels, minus a tenth of ndv; the best network has the highest",
 }
 
 
@@ -65,7 +65,7 @@ class RunDescription(TypedDict):
 
 
 class CheckpointState(TypedDict):
-    """The parts of a checkpoint that are no tensors."""
+    """The parts of a checkpoint other than tensors."""
 
     step: Annotated[int, Meta(ge=0)]
     best: float
@@ -78,7 +78,7 @@ class Run:
     folder: Path
 
     def save_checkpoint(self, held: Mapping[str, Any]) -> None:
-        """Replace the checkpoint; whatever interrupts this, a whole one is there."""
+        """Replace the checkpoint atomically."""
         with atomic_path(self.folder / CHECKPOINT) as unfinished:
             torch.save(dict(held), unfinished)
 
@@ -86,7 +86,7 @@ class Run:
         """The last checkpoint, or None; nothing in the file is executed.
 
         Raises:
-            MaxcaError: for a file that is none.
+            MaxcaError: if the file is not a valid checkpoint.
         """
         path = self.folder / CHECKPOINT
         if not os.path.lexists(path):
@@ -94,7 +94,7 @@ class Run:
         check_regular(path)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is wrong with the file becomes one line
+                warnings.simplefilter("ignore")  # any error of an invalid file is reported in one line
                 held = torch.load(path, map_location=device, weights_only=True)
             return fitted(held, dict[str, Any], path, MEANT) | dict(fitted(held, CheckpointState, path, MEANT))
         except MaxcaError:
@@ -103,14 +103,14 @@ class Run:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
     def save_model(self, name: str, network: nn.Module, config: TrainingConfig, known: Known) -> None:
-        """Write ``NAME.safetensors``, a model that ``register --model`` takes."""
+        """Write ``NAME.safetensors``, a model for ``register --model``."""
         domain, distribution = known
         Model(
             network, config.network, config.spacing, name, domain=domain, distribution=distribution, shape=config.shape
         ).save(self.folder / f"{name}.safetensors")
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Add a row to the log; a new column makes the file be written anew."""
+        """Add a row to the log; a new column rewrites the file."""
         path = self.folder / LOG
         rows = read_log(path)
         known = list(rows[0]) if rows else []
@@ -121,35 +121,37 @@ class Run:
         write_log(path, [*rows, {name: str(value) for name, value in row.items()}])
 
     def events(self, step: int) -> SummaryWriter:
-        """Where TensorBoard reads; what it holds from ``step`` on comes anew."""
+        """A TensorBoard writer that replaces entries from ``step`` on."""
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.folder), purge_step=step)
 
     def trim_log(self, step: int) -> None:
-        """Forget the rows after a step: they will come again."""
+        """Remove the rows after a step, which will be computed again."""
         path = self.folder / LOG
         if not os.path.lexists(path):
             return
         try:
             write_log(path, [row for row in read_log(path) if int(float(row["step"])) <= step])
         except (KeyError, ValueError, OverflowError, csv.Error) as error:
-            raise MaxcaError(f"{path}: not the log of a run, or damaged; move it away to go on without it") from error
+            raise MaxcaError(
+                f"{path}: not the log of a run, or damaged; move it away to continue without it"
+            ) from error
 
 
 def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, resume: bool) -> Run:
-    """Make the folder of a run, or find one to go on with.
+    """Create the folder of a run, or open one to resume.
 
     Raises:
-        MaxcaError: when there is a run and ``resume`` is not asked, or when it was started with another configuration
-            or other data.
+        MaxcaError: if there is a run and ``resume`` is not set, or if it was started with another configuration or
+            other data.
     """
     run = Run(Path(folder))
     about = {"maxca": installed_version(), "config": config.as_plain(), "data": data.sha256}
     path = run.folder / ABOUT
     if path.is_file():
         if not resume:
-            raise MaxcaError(f"{folder} holds a run; pass resume=True to continue it, or name another folder")
+            raise MaxcaError(f"{folder} contains a run; pass resume=True to continue it, or choose another folder")
         held = read_about(run.folder)
         before, now = (config_from_plain(json.loads(json.dumps(one["config"]))) for one in (held, about))
         if replace(before, steps=now.steps) != now:
@@ -165,30 +167,30 @@ def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, res
 
 
 def make_folder(folder: Path) -> Path:
-    """The folder, made with its parents if it is not there.
+    """The folder, created with its parents if necessary.
 
     Raises:
-        MaxcaError: when that cannot be.
+        MaxcaError: if that is not possible.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MaxcaError(f"{folder}: cannot make this folder: {error.strerror}; name another") from error
+        raise MaxcaError(f"{folder}: cannot create this folder: {error.strerror}; choose another") from error
     return folder
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """What ``run.json`` says.
+    """The content of ``run.json``.
 
     Raises:
-        MaxcaError: when it is none.
+        MaxcaError: if it is invalid.
     """
     path = Path(folder) / ABOUT
     about = read_json(path, RunDescription, MEANT)
     config = fitted(about["config"], TrainingConfig, path, MEANT)
     for name in ("steps", "batch", "accumulate", "validate", "save"):
         if getattr(config, name) < 1:
-            raise MaxcaError(f"{path}: `config.{name}` is {getattr(config, name)}, at least 1 is meant; correct it")
+            raise MaxcaError(f"{path}: `config.{name}` is {getattr(config, name)}, it must be at least 1; correct it")
     try:
         config_from_plain(about["config"])
     except UnknownName as error:
@@ -199,7 +201,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log, as text; an interrupted last line is left out."""
+    """The rows of a log as text, without a truncated last line."""
     if not path.is_file():
         return []
     with io.StringIO(read_text(path).decode("utf-8"), newline="") as file:
@@ -207,7 +209,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def write_log(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a log whose columns are those of all rows together."""
+    """Write a log with the columns of all rows."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_path(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")

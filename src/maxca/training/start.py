@@ -29,7 +29,7 @@ from maxca.training.validation import SPLIT
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-SAME = 1e-3  # of a spacing: prepared data that differ less are on the grid of the recipe
+SAME = 1e-3  # of a spacing: tolerance of the spacing of prepared data
 
 
 def train_in(
@@ -46,18 +46,18 @@ def train_in(
 
     Args:
         recipe: a key of ``RECIPES``.
-        data: a folder that ``maxca prepare`` made; a recipe of synthetic images needs none.
+        data: an output folder of ``maxca prepare``; not needed for a recipe with synthetic images.
         folder: of the run.
-        options: what differs from the recipe, and what of the machine is used.
-        resume: continue the run in the folder, with the configuration that it was started with; ``steps`` extends it.
+        options: changes to the recipe, and settings of the machine.
+        resume: continue the run in the folder with its configuration; ``steps`` extends it.
         report: called with each row of the log.
-        warn: called with what a user should know.
+        warn: called with warnings.
 
     Returns:
         The folder.
 
     Raises:
-        MaxcaError: for what cannot be trained.
+        MaxcaError: for invalid input.
     """
     options = options or TrainingOptions()
     if recipe not in RECIPES:
@@ -65,12 +65,12 @@ def train_in(
         raise UnknownName("recipe", recipe, RECIPES).from_plugins(plugins)
     config = resumed_config(folder, options) if resume else replace(RECIPES[recipe](), **options.changes())
     if data is None and config.synth is None:
-        raise MaxcaError(f"the recipe {recipe} needs data=FOLDER, a folder that maxca prepare made")
+        raise MaxcaError(f"the recipe {recipe} needs data=FOLDER, an output folder of maxca prepare")
     prepared = NOTHING if data is None else read_prepared(data)
     check_spacing(config, prepared)
     if not prepared.pairs(SPLIT):
         warn(
-            f"{folder}: there are no pairs to validate on, so the last network counts as the best; give some subjects "
+            f"{folder}: there are no validation pairs, so the last network counts as the best; assign some subjects to "
             "the split val (maxca prepare LIST.csv, column split)"
         )
     weights = None if options.init is None else _weights(options.init, config)
@@ -89,31 +89,33 @@ def train_in(
 
 
 def resumed_config(folder: str | Path, options: TrainingOptions) -> TrainingConfig:
-    """The configuration of a run that is continued; more steps extend it.
+    """The configuration of a resumed run, possibly with more steps.
 
     Raises:
-        OptionError: for options that differ from what the run was started with, or fewer steps than it has.
+        OptionError: for options that differ from those of the run, or fewer steps.
     """
     config = config_from_plain(read_about(folder)["config"])
     for name, value in options.changes().items():
         held = getattr(config, name)
         if name == "steps" and value < held:
-            raise OptionError(name, value, f"{folder} was started with {held} steps, and can only be extended")
+            raise OptionError(name, value, f"{folder} was started with {held} steps, which can only be extended")
         if name != "steps" and value != held:
-            raise OptionError(name, value, f"{folder} was started with {held}, which a resumed run keeps; leave it out")
+            raise OptionError(
+                name, value, f"{folder} was started with {held}, which a resumed run keeps; remove the option"
+            )
     return config if options.steps is None else replace(config, steps=options.steps)
 
 
 def _fabric(options: TrainingOptions, config: TrainingConfig) -> Fabric:
-    """Launched.
+    """Launch Lightning Fabric.
 
     Raises:
-        MaxcaError: when the package is missing.
+        MaxcaError: if the package is missing.
     """
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        raise MaxcaError("training needs more packages: pip install 'maxca[train]'") from error
+        raise MaxcaError("training needs additional dependencies: pip install 'maxca[train]'") from error
     fabric = Fabric(
         accelerator=options.device,
         devices=options.devices,
@@ -125,17 +127,17 @@ def _fabric(options: TrainingOptions, config: TrainingConfig) -> Fabric:
 
 
 def check_spacing(config: TrainingConfig, data: Prepared) -> None:
-    """Refuse data on another grid than the recipe's.
+    """Check that the spacing of the data is that of the recipe.
 
     Raises:
-        MaxcaError: when the spacing differs.
+        MaxcaError: if the spacing differs.
     """
     for scan in data.scans:
         pairs = zip(config.spacing, scan.spacing, strict=True)
         if any(mm is not None and abs(mm - has) > SAME * mm for mm, has in pairs):
             raise MaxcaError(
-                f"{data.folder}: {scan.name} was prepared at {scan.spacing} mm, and the recipe {config.recipe} wants "
-                f"{config.spacing}"
+                f"{data.folder}: {scan.name} was prepared at {scan.spacing} mm, but the recipe {config.recipe} "
+                f"requires {config.spacing}"
             )
 
 
@@ -143,5 +145,5 @@ def _weights(init: str | Path, config: TrainingConfig) -> dict[str, Tensor]:
     model = load_model(find_model(init))
     theirs: dict[str, Any] = model.config.as_plain()
     if theirs != config.network.as_plain():
-        raise MaxcaError(f"{init}: is a {theirs}, and the recipe {config.recipe} trains a {config.network.as_plain()}")
+        raise MaxcaError(f"{init}: is a {theirs}, but the recipe {config.recipe} trains a {config.network.as_plain()}")
     return dict(model.network.state_dict())

@@ -1,4 +1,4 @@
-"""How well a network registers the validation pairs."""
+"""Validation of a network."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from maxca.training.objective import mean_similarity
 
 SPLIT = "val"
 SPARE = 1 / 6
-DESCRIBED = 200  # training scans at most whose descriptors a model stores
+DESCRIBED = 200  # most training scans whose descriptors are stored in a model
 
 
 class Validation:
     """Measures a network on evenly spaced validation pairs.
 
-    Scans are read once for a whole run, the training scans too, of which a model remembers extents and descriptors.
+    Scans are read once per run, including the training scans, whose extents and descriptors are stored in the model.
 
     Args:
         config: of the run.
@@ -48,9 +48,9 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, network: nn.Module, fabric: Fabric) -> dict[str, float]:
-        """Means over the pairs; see ``LOG_COLUMNS`` in ``training.run``. Nothing, where there are no pairs.
+        """Means over the pairs; see ``LOG_COLUMNS`` in ``training.run``. Empty without pairs.
 
-        ``gain`` (see ``models.load``) is not a mean but what nine pairs of ten reach.
+        ``gain`` (see ``models.load``) is not a mean but the value reached by nine of ten pairs.
         """
         if not self.numbers:
             return {}
@@ -81,11 +81,11 @@ class Validation:
         return row
 
     def known(self, network: nn.Module, gained: float) -> tuple[Domain, TrainingDistribution | None]:
-        """What a model remembers of its training: its domain, and the distribution of its training images.
+        """Properties of the training data stored in a model: its domain, and the distribution of its training images.
 
         Args:
-            network: that was trained.
-            gained: ``gain`` of the validation; half of it must be reached on a pair.
+            network: the trained network.
+            gained: ``gain`` of the validation; half of it is required on a pair.
         """
         training = [scan for scan in self.scans.data.scans if scan.split == "train"]
         return self._domain(training, gained), self._distribution(network, training)
