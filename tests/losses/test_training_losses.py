@@ -12,7 +12,14 @@ from maxca.geometry import Grid
 from maxca.geometry.warp import sample_unit, transform_coordinates, unit_matrix, voxel_coordinates
 from maxca.losses.overlap import one_hot, soft_dice, warped_dice
 from maxca.losses.regularity import bending, diffusion, folding
-from maxca.losses.similarity import LocalNCC, dissimilarity, local_window
+from maxca.losses.similarity import (
+    SIMILARITIES,
+    LocalNCC,
+    batch_measure,
+    dissimilarity,
+    local_window,
+    similarity_measure,
+)
 
 SHAPE = (9, 8, 7)
 
@@ -98,3 +105,18 @@ def test_dissimilarity_has_the_gradient_of_its_value() -> None:
     step = 1e-5
     change = (measure(warped + step * direction).value - measure(warped - step * direction).value) / (2 * step)
     assert math.isclose((point.grad * direction).sum(), -3 * change, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_a_batch_has_the_losses_and_gradients_of_each_alone(name: str) -> None:
+    random = torch.Generator().manual_seed(3)
+    fixed, warped = torch.rand(2, 2, *SHAPE, generator=random)
+    grids = [Grid(SHAPE, np.diag([*spacing, 1.0])) for spacing in ((1.0, 1.0, 1.0), (1.0, 1.0, 2.0))]
+    together, alone = (warped.clone().requires_grad_() for _ in range(2))
+    losses = dissimilarity(batch_measure(name, fixed, grids), together)
+    each = [dissimilarity(similarity_measure(name, f, g), w) for f, g, w in zip(fixed, grids, alone, strict=True)]
+    torch.testing.assert_close(losses, torch.stack(each), rtol=0, atol=0)
+    weights = torch.tensor([1.0, 3.0])
+    (losses * weights).sum().backward()
+    (torch.stack(each) * weights).sum().backward()
+    torch.testing.assert_close(together.grad, alone.grad, rtol=0, atol=0)

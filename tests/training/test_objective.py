@@ -11,7 +11,7 @@ from prepared_data import make
 
 from maxca.datasets.prepared import read_prepared
 from maxca.networks import Prediction
-from maxca.training.loader import Pairs, batches
+from maxca.training.loader import Pairs, Scans, batches
 from maxca.training.objective import objective
 from maxca.training.recipes import RECIPES
 
@@ -20,7 +20,7 @@ SHAPE = (16, 20, 16)
 
 def test_each_pair_of_a_batch_counts_as_if_alone(tmp_path: Path) -> None:
     config = RECIPES["hippocampus"]()
-    pairs = Pairs(read_prepared(make(tmp_path / "data", shape=SHAPE)), "train")
+    pairs = Pairs(Scans(read_prepared(make(tmp_path / "data", shape=SHAPE))), "train")
     network = config.network.build().eval()
     torch.nn.init.normal_(network.heads[0].conv.weight, std=0.02)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def test_each_pair_of_a_batch_counts_as_if_alone(tmp_path: Path) -> None:
 
 def test_overlap_on_a_lattice_is_nearly_that_of_all_voxels(tmp_path: Path) -> None:
     losses = replace(RECIPES["hippocampus"]().losses, image=0.0, diffusion=0.0)
-    pairs = Pairs(read_prepared(make(tmp_path / "data", shape=(32, 36, 32))), "train")
+    pairs = Pairs(Scans(read_prepared(make(tmp_path / "data", shape=(32, 36, 32)))), "train")
     batch = next(batches(pairs, [0], 1, 0, pin=False))
     flow = torch.zeros(1, 3, 32, 36, 32, requires_grad=True)
 

@@ -8,7 +8,7 @@ voxels, so that the size of a gradient does not depend on the size of the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -75,20 +75,58 @@ def similarity_measure(
     return SIMILARITIES[name].build(fixed, grid, mask, window)
 
 
+def batch_measure(
+    name: str, fixed: Float[Tensor, "n i j k"], grids: Sequence[Grid], window: int = WINDOW
+) -> BatchSimilarity:
+    """A registered measure for the fixed volumes of a batch.
+
+    Args:
+        name: a key of ``SIMILARITIES``.
+        fixed: (N, I, J, K).
+        grids: of each.
+        window: voxels in a window, for measures that have windows.
+    """
+    return BatchSimilarity([similarity_measure(name, f, g, window=window) for f, g in zip(fixed, grids, strict=True)])
+
+
+class BatchSimilarity:
+    """A similarity for each item of a batch, as each would have alone.
+
+    Args:
+        measures: one for each item.
+    """
+
+    def __init__(self, measures: Sequence[Similarity]) -> None:
+        self.measures = measures
+
+    def __call__(self, warped: Float[Tensor, "n i j k"]) -> Score:
+        """Values (N,) and gradients (N, I, J, K)."""
+        scores = [measure(one) for measure, one in zip(self.measures, warped, strict=True)]
+        return Score(torch.stack([each.value for each in scores]), torch.stack([each.gradient for each in scores]))
+
+
 def add_similarity(name: str, measure: Measure) -> None:
     """Register a measure, so that ``similarity=name`` finds it in registration, training and evaluation."""
     SIMILARITIES[name] = measure
     add_choice("similarity", name)
 
 
-def dissimilarity(measure: Similarity, warped: Float[Tensor, "i j k"]) -> Tensor:
-    """The negative similarity as a loss, with a closed-form gradient and no intermediate tensors for autograd."""
+def dissimilarity(measure: Similarity | BatchSimilarity, warped: Float[Tensor, "*batch i j k"]) -> Tensor:
+    """The negative similarity as a loss, with a closed-form gradient and no intermediate tensors for autograd.
+
+    Args:
+        measure: of a volume, or of a batch.
+        warped: (I, J, K), or (N, I, J, K).
+
+    Returns:
+        A scalar, or (N,).
+    """
     return _Dissimilarity.apply(warped, measure)
 
 
 class _Dissimilarity(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, warped: Tensor, measure: Similarity) -> Tensor:
+    def forward(ctx: Any, warped: Tensor, measure: Similarity | BatchSimilarity) -> Tensor:
         score = measure(warped.to(torch.promote_types(warped.dtype, torch.float32)))
         ctx.save_for_backward(score.gradient)
         ctx.dtype = warped.dtype
@@ -98,7 +136,8 @@ class _Dissimilarity(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * (-grad / gradient.numel())).to(ctx.dtype), None
+        voxels = math.prod(gradient.shape[-3:])
+        return (gradient * (-grad / voxels).view(*grad.shape, 1, 1, 1)).to(ctx.dtype), None
 
 
 class LocalNCC:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maxca.geometry.grid import Grid
+from maxca.geometry.grid import Grid, triple
 from maxca.geometry.warp import voxel_coordinates
 from maxca.losses.overlap import warped_dice
 from maxca.losses.regularity import bending, diffusion, folding
-from maxca.losses.similarity import Similarity, dissimilarity, similarity_measure
+from maxca.losses.similarity import batch_measure, dissimilarity
 from maxca.networks import compose, warp
 from maxca.training.config import Losses
 from maxca.training.guide import GuidedPrediction, segmentation
@@ -59,14 +59,10 @@ def objective(
 def mean_similarity(batch: Mapping[str, Tensor], flow: Tensor, losses: Losses) -> Tensor:
     """The similarity of the fixed and the warped image, mean over the batch."""
     warped = warp(batch["moving"], flow, "border")
-    each = zip(batch["fixed"], warped, batch["spacing"].tolist(), strict=True)
-    return -torch.stack([dissimilarity(_measure(f[0], losses, spacing), w[0]) for f, w, spacing in each]).mean()
-
-
-def _measure(fixed: Tensor, losses: Losses, spacing: Sequence[float]) -> Similarity:
-    i, j, k = fixed.shape
-    grid = Grid((i, j, k), np.diag([*spacing, 1.0]))
-    return similarity_measure(losses.similarity, fixed, grid, window=losses.window)
+    shape = triple(warped.shape[2:])
+    grids = [Grid(shape, np.diag([*spacing, 1.0])) for spacing in batch["spacing"].tolist()]
+    measure = batch_measure(losses.similarity, batch["fixed"][:, 0], grids, losses.window)
+    return -dissimilarity(measure, warped[:, 0]).mean()
 
 
 def _roughness(measure: Callable[[Tensor, list[float]], Tensor], flow: Tensor, spacings: Tensor) -> Tensor:
