@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 
 def installed_version() -> str:
     """Such as ``"0.1.0"``; where the package runs from its source folder, text that says so."""
+    from importlib.metadata import PackageNotFoundError, version  # 50 ms, which not every command needs
+
     try:
         return version("maxca")
     except PackageNotFoundError:
