@@ -5,7 +5,7 @@
     python benchmarks/house.py ../before .       # two, side by side
 
 A room is a folder (or a module) directly under ``src/maxca``; an arrow says that one room imports from another. Imports
-under ``TYPE_CHECKING`` are never executed, so cycles that need one have a line of their own.
+under ``TYPE_CHECKING`` are never executed, so cycles through them are listed separately.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def peers() -> list[str]:
             continue
         ours, pair = rows[0]["method"], rows[0]["pair"]
         lines += [markdown(rows, ours).rstrip(), ""]
-        lines += [f"- {told}." for told in beside(rows).values()]
+        lines += [f"- {told}." for told in outcomes(rows).values()]
         lines += ["", picture(f"peers-{name}", f"Dice by seconds, {title.lower()}")]
         lines += [
             "",
@@ -84,7 +84,7 @@ def peers() -> list[str]:
     return lines
 
 
-def beside(rows: Sequence[Row]) -> dict[str, str]:
+def outcomes(rows: Sequence[Row]) -> dict[str, str]:
     """The first method against other tools, and against itself with other models: name of the other → outcome."""
     ours, told = rows[0]["method"], {}
     for other, (c, share) in compared(rows).items():

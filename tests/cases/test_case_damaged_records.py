@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite(model: Path, tmp_path: Path) -> None:
     name = next(iter(state))
     state[name] = state[name] * float("nan")
     save_file(state, tmp_path / "nan.safetensors", metadata={"maxca": json.dumps(about(model))})
-    with pytest.raises(MaxcaError, match=rf"nan\.safetensors: .*{name} holds NaN"):
+    with pytest.raises(MaxcaError, match=rf"nan\.safetensors: .*{name} contains NaN"):
         load_model(tmp_path / "nan.safetensors")
 
 

@@ -48,14 +48,14 @@ def test_a_model_comes_back_as_it_was(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": 2}, "format 2, this version reads 1"),
+        ({"format": 2}, "format is 2, this version supports 1"),
         ({"network": {"name": "corrxca_huge", "arguments": {}}}, "no network is called 'corrxca_huge'"),
         ({"network": {"name": "corrxca_tiny", "arguments": {"depth": 3}}}, "depth"),
         ({"network": {"name": "corrxca_tiny", "arguments": {}}}, "Missing key"),
         ({"network": {"name": "corrxca_tiny"}}, "arguments"),
         ({"spacing": [1, 0, 1]}, "spacing"),
         ({"spacing": [1, 1]}, "not enough values"),
-        ({"shape": [96, 0, None]}, "voxels at once"),
+        ({"shape": [96, 0, None]}, "input shape"),
         ({"shape": [96]}, "not enough values"),
     ],
 )
@@ -77,7 +77,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MaxcaError, match="not a model file"):
         load_model(path)
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(MaxcaError, match="does not say of which network"):
+    with pytest.raises(MaxcaError, match="without the description of a network"):
         load_model(path)
 
 

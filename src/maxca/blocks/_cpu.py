@@ -110,7 +110,7 @@ class _Tokens(NamedTuple):
 
     Args:
         gram: (B, 2C, 2C), products of queries and keys with each other, summed over tokens: squared lengths on the
-            diagonal, q kᵀ beside it; float32.
+            diagonal, q kᵀ off the diagonal; float32.
         values: (B, T, C).
         shape: of the slab, without what fills up the last regions.
         sizes: of the axes by which it was cut into tokens.

@@ -28,14 +28,14 @@ def eager_on_cpu(x: Tensor) -> bool:
 def tuned(fast: Forward) -> Callable[[Forward], Forward]:
     """Give a ``forward`` an equivalent that is faster on a CPU: a function of the module and its inputs."""
 
-    def beside(forward: Forward) -> Forward:
+    def decorate(forward: Forward) -> Forward:
         @wraps(forward)
         def chosen(self: Any, *inputs: Tensor) -> Tensor:
             return (fast if eager_on_cpu(inputs[0]) else forward)(self, *inputs)
 
         return chosen
 
-    return beside
+    return decorate
 
 
 def checkpointed(forward: Forward) -> Forward:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maxca.errors import MaxcaError
-from maxca.io.datafiles import beside, file_names
+from maxca.io.datafiles import file_names, sibling
 from maxca.io.layout import LONGEST_HEADER, Damaged
 from maxca.io.regular import check_regular
 
@@ -52,6 +52,6 @@ def _data_files(path: Path) -> Iterator[Path]:
         return
     try:
         for name in file_names(found[1], header[found.end() :].splitlines()):
-            yield beside(path, name)
+            yield sibling(path, name)
     except Damaged as error:
         raise MaxcaError(f"{path}: {error}") from error

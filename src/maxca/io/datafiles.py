@@ -58,7 +58,7 @@ def named_files(value: str, lines: Iterable[str], size: Sequence[int]) -> list[s
     return names
 
 
-def beside(header: Path, name: str) -> Path:
+def sibling(header: Path, name: str) -> Path:
     """The file of a name in a header.
 
     Args:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from maxca.io.datafiles import beside, named_files
+from maxca.io.datafiles import named_files, sibling
 from maxca.io.layout import Damaged, Fields, Layout, Piece, header_line, one_of, read_header, real_numbers, sizes
 from maxca.io.stored import foreign
 
@@ -150,7 +150,7 @@ def _pieces(path: Path, fields: Fields, file: BinaryIO, size: tuple[int, ...], p
     names = named_files(value, iter(partial(header_line, file), None), size)
     if packed and len(names) > 1:
         raise Damaged("several files of compressed voxels, which are not supported; write one with ITK or 3D Slicer")
-    return tuple(Piece(beside(path, name), skipped) for name in names)
+    return tuple(Piece(sibling(path, name), skipped) for name in names)
 
 
 def _truth(fields: Fields, name: str, usual: bool) -> bool:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from maxca.io.datafiles import beside, named_files
+from maxca.io.datafiles import named_files, sibling
 from maxca.io.layout import (
     MOST_AXES,
     Damaged,
@@ -236,4 +236,4 @@ def _pieces(path: Path, fields: Fields, file: BinaryIO, size: tuple[int, ...]) -
             ".nhdr if that is intended"
         )
     names = named_files(value, iter(partial(header_line, file), None), size)
-    return tuple(Piece(beside(path, name), start, lines, inner) for name in names)
+    return tuple(Piece(sibling(path, name), start, lines, inner) for name in names)

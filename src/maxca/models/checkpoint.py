@@ -1,4 +1,4 @@
-"""Networks on disk: one safetensors file holds the weights and, as text, the description of the network."""
+"""Networks on disk: a safetensors file with the weights and, as text, the description of the network."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Tensor], about: Mappin
     Args:
         path: ends in ``.safetensors``.
         state: a ``state_dict``.
-        about: anything that JSON can hold.
+        about: JSON data.
 
     Raises:
         MaxcaError: when the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic_path(path) as unfinished:
-        # Not save_file: it makes a file that nobody else may read.
+        # Not save_file, which creates a file that only its owner can read.
         unfinished.write_bytes(save(tensors, metadata={ENTRY: json.dumps(about, sort_keys=True)}))
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds, and the file.
+    """The content of a file, and its hash.
 
     Args:
         state: weights by name.
@@ -88,7 +88,7 @@ def _description(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     if len(text) > LONGEST:
         raise MaxcaError(f"{path}: its description has {len(text)} characters; save it with maxca")
     if text == "null":
-        raise MaxcaError(f"{path}: holds weights, but does not say of which network; save it with maxca")
+        raise MaxcaError(f"{path}: contains weights without the description of a network; save it with maxca")
     return decode(text, dict[str, Any], path, "the description of a network; save it with maxca")
 
 

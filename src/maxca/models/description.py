@@ -14,12 +14,12 @@ from torch.overrides import TorchFunctionMode
 from maxca.io.records import fitted
 from maxca.networks import NetworkConfig
 
-SMALL = 64  # numbers of a network may be this large whatever its weights are
+SMALL = 64  # upper limit of numbers in the description of any network
 MEANT = "a model of maxca; save it again with maxca models pack"
 
 
 class Network(TypedDict):
-    """What builds it; see ``maxca.networks.config``."""
+    """Its configuration; see ``maxca.networks.config``."""
 
     name: str
     arguments: dict[str, Any]
@@ -37,7 +37,7 @@ class DomainDescription(TypedDict):
 
 
 class Description(TypedDict):
-    """The fields whose types are given; those that are not are checked where they are used."""
+    """The fields; those of type Any are validated where they are used."""
 
     format: Any
     network: Network
@@ -49,7 +49,7 @@ class Description(TypedDict):
 
 
 def check_description(path: Path, about: Mapping[str, Any]) -> None:
-    """Refuse a description with a missing field or one of another type.
+    """Reject a description with a missing field or one of another type.
 
     Raises:
         MaxcaError: it names file and field.
@@ -58,13 +58,12 @@ def check_description(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
-    """Refuse what does not fit the weights that the file holds, before memory is taken for it.
+    """Reject a description that does not fit the weights in the file, before memory is allocated.
 
-    A description of a few bytes may ask for a million levels; none of its numbers can exceed what the weights show.
+    A description of a few bytes may claim a million levels; its numbers are limited by the sizes of the weights.
 
     Raises:
-        ValueError: for numbers no such weights can come from, for other names or shapes of weights, or values that are
-            not finite.
+        ValueError: for numbers beyond these limits, for other names or shapes of weights, or non-finite values.
     """
     most = max([SMALL, len(state), *(size for tensor in state.values() for size in tensor.shape)])
     _check_numbers(config.arguments, most, "arguments")
@@ -72,17 +71,19 @@ def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
         wanted = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
     for name, shape in wanted.items():
         if name in state and state[name].shape != shape:
-            raise ValueError(f"its {name} has shape {tuple(state[name].shape)}, its description says {tuple(shape)}")
+            raise ValueError(
+                f"its {name} has shape {tuple(state[name].shape)}, its description requires {tuple(shape)}"
+            )
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:
         raise ValueError(f"Missing key(s) of weights: {missing[:3]}, unexpected: {unknown[:3]}")
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"its {name} holds NaN or infinite values")
+            raise ValueError(f"its {name} contains NaN or infinite values")
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leave out ``normal_``: on tensors without numbers it loads torch's compiler, which takes a second."""
+    """Skip ``normal_``, which on meta tensors loads torch's compiler and takes a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

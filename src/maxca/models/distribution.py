@@ -1,7 +1,7 @@
 """In-distribution check: whether an image resembles the training images of a network, by the network's own encoder.
 
-The descriptor of an image is the correlations between the channels of the encoder's features, over all voxels: which
-patterns occur together. An image is inside the training distribution if the descriptor of some training image is near.
+The descriptor of an image is the correlations between the channels of the encoder's features, over all voxels. An image
+is inside the training distribution if the descriptor of some training image is near.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LEVELS = (1, 2)  # of the encoder: finer ones see noise, coarser ones have too many pairs of channels
+LEVELS = (1, 2)  # levels of the encoder: finer ones respond to noise, coarser ones have too many pairs of channels
 SPARE = 1.15  # factor on the largest distance between neighbouring training images
 LEAST_SCALE = 1e-3
 
@@ -34,7 +34,7 @@ class TrainingDistribution:
     limit: float
 
     def distance(self, descriptor: Float[Tensor, " d"]) -> float:
-        """From the nearest training image: root mean square over the entries, 1 is a standard deviation."""
+        """Distance from the nearest training image: root mean square over the entries, in standard deviations."""
         apart = (self.descriptors - descriptor.to(self.descriptors)) / self.scale
         return float(apart.square().mean(dim=1).sqrt().min())
 
@@ -59,7 +59,7 @@ def describe(network: nn.Module, image: Float[Tensor, "i j k"]) -> Tensor | None
     """(D,) correlations between the channels of some levels of the encoder; None for a network without one.
 
     Args:
-        network: with an ``encoder`` that gives a volume for each level.
+        network: with an ``encoder`` that returns a volume per level.
         image: intensities in [0, 1], on the network's grid.
     """
     encoder = getattr(network, "encoder", None)

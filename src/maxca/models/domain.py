@@ -1,4 +1,4 @@
-"""What pairs a model was trained for, as far as their extent and similarity measure can tell."""
+"""The domain of a model: extent and similarity measure of its training pairs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ AXES = ("from left to right", "from back to front", "from bottom to top")
 
 @dataclass(frozen=True)
 class Domain:
-    """What a model was trained for.
+    """The domain of a model.
 
     Args:
-        extent_mm: least and most that the content of an image reaches to the right, anterior and superior.
-        similarity: that it was trained with.
-        gain: the share of the similarity missing to 1 after an affine that it should add at least.
+        extent_mm: smallest and largest extent of the content of an image along right, anterior and superior.
+        similarity: measure of its training.
+        gain: the smallest fraction of the dissimilarity (1 minus similarity) after an affine that it must remove.
     """
 
     extent_mm: tuple[tuple[float, float], ...]
@@ -28,12 +28,12 @@ class Domain:
 
 
 def extent(grid: Grid) -> np.ndarray:
-    """(3,) mm that a grid reaches to the right, anterior and superior, its axes taken for the nearest of these."""
+    """(3,) extent of a grid in mm along right, anterior and superior, for the nearest axes."""
     return np.array(grid.canonical.shape) * grid.canonical.spacing
 
 
 def outside_domain(domain: Domain, fixed: Volume, moving: Volume, similarity: str) -> str:
-    """Why a pair is outside of a model's domain; empty where it is inside."""
+    """Why a pair is outside a model's domain; empty if it is inside."""
     if domain.similarity != similarity:
         return f"trained with {domain.similarity}, not {similarity}"
     for name, volume in (("fixed", fixed), ("moving", moving)):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 GRAIN = 1.0  # voxels: finer differences are noise
-REACH = 0.25  # of the box: σ within which differences count together
+REACH = 0.25  # of the box: σ of the smoothing of differences
 
 
 def focus(

@@ -21,8 +21,8 @@ from maxca.networks import NetworkConfig, network_from_plain
 from maxca.origins import UnknownName, origin
 
 FORMAT = 1
-COMPARED_MM = 2.0  # between the samples of the similarities in a domain's gain: a model has a scale of its own
-KEPT_AS = "likeness"  # what files have always called the distribution of the training images
+COMPARED_MM = 2.0  # mm between the samples of the similarities in a domain's gain: a model has a physical scale
+KEPT_AS = "likeness"  # key of the distribution of the training images in files
 Spacing = tuple[float | None, float | None, float | None]
 CropShape = tuple[int | None, int | None, int | None]
 
@@ -34,17 +34,17 @@ class Model:
     Args:
         network: ``network(fixed, moving)`` → ``Prediction``, for intensities in [0, 1] (see
             ``maxca.engine.volume.normalise``).
-        config: what builds it.
+        config: of the network.
         spacing: mm of its grid to the right, anterior and superior; None for that of the fixed image.
         name: of the model.
-        refine: steps of the optimisation that follow at full resolution; None for those of the effort. A
-            network trained with labels predicts more than the similarity of two images shows, and each step loses some.
+        refine: steps of the optimisation that follow at full resolution; None for those of the effort. For
+            a network trained with labels, each step reduces the overlap of labels.
         domain: intended pairs; None for a model that is used only when named explicitly.
         mirror: axes of its grid along which the pair is mirrored; the prediction is the mean over all mirrorings.
         distribution: of its training images, for the in-distribution check.
-        shape: voxels of its input along each axis; of a larger pair it is given the part where the two images differ
-            most. None along an axis of any size.
-        source: the ``"path"`` of its file and the ``"sha256"`` of what was read from it; None for one made in Python.
+        shape: voxels of its input along each axis; a larger pair is cropped to the part where the two images
+            differ most. None for an axis of any size.
+        source: the ``"path"`` of its file and its ``"sha256"``; None if created in Python.
     """
 
     network: nn.Module
@@ -67,11 +67,11 @@ class Model:
 
         Args:
             path: ends in ``.safetensors``.
-            half: store float16, which takes half the place; it is read back as float32.
+            half: store float16, half the size; it is converted to float32 when read.
 
         Raises:
             MaxcaError: when the file cannot be written.
-            ValueError: for a block that has no name to save it by.
+            ValueError: for a block without a name.
         """
         about = {
             "format": FORMAT,
@@ -95,7 +95,7 @@ class Model:
 
 
 def gain(similarity: Mapping[str, float]) -> float:
-    """The fraction of the similarity missing to 1 that a network adds to that of the affine.
+    """The fraction of the dissimilarity (1 minus similarity) under the affine that a network removes.
 
     Args:
         similarity: under ``"affine"`` and under ``"network"``.
@@ -108,11 +108,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """Read a model; the weights must fit the network exactly.
 
     Args:
-        path: a file that ``Model.save`` wrote.
-        device: where to put it.
+        path: a file written by ``Model.save``.
+        device: of the network.
 
     Raises:
-        MaxcaError: for anything else, in one line.
+        MaxcaError: for any other file.
     """
     path = Path(path)
     state, about, digest = read_checkpoint(path)
@@ -130,7 +130,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
 
 
 def read_domain(path: str | Path) -> Domain | None:
-    """What a model is for, without loading it; raises as ``load_model`` does."""
+    """The domain of a model, without loading the weights; raises like ``load_model``."""
     with _named(Path(path)):
         about = read_description(path)
         check_description(Path(path), about)
@@ -146,13 +146,13 @@ def _named(path: Path) -> Iterator[None]:
         raise MaxcaError(f"{path}: {error}") from error
     except MaxcaError:
         raise
-    except Exception as error:  # constructors of networks refuse their arguments in many ways
+    except Exception as error:  # constructors of networks raise various errors for invalid arguments
         raise MaxcaError(f"{path}: this model does not fit maxca: {_one_line(error)}") from error
 
 
 def _config(about: Mapping[str, Any]) -> NetworkConfig:
     if about.get("format") != FORMAT:
-        raise ValueError(f"it is of format {about.get('format')!r}, this version reads {FORMAT}")
+        raise ValueError(f"its format is {about.get('format')!r}, this version supports {FORMAT}")
     return network_from_plain(about["network"])
 
 
@@ -168,7 +168,7 @@ def _spacing(about: Mapping[str, Any]) -> Spacing | None:
 def _refine(about: Mapping[str, Any]) -> int | None:
     steps = about.get("refine")
     if steps is not None and not (isinstance(steps, int) and steps >= 0):
-        raise ValueError(f"it asks for {steps!r} steps of refinement")
+        raise ValueError(f"its refinement steps are {steps!r}")
     return steps
 
 
@@ -185,26 +185,26 @@ def _domain(about: Mapping[str, Any]) -> Domain | None:
     if held["similarity"] not in SIMILARITIES and (plugin := held.get("plugin")):
         raise UnknownName("similarity measure", held["similarity"], SIMILARITIES).from_plugins([plugin])
     if len(extents) != 3 or held["similarity"] not in SIMILARITIES:
-        raise ValueError(f"it says that it is for {held}")
+        raise ValueError(f"its domain is {held}")
     return Domain(extents, held["similarity"], float(held["gain"]))
 
 
 def _mirror(about: Mapping[str, Any]) -> tuple[int, ...]:
     axes = tuple(about.get("mirror", ()))
     if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
-        raise ValueError(f"it asks for mirror images along {axes}")
+        raise ValueError(f"its mirror axes are {axes}")
     return axes
 
 
 def _shape(about: Mapping[str, Any]) -> CropShape:
     i, j, k = about.get("shape") or (None, None, None)
     if not all(n is None or (isinstance(n, int) and n > 0) for n in (i, j, k)):
-        raise ValueError(f"it sees {about['shape']} voxels at once")
+        raise ValueError(f"its input shape is {about['shape']}")
     return i, j, k
 
 
 def _distribution(about: Mapping[str, Any], state: dict[str, Tensor]) -> TrainingDistribution | None:
-    """Taken out of ``state``, which then holds the network alone."""
+    """Remove the distribution from ``state``, which then contains the network only."""
     if about.get(KEPT_AS) is None:
         return None
     descriptors, scale = (state.pop(f"maxca.{KEPT_AS}.{name}").float() for name in ("descriptors", "scale"))

@@ -1,4 +1,4 @@
-"""The prediction of a network for one pair, as a field in the world, and whether it is accepted."""
+"""The prediction of a network for one pair, as a field in world space, and its acceptance check."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from maxca.models.domain import outside_domain
 from maxca.models.focus import focus
 from maxca.models.load import COMPARED_MM, Model
 
-COMPARED = 1_000_000  # samples at most at which fields are compared: every second voxel of a head at 1 mm
+COMPARED = 1_000_000  # most samples for the comparison of fields: every second voxel of a head at 1 mm
 FEWEST, MOST = 8, 30_000_000  # voxels along the longest axis, and in all, of a grid on which a network runs
-FADE = 8  # over one part in so many of a box the motion fades to none at its ends
+FADE = 8  # fraction (1/n) of a box over which the motion decays to zero at its ends
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class PredictedField:
     """The prediction of a model for a pair.
 
     Args:
-        model: that made it.
-        field: fixed world → fixed world before the affine; of a start, with or without the coarser levels of the
-            optimisation after it.
+        model: of the prediction.
+        field: fixed world → fixed world before the affine; for an initialisation, with or without the coarser
+            levels of the optimisation.
         similarity: of the pair under the affine alone, ``"affine"``, and with the network's field, ``"network"``; and
-            where that is only a start, after the coarser levels from it, ``"started"``, and from no motion,
-            ``"optimised"``. Empty where the network cannot run on the pair.
+            for an initialisation, after the coarser levels from it, ``"started"``, and from zero motion,
+            ``"optimised"``. Empty if the network cannot run on the pair.
         accepted: whether it passed the acceptance check.
-        reason: why, or why not.
+        reason: of the outcome.
     """
 
     model: Model
@@ -50,16 +50,16 @@ class PredictedField:
 def predict(model: Model, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> PredictedField:
     """The prediction of a model, accepted if the pair is more similar under it than under the affine alone.
 
-    Where the optimisation continues from the prediction, its coarser levels, which take seconds, are run from the
-    prediction and from no motion; it is accepted, with these levels or without, if that is better than the levels from
-    no motion.
+    If the optimisation continues from the prediction, its coarser levels, which take seconds, are run from the
+    prediction and from zero motion; the prediction is accepted, with or without these levels, if its similarity is
+    higher than that of the levels from zero motion.
 
     Args:
         model: a trained network.
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
-        settings: how the pair would be optimised.
+        settings: of the optimisation without a model.
     """
     if obstacle := _obstacle(model, fixed):
         still = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.device), fixed.grid)
@@ -83,7 +83,7 @@ def predict(model: Model, fixed: Volume, moving: Volume, affine: Affine, setting
 
 
 def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -> DenseField:
-    """The flow of a network for a pair, as a field in the world.
+    """The flow of a network for a pair, as a field in world space.
 
     Args:
         model: a trained network and the spacing of its grid.
@@ -92,8 +92,8 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
         affine: fixed world points → moving world points, applied after the field.
 
     Returns:
-        Fixed world → fixed world before the affine, on the network's grid over ``fixed.grid``; or, where that is more
-        than the network sees at once, over the part where the two differ most, with no motion at the ends of it.
+        Fixed world → fixed world before the affine, on the network's grid over ``fixed.grid``; or, if that is larger
+        than its input, over the part where the two images differ most, with zero motion at its ends.
     """
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
     fixed_on_grid = resampled(fixed, grid, Chain())
@@ -109,23 +109,23 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
 
 
 def _finest(grid: Grid) -> float:
-    """Distance in mm of the finest samples of a grid that are few enough to compare fields at."""
+    """Spacing in mm of the finest samples of a grid for the comparison of fields."""
     factor = next(n for n in count(1) if Level(n, 0).voxels(grid) <= COMPARED)
     return factor * grid.smallest_spacing
 
 
 def _obstacle(model: Model, fixed: Volume) -> str:
-    """Why a network cannot run on an image, on its own grid; empty where it can."""
+    """Why a network cannot run on an image; empty if it can."""
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
     if max(grid.shape) >= FEWEST and math.prod(grid.shape) <= MOST:
         return ""
     spacing = " x ".join(f"{mm:.3g}" for mm in grid.spacing)
     size = " x ".join(map(str, grid.shape))
-    return f"it works at {spacing} mm, where the fixed image has {size} voxels"
+    return f"at its spacing of {spacing} mm the fixed image has {size} voxels"
 
 
 def _within(volume: Volume, grid: Grid) -> Volume:
-    """The part of a volume that a grid covers: a prediction is compared where it was made."""
+    """The part of a volume covered by a grid, to which the comparison is restricted."""
     index = volume.grid.to_voxel(grid.to_world(np.array(list(product(*((0, n - 1) for n in grid.shape))))))
     low = np.clip(np.floor(index.min(axis=0) + 1e-3), 0, None).astype(int)
     high = np.clip(np.ceil(index.max(axis=0) - 1e-3) + 1, None, volume.grid.shape).astype(int)
@@ -133,7 +133,7 @@ def _within(volume: Volume, grid: Grid) -> Volume:
 
 
 def _fading(n: int, *, before: bool, after: bool) -> Tensor:
-    """(n,) from 0 at an end that is cut off, over an eighth of the length, to 1."""
+    """(n,) weights that increase from 0 at a cropped end to 1 over an eighth of the length."""
     ramp = torch.arange(n) / max(1, n // FADE)
     ends = torch.ones(n)
     if before:

@@ -1,4 +1,4 @@
-"""Which model predicts for a pair: the one that was named, or the first bundled one that fits and passes its check."""
+"""Selection of a model: the one named by the user, or the first bundled one that passes the acceptance check."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Selection(NamedTuple):
 
 
 class Predictor:
-    """Predicts the deformation of pairs, by a model that is loaded once.
+    """Predicts the deformation of pairs with a model that is loaded once.
 
     Args:
         model: a ``Model``, a file, the name of a bundled model, ``hf://OWNER/NAME``, ``"auto"`` or ``"none"``.
-        device: where networks run.
+        device: of the network.
 
     Raises:
-        MaxcaError: for a model that cannot be found or read.
+        MaxcaError: if the model cannot be found or read.
     """
 
     def __init__(self, model: str | Path | Model, device: torch.device) -> None:
@@ -53,7 +53,7 @@ class Predictor:
             fixed: prepared fixed image.
             moving: prepared moving image.
             affine: fixed world points → moving world points, applied after the field.
-            settings: how the pair would be optimised.
+            settings: of the optimisation without a model.
         """
         if self.model is not None:
             prediction = predict(self.model, fixed, moving, affine, settings)
@@ -63,7 +63,7 @@ class Predictor:
         return select(map(find_model, shipped()), fixed, moving, affine, settings)
 
     def used(self, prediction: PredictedField | None) -> str:
-        """The name of the model that a prediction is from, as the user wrote it, or of the one that was selected."""
+        """The name of the model of a prediction, as given by the user or selected."""
         if self.automatic:
             return prediction.model.name if prediction is not None else "none"
         return self.name
@@ -74,21 +74,21 @@ class Predictor:
 
 
 def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
-    """The prediction of the first of some models that was trained on such pairs and passes the acceptance check.
+    """The prediction of the first model with this pair in its domain that passes the acceptance check.
 
-    A model is run when both images are as large as those that it was trained on, are in the distribution of these to
-    its own encoder, and the similarity is the one that it was trained with. Its prediction is accepted when it removes
-    about as much of the dissimilarity as it did there, and ``predict`` accepts it.
+    A model is run if both images have the extent of its training images and are within their distribution, and the
+    similarity is that of its training. Its prediction is accepted if it removes about as much of the dissimilarity as
+    on its validation pairs, and if ``predict`` accepts it.
 
     Args:
         models: files.
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points.
-        settings: how the pair would be optimised.
+        settings: of the optimisation without a model.
 
     Returns:
-        The prediction and its reason; or None where no model fits, and the reason against each.
+        The prediction and its reason; or None, and the reason against each model.
     """
     reasons = []
     for path in models:
@@ -107,8 +107,8 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
         gained = gain(prediction.similarity)
         enough = gained >= domain.gain
         reasons.append(
-            f"{model.name}: {prediction.reason}, {gained:.0%} of what was missing; "
-            f"{'at least' if enough else 'less than the'} {domain.gain:.0%} that it gains on images of its domain"
+            f"{model.name}: {prediction.reason}, {gained:.0%} of the dissimilarity removed; "
+            f"{'at least' if enough else 'less than the'} {domain.gain:.0%} on images of its domain"
         )
         if enough and prediction.accepted:
             return Selection(replace(prediction, reason=reasons[-1]), "; ".join(reasons))
@@ -116,7 +116,7 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
 
 
 def _outside_distribution(model: Model, fixed: Volume, moving: Volume) -> str:
-    """Why an image is outside of the distribution of a model's training images; empty where both are inside."""
+    """Why an image is outside a model's training distribution; empty if both are inside."""
     if model.distribution is None:
         return ""
     for name, volume in (("fixed", fixed), ("moving", moving)):

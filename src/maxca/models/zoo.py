@@ -27,7 +27,7 @@ def find_model(name: str | Path) -> Path:
         name: of a bundled model, a path, or ``hf://OWNER/NAME[/FILE.safetensors][@REVISION]``.
 
     Raises:
-        MaxcaError: when there is no such model, or the network that would bring it.
+        MaxcaError: if there is no such model, or it cannot be downloaded.
     """
     if isinstance(name, str) and name.startswith("hf://"):
         return _downloaded(name)
@@ -40,7 +40,7 @@ def find_model(name: str | Path) -> Path:
 
 
 def card(name: str) -> str:
-    """What is to be said about a bundled model, in Markdown.
+    """The card of a bundled model, in Markdown.
 
     Raises:
         MaxcaError: for any other name.
@@ -51,7 +51,7 @@ def card(name: str) -> str:
 
 
 def _downloaded(address: str) -> Path:
-    """A file of a repository, from the cache where it is there; the hub's library checks its hash."""
+    """A file of a repository, from the cache if available; the hub's library verifies its hash."""
     match = REMOTE.match(address)
     if match is None:
         raise MaxcaError(f"{address}: a model is hf://OWNER/NAME[/FILE.safetensors][@REVISION]")
@@ -63,6 +63,8 @@ def _downloaded(address: str) -> Path:
     try:
         return Path(hf_hub_download(match["repo"], match["file"] or FILE, revision=match["revision"]))
     except LocalEntryNotFoundError as error:
-        raise MaxcaError(f"{address}: not in the cache, and the hub cannot be reached; is there a network?") from error
+        raise MaxcaError(
+            f"{address}: not in the cache, and the hub cannot be reached; check the network connection"
+        ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise MaxcaError(f"{address}: {' '.join(str(error).split())[:200]}") from error
