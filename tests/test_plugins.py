@@ -167,7 +167,7 @@ def test_it_is_trained_registered_and_evaluated_with(
     plugins.unload(mine)
     with pytest.raises(
         MaxcaError,
-        match=r"last\.safetensors: the similarity measure 'gradients' came with a plugin; pass --plugin mine\.py",
+        match=r"last\.safetensors: the similarity measure 'gradients' is defined by a plugin; pass --plugin mine\.py",
     ):
         load_model("run/last.safetensors")
     for words in (
@@ -195,7 +195,7 @@ def test_a_block_of_a_plugin_is_named_by_every_model_that_holds_it(mine: Path, t
         model.save(tmp_path / f"{number}.safetensors")
     plugins.unload(mine)
     for number in range(4):
-        with pytest.raises(MaxcaError, match=r"the block 'squeeze' came with a plugin; pass --plugin mine\.py"):
+        with pytest.raises(MaxcaError, match=r"the block 'squeeze' is defined by a plugin; pass --plugin mine\.py"):
             load_model(tmp_path / f"{number}.safetensors")
     plugins.load(mine)
     for number in range(4):
@@ -208,15 +208,15 @@ def test_a_block_of_a_plugin_is_named_by_every_model_that_holds_it(mine: Path, t
         ("1 +", r"the plugin fails: SyntaxError.*line 1"),
         ("import no_such_package", r"ModuleNotFoundError.*no_such_package.*\(line 1\)"),
         ("plugins.block('a')(list)\n1 / 0", r"ZeroDivisionError: division by zero \(line 3\)"),
-        ("plugins.block('maxca')(list)", "a block 'maxca' is there already"),
-        ("plugins.network('corrxca')(list)", "a network 'corrxca' is there already"),
-        ("plugins.recipe('synth')(list)", "a recipe 'synth' is there already"),
-        ("plugins.similarity('lncc')(list)", "a similarity 'lncc' is there already"),
+        ("plugins.block('maxca')(list)", "a block 'maxca' already exists"),
+        ("plugins.network('corrxca')(list)", "a network 'corrxca' already exists"),
+        ("plugins.recipe('synth')(list)", "a recipe 'synth' already exists"),
+        ("plugins.similarity('lncc')(list)", "a similarity 'lncc' already exists"),
         ("plugins.reader('.nii.gz')(list)", "does not read already"),
         ("plugins.reader('.gz')(list)", "does not read already"),
         ("plugins.reader('npz')(list)", "a suffix with its dot"),
-        ("plugins.block('a b')(list)", "'a b' is no name for a block"),
-        ("plugins.block('a=b,c')(list)", "is no name for a block"),
+        ("plugins.block('a b')(list)", "'a b' is not a valid name of a block"),
+        ("plugins.block('a=b,c')(list)", "is not a valid name of a block"),
         ("plugins.block('a')(3)", "the block a is a int; register a function or class"),
     ],
 )
@@ -234,7 +234,7 @@ def test_two_plugins_do_not_take_each_others_names(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / f"{name}.py").write_text("from maxca import plugins\nplugins.block('ours')(list)\n")
     plugins.load(tmp_path / "first.py")
-    with pytest.raises(MaxcaError, match=r"second\.py: a block 'ours' is there already \(.*first\.py\)"):
+    with pytest.raises(MaxcaError, match=r"second\.py: a block 'ours' already exists \(.*first\.py\)"):
         plugins.load(tmp_path / "second.py")
     assert origin("block", "ours") == "first.py"
 

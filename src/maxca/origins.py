@@ -1,4 +1,4 @@
-"""Which plugin brought a name, so that a file that uses it can say so. ``maxca.plugins`` writes it; torch-free."""
+"""The plugins of registered names, to be recorded in files. Written by ``maxca.plugins``; does not import torch."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ _origins: dict[tuple[str, str], str] = {}
 
 
 class UnknownName(MaxcaError, ValueError):
-    """A name that nothing is registered under.
+    """An unknown name.
 
     Args:
-        kind: of what: ``"block"``, ``"network"``, ….
-        name: what was asked for.
-        known: the names that are registered.
+        kind: ``"block"``, ``"network"``, ….
+        name: the unknown name.
+        known: the registered names.
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} is called {name!r}; choose one of {', '.join(known)}")
+        super().__init__(f"unknown {kind} {name!r}; choose one of {', '.join(known)}")
         self.kind, self.name = kind, name
 
     def from_plugins(self, files: Sequence[str]) -> UnknownName:
-        """The same for a name that once came with a plugin: it says which, and how to load it.
+        """An error for a name from a plugin that is not loaded.
 
         Args:
-            files: names of the plugins that were recorded.
+            files: names of the recorded plugins.
         """
         if files:
             named = shlex.join(word for file in files for word in ("--plugin", file))
-            text = f"the {self.kind} {self.name!r} came with a plugin; pass {named} (in Python: maxca.plugins.load)"
+            text = f"the {self.kind} {self.name!r} is defined by a plugin; pass {named} (in Python: maxca.plugins.load)"
             self.args = (one_line(text),)
         return self
 
 
 def record_origin(kind: str, name: str, plugin: str) -> None:
-    """Note that a plugin, known by the name of its file, brought a name."""
+    """Record the plugin of a name, by its file name."""
     _origins[kind, name] = plugin
 
 
 def forget_origin(kind: str, name: str) -> None:
-    """Take such a note away."""
+    """Remove such a record."""
     _origins.pop((kind, name), None)
 
 
 def origin(kind: str, name: object) -> str | None:
-    """The name of the plugin's file; None for what is bundled or was registered without a file."""
+    """The name of the plugin's file; None for bundled names or those registered without a file."""
     return _origins.get((kind, name)) if isinstance(name, str) else None

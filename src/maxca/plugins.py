@@ -6,8 +6,8 @@
     class Squeeze(nn.Module): ...
 
 A plugin is executed only when the user names it: ``maxca --plugin mine.py train …``, or in Python
-``maxca.plugins.load("mine.py")``. A model file says which plugin it needs, but never loads it. Nothing here imports
-torch.
+``maxca.plugins.load("mine.py")``. A model file records the plugin it needs, but never loads it. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from maxca.losses.similarity import Contrast
 
 T = TypeVar("T", bound=Callable[..., Any])
-GROUP = "maxca.plugins"  # of the entry points of installed plugins: NAME = "package.module"
-NAME = re.compile(r"[A-Za-z]\w*(?:[-.]\w+)*")  # what fits into a command line and the method strings of evaluate
+GROUP = "maxca.plugins"  # group of the entry points of installed plugins: NAME = "package.module"
+NAME = re.compile(r"[A-Za-z]\w*(?:[-.]\w+)*")  # names that fit into a command line and the method strings of evaluate
 SUFFIX = re.compile(r"(?:\.\w+)+")
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that is loaded.
+    """A loaded plugin.
 
     Args:
-        name: of its file, or of its entry point: what models record.
-        source: its absolute path, or the name of its entry point: what ``load`` and ``--plugin`` take.
-        undo: takes away what it has registered.
+        name: of its file, or of its entry point, as recorded in models.
+        source: its absolute path, or the name of its entry point, the argument of ``load`` and ``--plugin``.
+        undo: removes its registrations.
     """
 
     name: str
@@ -51,16 +51,16 @@ class Plugin:
     undo: list[Callable[[], None]] = field(default_factory=list)
 
 
-UNNAMED = Plugin("", "this script")  # what registers a name while no plugin is being loaded: a script or a notebook
+UNNAMED = Plugin("", "this script")  # owner of names registered outside a plugin, in a script or a notebook
 _loaded: dict[str, tuple[Plugin, ModuleType]] = {}
 _loading: list[Plugin] = []
-_owners: dict[tuple[str, str], str] = {}  # the source of each name that is not bundled
+_owners: dict[tuple[str, str], str] = {}  # the source of each registered name
 
 
 def block(name: str) -> Callable[[T], T]:
-    """Register a block, under a name that ``build_network(…, block=name)`` takes and that a saved model records.
+    """Register a block, under a name for ``build_network(…, block=name)``, which is recorded in saved models.
 
-    The function or class that is decorated takes the number of channels, and perhaps keywords, and returns a module
+    The decorated function or class takes the number of channels, and optionally keywords, and returns a module
     that keeps the shape of (N, C, I, J, K).
     """
 
@@ -74,10 +74,10 @@ def block(name: str) -> Callable[[T], T]:
 
 
 def network(name: str) -> Callable[[T], T]:
-    """Register a network, under a name that ``build_network`` and recipes take.
+    """Register a network, under a name for ``build_network`` and recipes.
 
-    The function or class that is decorated takes keywords that JSON can hold (and ``block`` and ``flow`` as the bundled
-    networks do) and returns a module: fixed and moving (N, 1, I, J, K) → ``Prediction``.
+    The decorated function or class takes keywords with JSON values (and ``block`` and ``flow`` like the bundled
+    networks) and returns a module: fixed and moving (N, 1, I, J, K) → ``Prediction``.
     """
 
     def added(factory: T) -> T:
@@ -90,9 +90,9 @@ def network(name: str) -> Callable[[T], T]:
 
 
 def recipe(name: str) -> Callable[[T], T]:
-    """Register a training recipe, under the name that ``maxca train`` takes.
+    """Register a training recipe, under a name for ``maxca train``.
 
-    The function that is decorated returns a ``TrainingConfig``.
+    The decorated function returns a ``TrainingConfig``.
     """
 
     def added(make: T) -> T:
@@ -105,16 +105,16 @@ def recipe(name: str) -> Callable[[T], T]:
 
 
 def similarity(name: str, *, contrast: Contrast = "linear", refines_affine: bool = False) -> Callable[[T], T]:
-    """Register a similarity measure, under a name that ``--similarity`` and the losses of training take.
+    """Register a similarity measure, under a name for ``--similarity`` and the losses of training.
 
-    The function or class that is decorated takes ``fixed`` (I, J, K) with values in [0, 1], ``grid``, ``mask``
+    The decorated function or class takes ``fixed`` (I, J, K) with values in [0, 1], ``grid``, ``mask``
     (I, J, K) or None, and ``window``, the voxels of a local window. It returns a function: warped (I, J, K) → the
     similarity, larger is better. That is a number, which autograd then differentiates, or a ``Score`` of it and its
     gradient.
 
     Args:
         name: of the measure.
-        contrast: how the intensities of the two images have to be related; see ``Measure``.
+        contrast: the assumed relation between the intensities of the two images; see ``Measure``.
         refines_affine: the affine ends by maximising local NCC instead of mutual information.
     """
 
@@ -134,7 +134,7 @@ def similarity(name: str, *, contrast: Contrast = "linear", refines_affine: bool
 def reader(*suffixes: str) -> Callable[[T], T]:
     """Register a reader of images, for files or folders whose names end with one of some suffixes.
 
-    The function that is decorated takes a path and returns what ``maxca.read_image`` takes: an image of nibabel or
+    The decorated function takes a path and returns an argument of ``maxca.read_image``: an image of nibabel or
     SimpleITK, a ``maxca.Image``, or an array (I, J, K) and its affine (4, 4), voxel to world in RAS+ mm.
     """
 
@@ -151,7 +151,7 @@ def reader(*suffixes: str) -> Callable[[T], T]:
 
 
 def load(source: str | Path) -> ModuleType:
-    """Execute a plugin; once for each.
+    """Execute a plugin, once.
 
     Args:
         source: a Python file, or the name of an entry point of the group ``maxca.plugins`` of an installed package.
@@ -160,7 +160,7 @@ def load(source: str | Path) -> ModuleType:
         Its module.
 
     Raises:
-        MaxcaError: when there is no such plugin or it fails; what it had registered by then is taken away.
+        MaxcaError: if there is no such plugin or it fails; its registrations are then removed.
     """
     plugin, execute = _found(source)
     if plugin.source in _loaded:
@@ -181,7 +181,7 @@ def load(source: str | Path) -> ModuleType:
 
 
 def unload(source: str | Path) -> None:
-    """Take away what a loaded plugin has registered, so that a changed file can be loaded again."""
+    """Remove the registrations of a loaded plugin, so that a changed file can be loaded again."""
     plugin, module = _loaded.pop(str(source) if str(source) in _loaded else _found(source)[0].source)
     sys.modules.pop(module.__name__, None)  # otherwise an installed one would not be executed again
     for step in reversed(plugin.undo):
@@ -189,12 +189,12 @@ def unload(source: str | Path) -> None:
 
 
 def loaded() -> list[str]:
-    """What the plugins of this process were loaded from, for ``load`` in another one."""
+    """The sources of the plugins of this process, for ``load`` in another process."""
     return list(_loaded)
 
 
 def arguments() -> list[str]:
-    """The same as options of ``maxca``."""
+    """The sources as options of ``maxca``."""
     return [word for source in _loaded for word in ("--plugin", source)]
 
 
@@ -209,7 +209,7 @@ def _found(source: str | Path) -> tuple[Plugin, Callable[[], ModuleType]]:
     entries = {each.name: each for each in metadata.entry_points(group=GROUP)}
     if str(source) not in entries:
         installed = f"; installed are {', '.join(sorted(entries))}" if entries else ""
-        raise MaxcaError(f"{source}: not a plugin; give a Python file (.py) or the name of an installed one{installed}")
+        raise MaxcaError(f"{source}: not a plugin; pass a Python file (.py) or the name of an installed one{installed}")
     return Plugin(str(source), str(source)), entries[str(source)].load
 
 
@@ -219,7 +219,7 @@ def _executed(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None  # the suffix is .py
     module = module_from_spec(spec)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # where dataclasses look up their module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -231,10 +231,10 @@ def _executed(path: Path) -> ModuleType:
 
 
 def _add(kind: str, table: Any, name: str, value: object, form: re.Pattern[str] = NAME) -> Plugin:
-    """Put something into the table of its kind; a name of maxca's own or of another plugin is refused."""
+    """Register a value in the table of its kind; names of maxca or of another plugin are rejected."""
     plugin = _loading[-1] if _loading else UNNAMED
     if not isinstance(name, str) or not form.fullmatch(name):
-        raise MaxcaError(f"{plugin.source}: {name!r} is no name for a {kind}; use letters, digits, - and _")
+        raise MaxcaError(f"{plugin.source}: {name!r} is not a valid name of a {kind}; use letters, digits, - and _")
     if not callable(value) and kind != "similarity":
         raise MaxcaError(
             f"{plugin.source}: the {kind} {name} is a {type(value).__name__}; register a function or class"
@@ -242,9 +242,7 @@ def _add(kind: str, table: Any, name: str, value: object, form: re.Pattern[str] 
     entries: MutableMapping[str, object] = table
     owner = _owners.get((kind, name))
     if name in entries and owner != plugin.source:
-        raise MaxcaError(
-            f"{plugin.source}: a {kind} {name!r} is there already ({owner or 'bundled'}); use another name"
-        )
+        raise MaxcaError(f"{plugin.source}: a {kind} {name!r} already exists ({owner or 'bundled'}); use another name")
     entries[name] = value
     _owners[kind, name] = plugin.source
     plugin.undo.append(lambda: _forget(entries, kind, name))
@@ -254,14 +252,14 @@ def _add(kind: str, table: Any, name: str, value: object, form: re.Pattern[str] 
 
 
 def _forget(entries: MutableMapping[str, object], kind: str, name: str) -> None:
-    """Take an entry away."""
+    """Remove an entry."""
     entries.pop(name, None)
     _owners.pop((kind, name), None)
     forget_origin(kind, name)
 
 
 def _told(error: Exception, source: str) -> str:
-    """An error of a plugin's code, and the line where it happened."""
+    """An error of a plugin's code with its line."""
     lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == source]
     where = f" (line {lines[-1]})" if lines else ""
     return f"{type(error).__name__}: {error}{where}; correct it"

@@ -47,24 +47,24 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("models", "show", "nobody"), "no model is called nobody"),
+        (("models", "show", "nobody"), "unknown model nobody"),
         (("models", "pack", "none.safetensors", "-o", "out.safetensors"), "none.safetensors: no such model file"),
         (("models", "pack", "none.safetensors", "-o", "out.pt"), "this output ends in one of .safetensors"),
-        (("train", "nothing", "-o", "run"), "no recipe is called 'nothing'; choose one of hippocampus"),
-        (("train", "hippocampus", "-o", "run"), "needs --data, a folder that maxca prepare made"),
+        (("train", "nothing", "-o", "run"), "unknown recipe 'nothing'; choose one of hippocampus"),
+        (("train", "hippocampus", "-o", "run"), "needs data=FOLDER, an output folder of maxca prepare"),
         (("train", "hippocampus", "--data", "nowhere", "-o", "run"), "nowhere: no manifest.json"),
         (
             ("train", "synth", "--init", "nobody", "-o", "run"),
             "nobody: no such file, and no bundled model",
         ),
         (("train", "hippocampus", "--resume", "-o", "nowhere"), "nowhere/run.json: no such file"),
-        (("prepare", "nothing", "here", "-o", "there"), "'nothing' is not one of 'bids', 'hippocampus'"),
+        (("prepare", "nothing", "here", "-o", "there"), "nothing is not a list (.csv), nor one of hippocampus"),
         (("prepare", "hippocampus", "nowhere", "-o", "there"), "nowhere: no such folder"),
         (("evaluate", "--pairs", "none.csv", "-o", "out.csv"), "none.csv: no such list of pairs"),
         (("evaluate", "--pairs", "p.csv", "-o", "out.csv", "--methods", "demons"), "unknown method demons"),
         (
             ("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--smoothness", "a"),
-            "--smoothness a: pass comma-separated millimetres",
+            "--smoothness: a: give millimetres with commas",
         ),
         (
             ("evaluate", "--pairs", "p.csv", "-o", "o.csv", "--figure", "a.gif"),

@@ -49,7 +49,7 @@ def test_a_model_comes_back_as_it_was(file: Path) -> None:
     ("changes", "complaint"),
     [
         ({"format": 2}, "format is 2, this version supports 1"),
-        ({"network": {"name": "corrxca_huge", "arguments": {}}}, "no network is called 'corrxca_huge'"),
+        ({"network": {"name": "corrxca_huge", "arguments": {}}}, "unknown network 'corrxca_huge'"),
         ({"network": {"name": "corrxca_tiny", "arguments": {"depth": 3}}}, "depth"),
         ({"network": {"name": "corrxca_tiny", "arguments": {}}}, "Missing key"),
         ({"network": {"name": "corrxca_tiny"}}, "arguments"),

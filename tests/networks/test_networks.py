@@ -199,8 +199,8 @@ def test_published_sizes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"name": "vozelmorph"}, "no network is called 'vozelmorph'"),
-        ({"name": "corrxca_tiny", "block": "maxcaa"}, "no block is called 'maxcaa'"),
+        ({"name": "vozelmorph"}, "unknown network 'vozelmorph'"),
+        ({"name": "corrxca_tiny", "block": "maxcaa"}, "unknown block 'maxcaa'"),
         ({"name": "nice_net_tiny", "block": []}, "received 0"),
         ({"name": "corrxca_tiny", "block": ["conv"] * 4}, "received 4"),
     ],

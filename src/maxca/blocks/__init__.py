@@ -1,7 +1,7 @@
 """Blocks: channels in, a shape-preserving module on (N, C, I, J, K) out.
 
-This folder needs torch and einops alone: copy it into your own project. ``BLOCKS`` holds every variant under the name
-that ``build_network(…, block=…)`` takes.
+This folder needs torch and einops only and can be copied into another project. ``BLOCKS`` has every variant under its
+name for ``build_network(…, block=…)``.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from .xca import XCA
 def conv_as(
     channels: int, to: str = "maxca", by: Literal["parameters", "multiply_adds"] = "parameters", **arguments: Any
 ) -> nn.Module:
-    """A convolution block as large as another is; see ``matched``.
+    """A convolution block matched in size to another block; see ``matched``.
 
     Args:
         channels: C, in and out.
-        to: the other's name in ``BLOCKS``.
-        by: what to make equal.
+        to: name of the other in ``BLOCKS``.
+        by: the quantity to match.
         arguments: of the other.
     """
     return matched(partial(BLOCKS[to], **arguments), by)(channels)

@@ -1,4 +1,4 @@
-"""The formulas of this folder as they are computed on a CPU: a few planes at a time, in half the passes over memory.
+"""Equivalents of the formulas of this folder for CPUs: a few planes at a time, in half the passes over memory.
 
 Volumes are channels-last, so that norms and projections read along the channels and the convolution takes its fast
 path; they are worked through in slabs (``_slabs``), each cut into tokens by a single copy. Other parts of a formula
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from .maxca import MAXCA, MultiAxisXCA
     from .xca import XCA
 
-LEAST_SQUARE = 1e-24  # of a channel's length along the tokens: that of F.normalize, eps = 1e-12
+LEAST_SQUARE = 1e-24  # smallest norm of a channel along the tokens, as in F.normalize, eps = 1e-12
 GROUPS = {"within": "(n a b c) (i j k) x", "across": "(n i j k) (a b c) x"}
 
 
 def maxca(block: MAXCA, x: Tensor) -> Tensor:
-    """``MAXCA.forward``: its two halves hand on slabs."""
+    """``MAXCA.forward``, with slabs passed between its two halves."""
     x = channels_last(x)
     parts = _gated(block.channel, in_context(_multi_axis(block.mix, x), 2))
     for part, skipped in zip(parts, x.split([part.shape[1] for part in parts], dim=1), strict=True):
@@ -56,8 +56,8 @@ def channel_attention(block: ResidualChannelAttention, z: Tensor) -> Tensor:
 def _multi_axis(mix: MultiAxisXCA, x: Tensor) -> list[Tensor]:
     """``MultiAxisXCA.forward`` of (N, I, J, K, C) → the same shape, in slabs along I.
 
-    Neither the split nor the concatenation is carried out: each branch has its rows of ``expand`` and its columns of
-    ``merge``, and the latter join the projection that ends its attention.
+    The split and the concatenation are not carried out: each branch has its rows of ``expand`` and its columns of
+    ``merge``, and the latter are multiplied into the projection at the end of its attention.
     """
     branches = _branches(mix)
     constant = (mix.merge.bias + sum(branch.merge @ branch.layer.project.bias for branch in branches)).to(x.dtype)
@@ -71,7 +71,7 @@ def _multi_axis(mix: MultiAxisXCA, x: Tensor) -> list[Tensor]:
             merged = F.linear(slab.own(y), branch.merge, None if n else constant)
             part = part + merged
             tokens.append(_tokens(branch.layer, slab._replace(piece=y)))
-            if branch.layer.tokens == "within":  # complete: nothing of it needs to be kept
+            if branch.layer.tokens == "within":  # complete: nothing needs to be saved
                 part += next(_attended(branch.layer, [tokens.pop()], branch.project))
         parts.append(part)
     for branch, tokens in zip(branches, seen, strict=True):
@@ -81,7 +81,7 @@ def _multi_axis(mix: MultiAxisXCA, x: Tensor) -> list[Tensor]:
 
 
 class _Branch(NamedTuple):
-    """A branch and the parameters that lead to it and from it."""
+    """A branch with its input and output parameters."""
 
     layer: XCA
     expand: Tensor
@@ -106,14 +106,14 @@ def _branches(mix: MultiAxisXCA) -> list[_Branch]:
 
 
 class _Tokens(NamedTuple):
-    """What attention needs to know of a slab.
+    """Intermediate results of a slab for the attention.
 
     Args:
         gram: (B, 2C, 2C), products of queries and keys with each other, summed over tokens: squared lengths on the
             diagonal, q kᵀ off the diagonal; float32.
         values: (B, T, C).
-        shape: of the slab, without what fills up the last regions.
-        sizes: of the axes by which it was cut into tokens.
+        shape: of the slab, without padding.
+        sizes: of the axes in the rearrangement into tokens.
     """
 
     gram: Tensor
@@ -145,7 +145,7 @@ def _tokens(layer: XCA, slab: Slab) -> _Tokens:
 
 
 def _real(layer: XCA, t: Tensor, shape: Sequence[int], sizes: dict[str, int]) -> Tensor:
-    """(B, T, 1): 1 for voxels of the volume, 0 for those that fill up the last regions."""
+    """(B, T, 1): 1 for voxels of the volume, 0 for padding."""
     one = t.new_ones(1, *shape, 1)
     whole = [sizes[a] * sizes[i] for a, i in ("ai", "bj", "ck")]
     filled = pad_ends(one, [w - n for w, n in zip(whole, shape, strict=True)])
@@ -154,12 +154,12 @@ def _real(layer: XCA, t: Tensor, shape: Sequence[int], sizes: dict[str, int]) ->
 
 
 def _attended(layer: XCA, tokens: Sequence[_Tokens], weight: Tensor) -> Iterator[Tensor]:
-    """Attention, projected: (N, planes, J, K, C') for one slab after the other.
+    """Attention, projected: (N, planes, J, K, C') slab by slab.
 
     Args:
-        layer: whose attention.
-        tokens: of all slabs of a volume; attention within regions may be given one at a time.
-        weight: (C, C'), what the values are projected with.
+        layer: of the attention.
+        tokens: of all slabs of a volume; attention within regions may process one slab at a time.
+        weight: (C, C'), projection of the values.
     """
     if layer.tokens == "across" and tokens:
         gram = sum((each.gram for each in tokens[1:]), tokens[0].gram)
@@ -190,7 +190,7 @@ def _matrix(layer: XCA, gram: Tensor, tokens: int, weight: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """tᵀ t of (B, T, X): symmetric, so that one product leads back where autograd would take two and add them."""
+    """tᵀ t of (B, T, X): symmetric, so that its gradient is one product instead of the sum of two."""
 
     generate_vmap_rule = True
 
@@ -218,7 +218,7 @@ def _gated(block: ResidualChannelAttention, pieces: Sequence[Slab]) -> list[Tens
 
 
 def _convolved(block: ResidualChannelAttention, slab: Slab) -> Tensor:
-    """What the gate is for, of the slab's own planes: (N, C, planes, J, K)."""
+    """The gated values of the slab without context: (N, C, planes, J, K)."""
     y = channels_first(block.norm(slab.piece))
     y = convolve(y, block.conv1.weight, block.conv1.bias, slab.before < 2, slab.after < 2)
     y = F.leaky_relu(y, 0.2, inplace=True)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-MOST_BYTES = 2**25  # of the widest tensor in a slab: the C library takes larger ones from the system each time
-LEAST_PLANES = 4  # of a slab: no fewer than any work looks at
+MOST_BYTES = 2**25  # bytes of the widest tensor in a slab: the C library requests larger ones from the system each time
+LEAST_PLANES = 4  # planes of a slab: at least the largest context
 
 
 class Slab(NamedTuple):
@@ -21,8 +21,8 @@ class Slab(NamedTuple):
 
     Args:
         piece: (N, before + planes + after, J, K, C).
-        before: planes in front that are context alone; 0 in the first slab.
-        after: the same behind; 0 in the last slab.
+        before: context planes in front; 0 in the first slab.
+        after: context planes behind; 0 in the last slab.
     """
 
     piece: Tensor
@@ -31,11 +31,11 @@ class Slab(NamedTuple):
 
     @property
     def planes(self) -> int:
-        """How many are its own."""
+        """Number of planes without context."""
         return self.piece.shape[1] - self.before - self.after
 
     def own(self, piece: Tensor) -> Tensor:
-        """Its own planes of something made from ``piece``, plane by plane."""
+        """The planes without context of a tensor computed from ``piece``."""
         return piece[:, self.before : self.before + self.planes]
 
 
@@ -44,8 +44,8 @@ def slabs(volume: Tensor, context: int, widest: int, multiple: int = 1) -> list[
 
     Args:
         volume: (N, I, J, K, C).
-        context: planes on either side that the work on a plane looks at.
-        widest: channels of the widest tensor that the work makes.
+        context: planes on either side in the receptive field.
+        widest: channels of the widest intermediate tensor.
         multiple: the number of planes of all but the last is a multiple of this.
     """
     count = volume.shape[1]
@@ -67,7 +67,7 @@ def slabs(volume: Tensor, context: int, widest: int, multiple: int = 1) -> list[
 
 
 def in_context(parts: Sequence[Tensor], context: int) -> list[Slab]:
-    """Slabs of a volume that lies in parts, each (N, i, J, K, C), all but the last of ``context`` planes or more."""
+    """Slabs of a volume in parts, each (N, i, J, K, C), all but the last of ``context`` planes or more."""
     slabs = []
     for n, part in enumerate(parts):
         before = [parts[n - 1][:, -context:]] if n else []
@@ -83,7 +83,7 @@ def joined(pieces: Sequence[Tensor]) -> Tensor:
 
 
 class _Overlapping(torch.autograd.Function):
-    """Overlapping cuts along axis 1; their gradients are added in place, where slicing would fill a volume for each."""
+    """Overlapping slices along axis 1 with gradients added in place, where slicing would allocate a volume for each."""
 
     generate_vmap_rule = True
 

@@ -1,4 +1,4 @@
-"""The control: a residual block of two convolutions, as wide as its rival is expensive."""
+"""The control: a residual block of two convolutions, matched in size to another block."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Identity(nn.Module):
     """x: the network without a block.
 
     Args:
-        channels: taken for the sake of the interface.
+        channels: unused, for the interface.
     """
 
     def __init__(self, channels: int) -> None:
@@ -49,15 +49,15 @@ class Identity(nn.Module):
 
 
 def matched(block: Block, by: Literal["parameters", "multiply_adds"], side: int = 12) -> Block:
-    """Convolution blocks as large as another block is at each number of channels.
+    """Convolution blocks matched in size to another block at each number of channels.
 
     Args:
         block: what to match.
-        by: what to make equal.
-        side: multiply-adds are counted on a cube of ``side`` voxels; take a multiple of the block's region.
+        by: the quantity to match.
+        side: multiply-adds are counted on a cube of ``side`` voxels; use a multiple of the block's region.
 
     Returns:
-        channels → ``ConvBlock``, of the width that comes closest.
+        channels → ``ConvBlock`` of the closest width.
     """
 
     def convolutions(channels: int) -> ConvBlock:

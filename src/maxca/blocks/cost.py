@@ -1,4 +1,4 @@
-"""What a block or a network costs: parameters and multiply-adds, counted by torch."""
+"""Cost of a block or a network: parameters and multiply-adds, counted by torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
-    """Size and work of a module.
+    """Parameters and multiply-adds of a module.
 
     Multiply-adds are those of convolutions and matrix products for one example; norms, activations and interpolation
     are not counted.
@@ -34,7 +34,7 @@ def cost(module: nn.Module, *inputs: Tensor) -> Cost:
         module: a block, called with one volume, or a network, called with two.
         inputs: (N, C, I, J, K).
     """
-    ghost = copy.deepcopy(module).to("meta")  # shapes without numbers: any size takes no time
+    ghost = copy.deepcopy(module).to("meta")  # meta tensors: any size takes no time
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(*(x.to("meta") for x in inputs))
     batch, _, *shape = inputs[0].shape

@@ -1,4 +1,4 @@
-"""The convolution and the norm that blocks and networks are made of: torch's, kept off its slow paths on a CPU."""
+"""Convolution and layer norm of torch without its slow code paths on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 Forward = Callable[..., Tensor]
 
-FEW = 20_480  # channels x I x J up to which torch (2.13) leaves a single example to a much slower path
+FEW = 20_480  # channels x I x J up to which torch (2.13) uses a much slower path for a single example
 
 
 def eager_on_cpu(x: Tensor) -> bool:
@@ -52,7 +52,7 @@ def checkpointed(forward: Forward) -> Forward:
 
 
 class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` that is as fast for one small volume on a CPU as for two."""
+    """``nn.Conv3d`` with a fast path for a single small volume on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, I, J, K) → (N, C', I', J', K')."""
@@ -63,20 +63,20 @@ class Conv3d(nn.Conv3d):
 
 
 def convolve(volume: Tensor, weight: Tensor, bias: Tensor | None, before: bool = True, after: bool = True) -> Tensor:
-    """3x3x3 convolution, with a plane of zeros at every face, or not at the first and the last along I.
+    """3x3x3 convolution, zero-padded at every face, optionally except at the first and the last along I.
 
-    A small volume on a CPU is cut into two overlapping halves, which go through as a batch: the same numbers on the
-    fast path.
+    A small volume on a CPU is split into two overlapping halves, processed as a batch: the same values on the fast
+    path.
 
     Args:
         volume: (N, C, I, J, K).
         weight: (C', C, 3, 3, 3).
         bias: (C',).
-        before: put a plane of zeros in front of the first; without it, the first plane is context alone.
-        after: the same behind the last.
+        before: zero-pad in front of the first plane; otherwise it is context only.
+        after: zero-pad behind the last plane; otherwise it is context only.
 
     Returns:
-        (N, C', I', J, K): I' is I less the planes that are context alone.
+        (N, C', I', J, K): I' is I without context planes.
     """
     planes = volume.shape[2] - 2 + before + after
     if volume.device.type != "cpu" or len(volume) != 1 or volume[0, :, :, :, 0].numel() > FEW:
@@ -91,7 +91,7 @@ def convolve(volume: Tensor, weight: Tensor, bias: Tensor | None, before: bool =
 
 
 def to_whole(size: Sequence[int], region: Sequence[int]) -> list[int]:
-    """How many voxels each axis lacks to whole regions; so that an exporter can tell the range, not as ``-n % r``."""
+    """Padding of each axis to whole regions, written for exporters, unlike ``-n % r``."""
     return [(n + r - 1) // r * r - n for n, r in zip(size, region, strict=True)]
 
 
@@ -111,7 +111,7 @@ def pad_ends(volume: Tensor, padding: Sequence[int]) -> Tensor:
 
 def cut_ends(volume: Tensor, size: Sequence[int], start: Sequence[int] = (0, 0, 0)) -> Tensor:
     """The first ``size`` voxels along each axis of (N, I, J, K, C), or those from ``start``."""
-    if torch.compiler.is_compiling():  # the strides of a slice would tell an exporter whether there was anything to cut
+    if torch.compiler.is_compiling():  # the strides of a slice would depend on whether anything is cropped
         for axis, (first, n) in enumerate(zip(start, size, strict=True), start=1):
             volume = volume.index_select(axis, torch.arange(first, first + n, device=volume.device))
         return volume
@@ -120,7 +120,7 @@ def cut_ends(volume: Tensor, size: Sequence[int], start: Sequence[int] = (0, 0, 
 
 
 class LayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm`` that computes bfloat16 in float32 on a CPU: three times as fast, and more exact."""
+    """``nn.LayerNorm`` that computes bfloat16 in float32 on a CPU: three times as fast, and more accurate."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, C) → the same shape and type."""

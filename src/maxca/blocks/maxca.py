@@ -1,4 +1,4 @@
-"""The MAXCA block: regional and dilated cross-covariance attention side by side, then channel attention."""
+"""The MAXCA block: parallel regional and dilated cross-covariance attention, then channel attention."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Axis = Literal["dilated", "regional", "plain"]
 class MAXCA(nn.Module):
     """x + channel_attention(multi_axis(x)).
 
-    Fine relations come from attention within regions, far ones from attention across them, both at the cost of a
-    convolution: linear in the voxels.
+    Attention within regions captures local relations, attention across them long-range ones, both at the cost of a
+    convolution, linear in the number of voxels.
 
     Args:
         channels: C, in and out.
-        heads: groups of channels that attend within themselves.
+        heads: groups of channels with separate attention.
         region: voxels per region along each axis.
-        axes: the branches. The paper's ablation takes ``("regional",)``, ``("dilated",)`` or ``("plain",)`` alone.
+        axes: the branches. The paper's ablation uses ``("regional",)``, ``("dilated",)`` or ``("plain",)`` alone.
         mask_padding, temperature, normalise: of each attention; see ``XCA``.
         checkpointing: in training, keep only the input of the block and recompute the rest in the backward pass.
 

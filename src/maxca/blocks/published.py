@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-# Ours for each published piece of a name, in this order.
+# Our name for each part of a published name, in this order.
 NAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bLayerNorm\b", "norm"),
     (r"\bxca_block\b", "mix"),
@@ -40,17 +40,17 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a published ``state_dict`` into ``MAXCA``, ``XCA`` or the ``corrmlp`` network, strictly.
 
     Args:
-        module: ours, of the same sizes.
+        module: ours, of the same size.
         state: published names to tensors.
 
     Raises:
-        RuntimeError: when a name is missing, left over, or of another shape.
+        RuntimeError: for missing or unexpected names, or other shapes.
     """
     module.load_state_dict({our_name(name): tensor for name, tensor in state.items()}, strict=True)
 
 
 def our_name(published: str) -> str:
-    """What we call a published parameter."""
+    """Our name of a published parameter."""
     for pattern, ours in NAMES:
         published = re.sub(pattern, ours, published)
     return published

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .layers import LayerNorm, cut_ends, pad_ends, to_whole
 from .xca import as_region
 
-MOST_TOKENS = 48**3  # of full attention: 10¹⁰ products a channel, minutes on a CPU
+MOST_TOKENS = 48**3  # of full attention: 10¹⁰ products per channel, minutes on a CPU
 
 
 class Window(nn.Module):
@@ -58,7 +58,7 @@ class WindowLayer(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """(N, I, J, K, C) → the same shape."""
         shape = y.shape[1:4]
-        # A window larger than the volume would hold little but padding, and a shift within it nothing new.
+        # A window larger than the volume would contain mostly padding, and a shift would have no effect.
         shift = [0 if n <= w else s for n, w, s in zip(shape, self.window, self.shift, strict=True)]
         before = [(w - s) % w if s else 0 for w, s in zip(self.window, shift, strict=True)]
         after = to_whole([n + b for n, b in zip(shape, before, strict=True)], self.window)
@@ -72,7 +72,7 @@ class WindowLayer(nn.Module):
         return self.mlp(y + cut_ends(whole, shape, before))
 
     def _bias(self, tokens: Tensor, shape: Sequence[int], before: Sequence[int], after: Sequence[int]) -> Tensor:
-        """What is added to the scores: relative position, and -inf at keys outside the volume; (1 or B, h, T, T)."""
+        """Bias of the scores: relative position, and -inf at keys outside the volume; (1 or B, h, T, T)."""
         position = self._relative_position().to(tokens.dtype).unsqueeze(0)
         if not torch.compiler.is_compiling() and not any(before) and not any(after):
             return position
@@ -84,7 +84,7 @@ class WindowLayer(nn.Module):
         return position.masked_fill(keys == 0, -torch.inf)
 
     def _relative_position(self) -> Tensor:
-        """(h, T, T): the learnt weight of each difference of two places in a window."""
+        """(h, T, T): the learnt bias of each relative position in a window."""
         index = []
         for w in self.window:
             place = torch.arange(w, device=self.position.device)
@@ -97,12 +97,12 @@ class WindowLayer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """y + attention(norm(y)) over all voxels, then + mlp(norm(·)): what grows with the square of the voxels.
+    """y + attention(norm(y)) over all voxels, then + mlp(norm(·)): quadratic in the number of voxels.
 
     Args:
         channels: C, in and out.
         heads: attention heads.
-        most_tokens: more voxels than this are refused.
+        most_tokens: largest number of voxels.
         expansion: hidden channels of the MLP, as a multiple of C.
 
     Raises:
@@ -124,7 +124,7 @@ class SelfAttention(nn.Module):
         voxels = prod(shape)
         if voxels > self.most_tokens:
             raise ValueError(
-                f"full self-attention over {voxels} voxels was refused: its cost grows with their square; "
+                f"full self-attention over {voxels} voxels is not allowed: its cost is quadratic; "
                 f"most_tokens is {self.most_tokens}"
             )
         y = x.permute(0, 2, 3, 4, 1).flatten(1, 3)

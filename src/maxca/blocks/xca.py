@@ -1,7 +1,7 @@
 """Cross-covariance attention over a volume: channels attend to channels, tokens are voxels.
 
 One layer serves plain XCA (all voxels are the tokens of one attention), regional XCA (those within a region) and
-dilated XCA (those at the same place across all regions): they differ in which voxels are tokens of one attention.
+dilated XCA (those at the same position in all regions): they differ in the voxels that are tokens of one attention.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .layers import Conv3d, LayerNorm, channels_first, channels_last, cut_ends, 
 Tokens = Literal["within", "across"]
 Region = tuple[int, int, int]
 
-# Which voxels of region (a, b, c), at the place (i, j, k) within it, are the tokens of one attention.
+# The tokens of one attention, among voxels of region (a, b, c) at position (i, j, k) within it.
 GROUPS = {"within": "(n a b c) h d (i j k)", "across": "(n i j k) h d (a b c)"}
 
 
@@ -33,13 +33,13 @@ class XCA(nn.Module):
         region: voxels per region along each axis; None for one region that covers the volume (plain XCA).
         tokens: ``"within"``: the tokens of one attention are the voxels of a region; ``"across"``: those at the same
             offset in every region.
-        mask_padding: leave the zeros that fill up the last regions out of the attention; the published block does not.
+        mask_padding: exclude zero-padding from the attention; the published block includes it.
         temperature: initial value of τ, which is learnt; 1 in the published block.
-        normalise: divide q and k by their lengths along the tokens, so that scores are correlations, as published;
+        normalise: divide q and k by their norms along the tokens, so that scores are correlations, as published;
             otherwise by the root of the number of tokens, so that they are covariances.
 
     Raises:
-        ValueError: when the heads do not divide the channels, or a region is empty.
+        ValueError: if the heads do not divide the channels, or a region is empty.
 
     Source: El-Nouby et al., "XCiT", NeurIPS 2021; regions after arXiv 2412.18545.
     """
@@ -93,12 +93,12 @@ class XCA(nn.Module):
         return rearrange(t, groups, i=i, j=j, k=k, h=self.heads)
 
     def _scaled(self, t: Tensor) -> Tensor:
-        """Each channel over its tokens, divided by its length, or by the root of its tokens; sums are in float32."""
+        """Each channel over its tokens, divided by its norm or by the root of the number of tokens, in float32."""
         t = t.to(torch.promote_types(t.dtype, torch.float32))
         return F.normalize(t, dim=-1) if self.normalise else t / t.shape[-1] ** 0.5
 
     def _joined(self, out: Tensor, shape: Sequence[int], filling: Sequence[int]) -> Tensor:
-        """(attentions, heads, C / heads, tokens) → (N, I, J, K, C), without what filled up the last regions."""
+        """(attentions, heads, C / heads, tokens) → (N, I, J, K, C), without padding."""
         counts = [(n + f) // r for n, f, r in zip(shape[1:4], filling, self.region, strict=True)]
         sizes = dict(zip("abcijk", (*counts, *self.region), strict=True))
         whole = rearrange(out, f"{GROUPS[self.tokens]} -> n (a i) (b j) (c k) (h d)", **sizes)

@@ -46,7 +46,7 @@ def card(name: str) -> str:
         MaxcaError: for any other name.
     """
     if name not in shipped():
-        raise MaxcaError(f"no model is called {name}; the bundled models are {', '.join(shipped()) or 'none'}")
+        raise MaxcaError(f"unknown model {name}; the bundled models are {', '.join(shipped()) or 'none'}")
     return (CARDS / f"{name}.md").read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Networks' own formulas as they are computed on a CPU; see ``maxca.blocks._cpu``."""
+"""Equivalents of the formulas of networks for CPUs; see ``maxca.blocks._cpu``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHIFTS = list(product((-1, 0, 1), repeat=3))  # in lexicographic order: along i 
 
 
 def correlation_conv(layer: CorrelationConv, a: Tensor, b: Tensor) -> Tensor:
-    """``CorrelationConv.forward``: what it concatenates is the widest thing in a network, so in slabs."""
+    """``CorrelationConv.forward``: in slabs, because its concatenation is the widest tensor of a network."""
     widest = 2 * a.shape[1] + len(SHIFTS)
     a, b = channels_last(a), channels_last(b.to(a.dtype))
     parts = []
     for near, far in zip(slabs(a, context=1, widest=widest), slabs(b, context=2, widest=widest), strict=True):
         fixed, moving = (channels_first(slab.piece) for slab in (near, far))
-        beyond = [far.before == near.before, far.after == near.after]  # the end of the volume: zeros follow
+        beyond = [far.before == near.before, far.after == near.after]  # the end of the volume, followed by zeros
         matched, *_ = _Matched.apply(fixed, pad_planes(moving, *beyond))
         out = convolve(matched, layer.conv.weight, layer.conv.bias, before=not near.before, after=not near.after)
         parts.append(channels_last(out))
@@ -35,11 +35,11 @@ def correlation_conv(layer: CorrelationConv, a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Matched(torch.autograd.Function):
-    """concat(a, correlation(a, b), b), channels-last, where ``b`` has a plane more at both ends of I.
+    """concat(a, correlation(a, b), b), channels-last, where ``b`` has an additional plane at both ends of I.
 
-    Nothing but a and b is kept. Channels come first in between, unlike elsewhere: sums over them and products with one
-    of them are then sums and products of volumes. The longest axis comes last: shifted rows of a few voxels, as in
-    stacks of thick slices, take eight times as long.
+    Only a and b are saved for the backward pass. Channels come first internally: sums over them and products with one
+    of them are then sums and products of volumes. The longest axis comes last, because shifted rows of a few voxels, as
+    in stacks of thick slices, take eight times as long.
     """
 
     @staticmethod
@@ -60,7 +60,7 @@ class _Matched(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        _, a, b = output  # in the order of axes that the backward pass uses too
+        _, a, b = output  # in the order of axes of the backward pass
         ctx.order = _order(inputs[0])
         ctx.save_for_backward(a, b)
         ctx.mark_non_differentiable(a, b)
@@ -92,11 +92,11 @@ def _ordered(x: Tensor, order: Sequence[int]) -> Tensor:
 
 
 def _restored(x: Tensor, order: Sequence[int]) -> Tensor:
-    """A view with the axes as they were."""
+    """A view with the original order of axes."""
     return x.permute(0, 1, *(2 + list(order).index(axis) for axis in range(3)))
 
 
 def shifted(padded: Tensor, shift: Sequence[int], like: Tensor) -> Tensor:
-    """(N, C, I, J, K) of b(x + shift), where ``padded`` has a voxel more than ``like`` on every side."""
+    """(N, C, I, J, K) of b(x + shift), where ``padded`` is ``like`` padded by a voxel on every side."""
     i, j, k = (slice(1 + s, 1 + s + n) for s, n in zip(shift, like.shape[2:], strict=True))
     return padded[:, :, i, j, k]

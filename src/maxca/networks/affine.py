@@ -1,4 +1,4 @@
-"""The affine that a network finds in the same pass as its flow."""
+"""The affine predicted by a network together with its flow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maxca.geometry.warp import voxel_coordinates
 
 
 class AffineHead(nn.Module):
-    """Twelve numbers from the means of the features; at first all 0, which moves nothing."""
+    """Twelve numbers from the means of the features, initially 0, the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class AffineHead(nn.Module):
 def centred_matrix(linear: Tensor, shape: Sequence[int]) -> Tensor:
     """(N, 3, 4) from voxels to voxels of a grid.
 
-    ``linear`` is what the matrix adds to the identity in coordinates whose origin is the middle of the grid and whose
-    unit is half its longest side, so that it means the same at every level.
+    ``linear`` is the difference from the identity in coordinates with the origin at the centre of the grid and half its
+    longest side as unit, so that it is independent of the level.
     """
     half = max(shape) / 2
     center = linear.new_tensor([(n - 1) / 2 for n in shape])

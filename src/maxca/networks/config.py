@@ -1,4 +1,4 @@
-"""A network by its name and arguments, as files hold it."""
+"""A network by its name and arguments, as stored in files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from maxca.networks.perlevel import describe
 from maxca.networks.presets import NETWORKS
 from maxca.origins import UnknownName, origin
 
-VERSION = 2  # of what files hold: in 1, the fields of FlowOptions stood among the arguments
+VERSION = 2  # of the stored description: in version 1, the fields of FlowOptions were among the arguments
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that makes a network but its weights.
+    """The configuration of a network without its weights.
 
     Args:
         name: a key of ``NETWORKS``.
         arguments: for its constructor; a block may be a name, a callable, ``{"name": …, …}``, or a list of them;
             ``flow`` may be a ``FlowOptions`` or a dict of its fields.
-        plugins: of a network from a file, names of the plugins' files that its names came from.
+        plugins: for a network from a file, the file names of the plugins of its names.
     """
 
     name: str
@@ -36,7 +36,7 @@ class NetworkConfig:
 
         Raises:
             UnknownName: for an unknown name of a network or block.
-            TypeError: for arguments that the network does not take.
+            TypeError: for invalid arguments of the network.
         """
         try:
             if self.name not in NETWORKS:
@@ -46,10 +46,10 @@ class NetworkConfig:
             raise error.from_plugins(self.plugins) from None
 
     def as_plain(self) -> dict[str, Any]:
-        """Numbers, names, lists and dicts only, as a file can hold them; see ``network_from_plain``.
+        """The configuration as plain data for a file; see ``network_from_plain``.
 
         Raises:
-            ValueError: for a block or an encoder that has no name.
+            ValueError: for a block or an encoder without a name.
         """
         arguments = self._built()
         if arguments.get("block") is not None:
@@ -57,7 +57,7 @@ class NetworkConfig:
         if "flow" in arguments:
             arguments["flow"] = asdict(arguments["flow"])
         if "encoder" in arguments:
-            raise ValueError("an encoder has no name to be saved by: register the network that has it (maxca.plugins)")
+            raise ValueError("an encoder cannot be saved by name: register its network (maxca.plugins)")
         names = {origin("network", self.name), *(origin("block", word) for word in _words(arguments.get("block")))}
         plugins = sorted(name for name in names if name)
         plain = {"version": VERSION, "name": self.name, "arguments": arguments}
@@ -70,11 +70,11 @@ class NetworkConfig:
 
 
 def network_from_plain(plain: Mapping[str, Any]) -> NetworkConfig:
-    """What ``NetworkConfig.as_plain`` wrote, in this version or in an earlier one.
+    """The configuration from the output of ``NetworkConfig.as_plain``, of this or an earlier version.
 
     Raises:
-        ValueError: for a later version, or a flow that no network can make.
-        TypeError: for fields that a flow does not have.
+        ValueError: for a later version, or invalid options of a flow.
+        TypeError: for unknown fields of a flow.
     """
     arguments = dict(plain["arguments"])
     version = plain.get("version", 1)
@@ -99,17 +99,17 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
             ``flow=FlowOptions(velocity=True)``.
 
     Returns:
-        The network, which moves nothing yet.
+        The network, which initially predicts zero motion.
 
     Raises:
         ValueError: for an unknown network or block.
-        TypeError: for arguments that the network does not take.
+        TypeError: for invalid arguments of the network.
     """
     return NetworkConfig(name, arguments).build()
 
 
 def _words(value: Any) -> Iterator[str]:
-    """All texts in lists and dicts."""
+    """All strings in lists and dicts."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

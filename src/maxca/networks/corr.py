@@ -26,14 +26,14 @@ def corr_network(
     """A correlation-aware coarse-to-fine network.
 
     Not symmetric by itself: the fixed image's features stay, the moving one's are warped; exchange the arguments for
-    the other direction, which is the inverse only as far as training made it so. With ``flow.symmetric`` it is.
+    the other direction, which is the inverse only approximately. With ``flow.symmetric`` it is exact.
 
     Args:
         encoder_channels: e, at full resolution; doubled at each coarser level.
         decoder_channels: d, at the finest decoded level; doubled at each coarser level.
         levels: resolutions, each half the next.
-        block: of every decoded level, or one a level, finest first.
-        flow: how the flows of the levels become one.
+        block: of every decoded level, or one per level, finest first.
+        flow: see ``FlowOptions``.
         encoder: of each image; see ``MakeEncoder``.
 
     Source: Meng et al., CVPR 2024.

@@ -1,4 +1,4 @@
-"""The encoder of the coarse-to-fine networks, and what another one in its place has to be."""
+"""The encoder of the coarse-to-fine networks, and its interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Encoder(nn.Module):
 
     Args:
         channels: c.
-        factors: how many voxels along each axis become one from each level to the next.
+        factors: downsampling factors along each axis between levels.
     """
 
     def __init__(self, channels: int, factors: Sequence[Factors]) -> None:
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList(EncoderLevel(a, b) for a, b in zip(ins, self.widths, strict=True))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 1, I, J, K) → one volume a level, finest first."""
+        """(N, 1, I, J, K) → one volume per level, finest first."""
         features = []
         x = channels_last(image)
         for number, level in enumerate(self.levels):

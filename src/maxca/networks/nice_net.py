@@ -1,4 +1,4 @@
-"""NICE-Net and NICE-Trans: coarse to fine without correlation, NICE-Trans with an affine found on the way."""
+"""NICE-Net and NICE-Trans: coarse to fine without correlation, NICE-Trans with an affine predicted in the same pass."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def nice_net(
         encoder_channels: at full resolution; doubled at each coarser level.
         decoder_channels: at the finest decoded level; doubled at each coarser level.
         levels: resolutions, each half the next.
-        block: of every decoded level, or one a level, finest first.
-        affine: find an affine too, at the coarsest level.
-        flow: how the flows of the levels become one.
+        block: of every decoded level, or one per level, finest first.
+        affine: also predict an affine, at the coarsest level.
+        flow: see ``FlowOptions``.
         encoder: of each image; see ``MakeEncoder``.
 
     Source: Meng et al., MICCAI 2022.
@@ -60,7 +60,7 @@ def nice_trans(
     flow: FlowOptions = PUBLISHED,
     encoder: MakeEncoder = Encoder,
 ) -> CoarseToFine:
-    """NICE-Net with shifted-window attention below full resolution, and an affine found in the same pass.
+    """NICE-Net with shifted-window attention below full resolution, and an affine predicted in the same pass.
 
     Args: as for ``nice_net``. Source: Meng et al., MICCAI 2023.
     """

@@ -1,7 +1,7 @@
-"""What every network is made of: its prediction, its flow head, and how flows are warped, composed and integrated.
+"""Common parts of networks: predictions, flow heads, and warping, composition and integration of flows.
 
-A flow is (N, 3, I, J, K) in voxels of the grid it lives on; component c moves along axis c. It says where in the moving
-image the value of a fixed voxel is found.
+A flow is (N, 3, I, J, K) in voxels of its grid; component c moves along axis c. It maps a fixed voxel to the position
+in the moving image at which its value is sampled.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Factors = tuple[int, int, int]  # 2 for an axis that is halved from one level to
 
 
 class Prediction(NamedTuple):
-    """What a network finds for a pair.
+    """The prediction of a network for a pair.
 
     Attributes:
-        flow: (N, 3, I, J, K), voxels, the whole motion: fixed voxel → moving voxel. float32.
-        affine: (N, 3, 4), voxel → voxel, the linear part of that motion, from networks that find one.
+        flow: (N, 3, I, J, K), voxels, the total displacement: fixed voxel → moving voxel. float32.
+        affine: (N, 3, 4), voxel → voxel, its linear part, from networks that predict one.
     """
 
     flow: Tensor
@@ -41,7 +41,7 @@ class FlowHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = Conv3d(channels, 3, 3, padding=1)
-        # Published: 1e-5, which moves the deeper networks by up to 0.003 voxels before any training.
+        # Published: 1e-5, for which the deeper networks predict up to 0.003 voxels before training.
         nn.init.normal_(self.conv.weight, std=1e-6)
         nn.init.constant_(self.conv.get_parameter("bias"), 0.0)
 
@@ -71,7 +71,7 @@ def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"
 
 
 def integrate(velocity: Float[Tensor, "n 3 i j k"], steps: int = 5) -> Float[Tensor, "n 3 i j k"]:
-    """The flow after unit time of a stationary velocity, by scaling and squaring; minus the velocity gives its inverse.
+    """The flow after unit time of a stationary velocity, by scaling and squaring; the inverse is that of minus it.
 
     Source: Arsigny et al., MICCAI 2006.
     """
@@ -92,7 +92,7 @@ def padded(volume: Float[Tensor, "n c i j k"], multiple: int | Factors) -> Float
     """The volume padded with zeros at the end of each axis to a ``multiple``, of all axes or of each."""
     multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
     i, j, k = to_whole(volume.shape[2:], multiples)
-    # To an exporter the sizes are symbols: whether there is anything to pad must not be asked.
+    # For an exporter the sizes are symbols, so the need for padding must not be a condition.
     return F.pad(volume, (0, k, 0, j, 0, i)) if torch.compiler.is_compiling() or i or j or k else volume
 
 
@@ -115,7 +115,7 @@ def check_pair(fixed: Tensor, moving: Tensor) -> None:
 
 
 def channels_last(volume: Tensor) -> Tensor:
-    """The same volume, its channels next to each other in memory: convolutions and norms are then fastest."""
+    """The volume in channels-last memory layout, for fast convolutions and norms."""
     return volume.contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -128,9 +128,9 @@ def instance_norm(x: Float[Tensor, "n c i j k"]) -> Float[Tensor, "n c i j k"]:
 
 
 def halved(x: Float[Tensor, "n c i j k"], factors: Factors = (2, 2, 2)) -> Tensor:
-    """Means of 2x2x2 voxels, of a volume of even size: what ``avg_pool3d`` gives, in any precision and layout.
+    """Means of 2x2x2 voxels, of a volume of even size, like ``avg_pool3d``, in any precision and layout.
 
-    An axis whose factor is 1 stays as it is.
+    An axis with a factor of 1 is unchanged.
     """
     for axis, factor in enumerate(factors):
         if factor == 2:
@@ -152,7 +152,7 @@ class ConvLayer(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution, or as ``factors`` say: transposed convolution, then layer norm over the channels."""
+    """Upsampling by 2, or by ``factors``: transposed convolution, then layer norm over the channels."""
 
     def __init__(self, channels_in: int, channels_out: int, factors: Factors = (2, 2, 2)) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which block goes to which level of a network."""
+"""Assignment of blocks to the levels of a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from maxca.blocks import BLOCKS, Block
 from maxca.origins import UnknownName
 
-Named = Mapping[str, Any]  # {"name": "maxca", "heads": 2}: a block as a file can hold it
+Named = Mapping[str, Any]  # {"name": "maxca", "heads": 2}: a block as stored in files
 Blocks = Block | str | Named | Sequence[Block | str | Named]
 
 
@@ -36,7 +36,7 @@ def describe(block: Blocks) -> Named | list[Named]:
     """The names and arguments of blocks, for a file; the inverse of what ``per_level`` reads.
 
     Raises:
-        ValueError: for a block that is not made from one in ``BLOCKS``.
+        ValueError: for a block that is not in ``BLOCKS``.
     """
     if isinstance(block, Sequence) and not isinstance(block, str):
         return [_describe(each) for each in block]
@@ -48,7 +48,7 @@ def _block(block: Block | str | Named) -> Block:
         return block
     arguments = {"name": block} if isinstance(block, str) else {**block}
     name = arguments.pop("name", None)
-    measured = arguments.get("to", name) if name == "conv_as" else name  # another block, of which it has the size
+    measured = arguments.get("to", name) if name == "conv_as" else name  # another block, whose size it matches
     for each in (name, measured):
         if each not in BLOCKS:
             raise UnknownName("block", each, BLOCKS)

@@ -1,4 +1,4 @@
-"""One pass from coarse to fine: each level warps the moving features by the flow so far and adds what is missing."""
+"""Coarse-to-fine networks: each level warps the moving features by the current flow and predicts the residual."""
 
 from __future__ import annotations
 
@@ -49,19 +49,18 @@ def coarse_to_fine(
     Args:
         stage: (encoder channels, channels, block, whether it is the coarsest) → a stage.
         encoder_channels: at full resolution.
-        decoder_channels: at the finest level that is decoded.
+        decoder_channels: at the finest decoded level.
         levels: resolutions, each half the next.
-        block: of every decoded level, or one a level, finest first.
-        affine: find an affine at the coarsest level.
-        flow: how the flows of the levels become one.
+        block: of every decoded level, or one per level, finest first.
+        affine: predict an affine at the coarsest level.
+        flow: see ``FlowOptions``.
         encoder: see ``MakeEncoder``.
 
     Raises:
-        ValueError: when no level is left to decode, the encoder has other channels, or an affine is to be found where
-            it cannot be.
+        ValueError: if no level is left to decode, the encoder has other channels, or an affine is not supported.
     """
     if affine and (flow.symmetric or flow.flat):
-        raise ValueError("a network that finds an affine is not symmetric and has no flat halvings")
+        raise ValueError("a network that predicts an affine is not symmetric and has no flat halvings")
     factors = flow.factors(levels)
     encoded, decoded = widths(encoder_channels, levels), widths(decoder_channels, levels - flow.finest)
     blocks = per_level(block, len(decoded))
@@ -90,8 +89,8 @@ class CoarseToFine(nn.Module):
             the coarser stage or None) → features.
         upsample: from each stage but the finest to the next finer one.
         heads: features → flow, one for each stage.
-        affine: features of the coarsest stage → an affine, which enters the flow and is returned too; or None.
-        flow: how the flows of the levels become one.
+        affine: features of the coarsest stage → an affine, which is included in the flow and also returned; or None.
+        flow: see ``FlowOptions``.
     """
 
     def __init__(
@@ -145,6 +144,6 @@ class CoarseToFine(nn.Module):
             flow = upsample_flow(flow, self.factors[self.flow.finest + level])
             warped = warp(moving[level], with_affine(flow, linear))
             features = self.stages[level](fixed[level], warped, self.upsample[level](features))  # (N, d·2ⁿ, I/2ⁿ, …)
-            more = self.heads[level](features)  # (N, 3, I/2ⁿ, …), what the flow lacks at this level
+            more = self.heads[level](features)  # (N, 3, I/2ⁿ, …), the residual flow of this level
             flow = compose(more, flow) if self.flow.composed else flow + more
         return flow, linear

@@ -38,7 +38,7 @@ class TransMorph(nn.Module):
         heads: attention heads per stage of the default block.
         window: voxels per window along each axis of the default block.
         block: of every stage, or one a stage, finest first.
-        flow: whether it is a velocity; it has no other options here, being found at full resolution at once.
+        flow: only ``velocity`` is supported, because the flow is predicted at full resolution.
 
     Source: Chen et al., Medical Image Analysis 82, 2022.
     """

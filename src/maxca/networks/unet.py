@@ -16,14 +16,14 @@ from maxca.networks.perlevel import Blocks, per_level
 class VoxelMorph(nn.Module):
     """An encoder, a decoder with skips, a flow at full resolution.
 
-    With ``flow.velocity`` minus the velocity registers the exchanged pair only as far as training made it so.
+    With ``flow.velocity``, minus the velocity registers the exchanged pair only approximately.
 
     Args:
         encoder: channels of each level of the encoder, finest first.
         decoder: channels of each level of the decoder, coarsest first, as many.
         final: channels of the last convolutions, at full resolution.
         block: after the convolution of every level of the encoder, or one a level, finest first.
-        flow: whether it is a velocity; it has no other options here, being found at full resolution at once.
+        flow: only ``velocity`` is supported, because the flow is predicted at full resolution.
 
     Source: Balakrishnan et al., IEEE TMI 38(8), 2019; Dalca et al., Medical Image Analysis 57, 2019.
     """
