@@ -36,7 +36,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/versus_peers.py $(DATA) --threads $(THREADS)
 
-# The experiments on docs/results.md in full: days on two cores; each goes on where it was.
+# The experiments on docs/results.md in full: days on two cores; each one resumes.
 experiments: $(VENV)/.dev
 	$(BIN)/maxca prepare hippocampus $(DATA)/hippocampus -o $(READY)/hippocampus
 	$(BIN)/maxca prepare acdc $(DATA)/acdc -o $(READY)/cardiac

@@ -45,6 +45,11 @@ PHRASES = {
     r"\bask(s|ed|ing)? (a|the|that|this|for a|its|no|which) (network|model)s?\b": "apply the model",
     r"\bmore alike\b|\bas alike\b": "more similar",
     r"\bwhat came out\b": "result",
+    r"\bbeside\b": "next to, in addition to, compared with",
+    r"\b(go|goes|went) on where\b": "resumes",
+    r"\bbefore any motion\b": "before registration, initial",
+    r"\bso many\b": "the number of",
+    r"\b(is|are) meant\b": "expected",
 }
 EXCEPT = {"src/maxca/models/description.py": "likeness"}  # a key in the files of models
 COMPILED = {re.compile(pattern, re.IGNORECASE): term for pattern, term in PHRASES.items()}

@@ -253,7 +253,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("packed", type=Path, help="folder that pack.py filled")
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--steps", type=int, default=0, help="at most so many; by default as many as the time allows")
+    parser.add_argument("--steps", type=int, default=0, help="at most; by default as many as the time allows")
     parser.add_argument("--variant", choices=("conv", "maxca", "matched"), default="conv")
     parser.add_argument("--channels", type=int, nargs="+", default=(24, 48, 96, 192))
     parser.add_argument("--batch", type=int, default=4)

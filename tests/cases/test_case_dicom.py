@@ -218,7 +218,7 @@ def test_a_missing_slice_is_noticed_at_five_micrometres_too(tmp_path: Path) -> N
     assert "unevenly spaced (0.00500 to 0.0100 mm apart)" in refusal(series(tmp_path / "ct", edit))
 
 
-def test_what_lies_beside_a_series_does_not_disturb_it(tmp_path: Path) -> None:
+def test_what_lies_next_to_a_series_does_not_disturb_it(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct")
     expected = read(folder).data
     (folder / "notes.txt").write_text("of the scan")

@@ -38,7 +38,7 @@ class Upward:
         return Force(-missing.square().mean(), missing)
 
 
-def test_a_term_from_outside_pulls_beside_the_images() -> None:
+def test_a_term_from_outside_pulls_next_to_the_images() -> None:
     where = phantoms.grid((3.0, 3.0, 3.0))
     empty = Volume(torch.zeros(where.shape), where)
     settings = Settings(LEVELS, smoothness=6.0)

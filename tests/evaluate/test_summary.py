@@ -41,7 +41,7 @@ def test_the_table_has_means_intervals_tests_and_failures(table: Path) -> None:
     assert "45.0 ± 24.5 | 900 ± 0 | 0 |" in text
     assert "| syn | 7 |" in text and "| 1 |" in text
     assert "TRE" not in text, "a score that no row has"
-    assert "Dice against greedy, paired" in text
+    assert "Paired difference in Dice from greedy" in text
     against_syn = comparisons(rows, "syn")
     assert against_syn["greedy"].pairs == 7
     assert against_syn["greedy"].difference.mean == pytest.approx(-0.023)

@@ -27,7 +27,7 @@ def earlier_output(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["warped.nii.gz", "transform.h5", "points.mrk.json", "T.TFM"])
-def test_the_temporary_file_is_hidden_beside_the_target_with_its_suffix(tmp_path: Path, name: str) -> None:
+def test_the_temporary_file_is_hidden_next_to_the_target_with_its_suffix(tmp_path: Path, name: str) -> None:
     with atomic_path(tmp_path / name) as temporary:
         assert temporary.parent == tmp_path
         assert temporary.name.startswith(".")

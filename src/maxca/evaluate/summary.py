@@ -99,7 +99,7 @@ def _means(rows: Sequence[Row]) -> str:
     title = f"{MARKDOWN_START}{_name(rows[0]['set'])}**"
     lines = [
         f"{title}: {len(names(rows, 'pair'))} pairs, {start}{threads}; mean ± SD over pairs, and for "
-        "Dice the 95 % interval of the mean",
+        "Dice the 95 % CI of the mean",
         "",
         "| method | pairs | " + " | ".join(title for title, _ in columns.values()) + " | failed |",
         "|---|" + "---:|" * (len(columns) + 2),
@@ -117,7 +117,7 @@ def _compared(rows: Sequence[Row], base: str) -> str:
     if not found:
         return ""
     lines = [
-        f"Dice against {_name(base)}, paired: mean difference with its 95 % interval, Wilcoxon p after Holm, "
+        f"Paired difference in Dice from {_name(base)}: mean with 95 % CI, Wilcoxon p (Holm-corrected), "
         "rank-biserial effect size",
         "",
         "| method | pairs | difference | p | effect |",
