@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import phantoms
 import pytest
-from commands import QUICK, run
+from commands import QUICK, contents, run
 
+from maxca.cli.main import main
 from maxca.io.points import Points, write_points
 
 GRID = phantoms.grid((3.0, 3.0, 3.0))
@@ -55,3 +57,26 @@ def registered(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     assert outcome.code == 0, outcome.err
     (out.parent / "stdout").write_text(outcome.out)
     return out
+
+
+@pytest.fixture
+def refused(scans: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs ``maxca register`` on the pair with other words, expects it to fail cleanly and gives its one line."""
+
+    def check(*words: object, out: Path | None = None, code: int = 1, names: str = "") -> str:
+        before = contents(tmp_path)
+        pair = "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz"
+        given = [str(word) for word in words]
+        pair = tuple(w for n, w in enumerate(pair) if pair[n - n % 2] not in given)
+        capfd.readouterr()
+        ended = main([*map(str, ("register", *QUICK, *pair, *given, "-o", out or tmp_path / "new" / "out"))])
+        shown = capfd.readouterr()
+        assert ended == code, shown.err
+        assert contents(tmp_path) == before
+        assert shown.out == ""
+        assert shown.err.count("\n") == 1, shown.err
+        assert shown.err.startswith("maxca: error: ")
+        assert names in shown.err
+        return shown.err
+
+    return check

@@ -26,7 +26,6 @@ from maxca.cli.main import main
 from maxca.geometry import Chain
 from maxca.io.form import Form
 from maxca.io.images import Image, read, write
-from maxca.io.points import read_points
 from maxca.io.transforms import read_transform, write_transform
 
 FILES = {
@@ -184,119 +183,7 @@ def test_slices_are_registered_in_their_plane(tmp_path: Path, suffix: str) -> No
 # apply
 
 
-def test_apply_repeats_what_register_did(registered: Path, scans: Path) -> None:
-    transform = registered / "transform.h5"
-    words = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", "-t", transform
-    outcome = run(*words, "-o", scans / "again.nii.gz")
-    assert outcome[:2] == (0, f"{scans / 'again.nii.gz'}\n")
-    assert outcome.err.startswith("interpolation: linear, ")
-    again, first = read(scans / "again.nii.gz").data, read(registered / "warped.nii.gz").data
-    np.testing.assert_allclose(again.astype(int), first.astype(int), atol=1)
-    for interpolation in ("nearest", "bspline"):
-        out = scans / f"{interpolation}.mha"
-        assert run(*words, "-o", out, "--interpolation", interpolation).code == 0
-        assert np.abs(read(out).data.astype(float) - first).mean() < 30
-    labels = ("apply", "-i", scans / "moving_labels.nii.gz", *words[3:], "--interpolation", "labels")
-    assert run(*labels, "-o", scans / "labels.nii.gz").code == 0
-    np.testing.assert_array_equal(read(scans / "labels.nii.gz").data, read(registered / "warped_labels.nii.gz").data)
-
-
-def test_several_transforms_equal_the_composed_one(registered: Path, scans: Path) -> None:
-    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
-    both = "-t", scans / "shift.tfm", "-t", registered / "transform.h5"
-    assert run("transform", "compose", *both, "-o", scans / "both.h5").code == 0
-    for name, transforms in (("several", both), ("one", ("-t", scans / "both.h5"))):
-        words = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", *transforms
-        assert run(*words, "-o", scans / f"{name}.nii.gz", "-q").code == 0
-    several, one = (read(scans / f"{name}.nii.gz").data.astype(int) for name in ("several", "one"))
-    assert np.abs(several - one).max() <= 1
-    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
-    shifted = read_transform(registered / "transform.h5").map_points(points + shift(4.0)[:3, 3])
-    np.testing.assert_allclose(read_transform(scans / "both.h5").map_points(points), shifted, atol=1e-3)
-
-
-def shift(mm: float) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[0, 3] = mm
-    return matrix
-
-
-def test_apply_warns_of_voxels_that_are_not_finite(registered: Path, scans: Path) -> None:
-    data = np.full((8, 8, 8), 2.0, np.float32)
-    data[0] = np.nan
-    nib.save(nib.Nifti1Image(data, np.eye(4)), scans / "nan.nii.gz")
-    words = "apply", "-i", scans / "nan.nii.gz", "-r", scans / "fixed.nii.gz", "-t", registered / "transform.h5"
-    outcome = run(*words, "-o", scans / "out.nii.gz")
-    assert outcome.code == 0
-    assert outcome.err.startswith("maxca: warning: ") and "nan.nii.gz" in outcome.err
-
-
-def test_points_go_from_fixed_to_moving_space_and_back(registered: Path, scans: Path) -> None:
-    there = "apply-points", "-i", scans / "fixed.csv", "-t", registered / "transform.h5", "-o", scans / "there.csv"
-    back = (
-        "apply-points",
-        "-i",
-        scans / "there.csv",
-        "-t",
-        registered / "inverse_transform.h5",
-        "-o",
-        scans / "back.fcsv",
-    )
-    assert run(*there).out == f"{scans / 'there.csv'}: 8 points\n"
-    assert run(*back).code == 0
-    fixed, moving, moved, again = (
-        read_points(scans / name).coordinates for name in ("fixed.csv", "moving.csv", "there.csv", "back.fcsv")
-    )
-    assert np.linalg.norm(moved - moving, axis=-1).mean() < np.linalg.norm(fixed - moving, axis=-1).mean()
-    # The inverse is exact at the nodes of its field, 6 mm apart here, and linear between them.
-    assert np.linalg.norm(again - fixed, axis=-1).mean() < 0.5
-
-
 # transform
-
-
-def test_invert_says_how_well(registered: Path, scans: Path) -> None:
-    outcome = run("transform", "invert", "-i", registered / "transform.h5", "-o", scans / "back.h5")
-    assert "residual" in outcome.out and outcome.out.count("\n") == 1
-    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
-    ours, theirs = (
-        read_transform(p).map_points(points) for p in (scans / "back.h5", registered / "inverse_transform.h5")
-    )
-    np.testing.assert_allclose(ours, theirs, atol=1e-2)
-
-
-def test_convert_to_every_format(registered: Path, scans: Path) -> None:
-    convert = "transform", "convert", "-q"
-    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
-    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
-    for suffix in (".mat", ".txt", ".h5"):
-        assert run(*convert, "-i", scans / "shift.tfm", "-o", scans / f"shift{suffix}") == (0, "", "")
-        np.testing.assert_allclose(
-            read_transform(scans / f"shift{suffix}").map_points(points), points + shift(4.0)[:3, 3]
-        )
-    fixed = "-r", scans / "fixed.nii.gz"
-    whole = read_transform(registered / "transform.h5")
-    for name, reference in (("own.nii.gz", ()), ("fixed.nii", fixed), ("fixed.h5", fixed)):
-        assert run(*convert, "-i", registered / "transform.h5", "-o", scans / name, *reference).code == 0
-        np.testing.assert_allclose(read_transform(scans / name).map_points(points), whole.map_points(points), atol=0.05)
-    assert nib.load(scans / "fixed.nii").shape[:3] == read(scans / "fixed.nii.gz").grid.shape
-    assert len(read_transform(scans / "fixed.h5").steps) == 1
-
-
-def test_convert_refuses_what_a_format_cannot_hold(registered: Path, scans: Path) -> None:
-    outcome = run("transform", "convert", "-i", registered / "transform.h5", "-o", scans / "field.tfm")
-    assert outcome.code == 1 and "affine transform only" in outcome.err
-    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
-    outcome = run("transform", "convert", "-i", scans / "shift.tfm", "-o", scans / "shift.nii.gz")
-    assert outcome.code == 1 and "no grid" in outcome.err
-
-
-def test_the_determinant_of_a_known_map(scans: Path) -> None:
-    write_transform(Chain((maxca.Affine(np.diag([1.1, 1.0, 1.0, 1.0])),)), scans / "wider.tfm")
-    words = "transform", "jacobian", "-t", scans / "wider.tfm", "-r", scans / "fixed.nii.gz"
-    outcome = run(*words, "-o", scans / "determinant.nii.gz")
-    assert outcome.out == f"{scans / 'determinant.nii.gz'}: min 1.100, mean 1.100, max 1.100, 0 % at or below 0\n"
-    np.testing.assert_allclose(read(scans / "determinant.nii.gz").data, 1.1, rtol=1e-4)
 
 
 # help, info, demo

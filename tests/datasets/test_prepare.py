@@ -100,10 +100,13 @@ def test_a_bad_scan_is_named_and_the_others_are_prepared(source: Path, tmp_path:
 
     broken = Path(shutil.copytree(source, tmp_path / "broken"))
     (broken / "imagesTr" / "s3.nii.gz").write_bytes(b"no image")
+    for kind in ("imagesTr", "labelsTr"):
+        (broken / kind / "s1.nii.gz").unlink()
+    (broken / "split.json").write_text(json.dumps({"train": ["s0", "s2"], "val": ["s3"]}))
     failed = prepare("hippocampus", broken, tmp_path / "out", plan=plan())
     assert len(failed) == 1
     assert failed[0].startswith("s3: ")
-    assert [scan.name for scan in read_prepared(tmp_path / "out").scans] == ["s0", "s1", "s2"]
+    assert [scan.name for scan in read_prepared(tmp_path / "out").scans] == ["s0", "s2"]
 
 
 def test_scans_of_one_subject_keep_their_place(tmp_path: Path) -> None:
@@ -142,12 +145,14 @@ def test_unknown_data_sets_and_missing_folders_are_named(tmp_path: Path) -> None
         prepare("acdc", tmp_path / "nowhere", tmp_path / "out")
 
 
-@pytest.mark.parametrize("value", [40_000, 312782546, 2.5])
-def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, tmp_path: Path, value: float) -> None:
+def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path / "in")
-    nifti: Any = nib.load(tmp_path / "in" / "labelsTr" / "s1.nii.gz")
-    labels = np.where(nifti.get_fdata() > 1, value, nifti.get_fdata())
-    nib.save(nib.Nifti1Image(labels, nifti.affine), tmp_path / "in" / "labelsTr" / "s1.nii.gz")
-    (problem,) = prepare("hippocampus", tmp_path / "in", tmp_path / "out", plan=plan())
-    assert "s1.nii.gz" in problem and "labels" in problem
-    assert len(read_prepared(tmp_path / "out").scans) == 3
+    bad = {"s1": 40_000, "s2": 312782546, "s3": 2.5}
+    for name, value in bad.items():
+        nifti: Any = nib.load(tmp_path / "in" / "labelsTr" / f"{name}.nii.gz")
+        labels = np.where(nifti.get_fdata() > 1, value, nifti.get_fdata())
+        nib.save(nib.Nifti1Image(labels, nifti.affine), tmp_path / "in" / "labelsTr" / f"{name}.nii.gz")
+    problems = prepare("hippocampus", tmp_path / "in", tmp_path / "out", plan=plan())
+    for problem, name in zip(problems, bad, strict=True):
+        assert f"{name}.nii.gz" in problem and "labels" in problem
+    assert [scan.name for scan in read_prepared(tmp_path / "out").scans] == ["s0"]
