@@ -1,4 +1,4 @@
-# Everything runs from .venv, which is made once; a stamp per extra says that it is installed.
+# Everything runs in .venv, which is created once; a stamp file per extra marks its installation.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ test: $(VENV)/.dev
 test-browser: $(VENV)/.browser viewer
 	MAXCA_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
-# Damaged files to every reader, and single flipped bits to every compressed format; a line for each that is no refusal.
+# Damaged files for every reader, and single flipped bits for every compressed format; prints a line per fault.
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seeds $(SEEDS) --flips 600
 
@@ -48,7 +48,7 @@ experiments: $(VENV)/.dev
 	$(BIN)/python experiments/complexity.py
 	$(BIN)/python experiments/verdict.py $(DATA)
 
-# docs/results.md from the tables that the benchmarks and experiments left.
+# docs/results.md and its appendix from the tables of benchmarks and experiments.
 results: $(VENV)/.dev
 	$(BIN)/python experiments/results.py
 
@@ -56,7 +56,7 @@ results: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# NiiVue for the 3-D view of reports, bundled into one file; the only thing here that needs node.
+# NiiVue for the 3-D view of reports, bundled into one file; needs Node.js.
 viewer: src/maxca/report/viewer/built/space.js
 
 src/maxca/report/viewer/built/space.js: viewer/space.js viewer/package.json viewer/package-lock.json
