@@ -154,8 +154,8 @@ def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
 def test_robustness_uses_a_model_alone_and_refined(tmp_path: Path) -> None:
     alone, refined = map(parse, robustness.with_model("hippocampus", tmp_path))
     assert (alone.name, refined.name) == ("maxca-balanced+hippocampus", "maxca-balanced+hippocampus-refined")
-    assert load_model(find_model(alone.model)).refine == 0
-    assert load_model(refined.model).refine > 0
+    assert load_model(find_model(alone.options.model)).refine == 0
+    assert load_model(refined.options.model).refine > 0
 
 
 @pytest.mark.slow

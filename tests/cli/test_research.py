@@ -51,7 +51,7 @@ def test_a_packed_model_is_half_the_size_and_keeps_the_rest(model: Path, tmp_pat
         (("models", "pack", "none.safetensors", "-o", "out.safetensors"), "none.safetensors: no such model file"),
         (("models", "pack", "none.safetensors", "-o", "out.pt"), "this output ends in one of .safetensors"),
         (("train", "nothing", "-o", "run"), "unknown recipe 'nothing'; choose one of hippocampus"),
-        (("train", "hippocampus", "-o", "run"), "needs data=FOLDER, an output folder of maxca prepare"),
+        (("train", "hippocampus", "-o", "run"), "needs --data FOLDER, an output folder of maxca prepare"),
         (("train", "hippocampus", "--data", "nowhere", "-o", "run"), "nowhere: no manifest.json"),
         (
             ("train", "synth", "--init", "nobody", "-o", "run"),

@@ -116,7 +116,7 @@ def test_parents_that_were_there_stay_when_the_job_fails(tmp_path: Path) -> None
 
 
 def test_an_existing_output_needs_overwrite(earlier_output: Path) -> None:
-    with pytest.raises(MaxcaError, match="exists; pass --overwrite to replace it"), output_folder(earlier_output):
+    with pytest.raises(MaxcaError, match="exists; pass overwrite=True to replace it"), output_folder(earlier_output):
         pytest.fail("must refuse before the work starts")
 
 

@@ -73,7 +73,7 @@ def test_an_output_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
     (tmp_path / "out" / "result.json").write_text("earlier")
     kill(started(tmp_path / "out", SWAP))
     assert not (tmp_path / "out").exists()
-    with pytest.raises(MaxcaError, match="--overwrite"), output_folder(tmp_path / "out"):
+    with pytest.raises(MaxcaError, match="overwrite=True"), output_folder(tmp_path / "out"):
         pytest.fail("the earlier output is there again")
     assert names(tmp_path) == ["out"] and (tmp_path / "out" / "result.json").read_text() == "earlier"
 

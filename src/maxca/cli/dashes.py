@@ -6,13 +6,17 @@ import re
 
 from maxca.errors import MaxcaError
 from maxca.fields import OptionError, options_of
-from maxca.options import EvaluationOptions, RegistrationInputs, RegistrationOptions
+from maxca.options import (
+    EvaluationOptions,
+    RegistrationInputs,
+    RegistrationOptions,
+)
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {
     each.name for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions) for each in options_of(kind)
 }
-NAMES |= {"overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init"}
+NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init"}
 _KEYWORD = re.compile(rf"(?<![\w/.=-])({'|'.join(sorted(NAMES, key=len, reverse=True))})=(\S+?)(?=[\s,;).]|$)")
 _FIELD = re.compile(rf"(?<![\w/.-])({'|'.join(name for name in sorted(NAMES) if '_' in name)})(?![\w.=/-])")
 
