@@ -156,3 +156,11 @@ def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, tmp_p
     for problem, name in zip(problems, bad, strict=True):
         assert f"{name}.nii.gz" in problem and "labels" in problem
     assert [scan.name for scan in read_prepared(tmp_path / "out").scans] == ["s0"]
+
+
+def test_a_template_without_training_scans_is_an_error_that_names_the_source(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "msd")
+    (tmp_path / "msd/split.json").write_text(json.dumps({"train": [], "val": ["s0", "s1", "s2", "s3"]}))
+    with pytest.raises(MaxcaError, match="msd: no scan has the split train"):
+        prepare("hippocampus", tmp_path / "msd", tmp_path / "out", plan=plan())
+    assert not (tmp_path / "out").exists()

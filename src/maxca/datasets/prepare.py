@@ -121,6 +121,10 @@ def prepare(
     if dataset != LISTED and not source.is_dir():
         raise MaxcaError(f"{source}: no such folder")
     scans = _with_split(plan.read(source))
+    if plan.kind == "inter" and not any(scan.split == "train" for scan in scans):
+        raise MaxcaError(
+            f"{source}: no scan has the split train, but the template is a mean of training scans; assign some to it"
+        )
     (out / SCANS).mkdir(parents=True, exist_ok=True)
     settings = {"maxca": installed_version(), "dataset": dataset, **plan.as_settings()}
     template = None
