@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=maxca --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov=maxca --cov-report=term --cov-fail-under=90
 
 # Reports in a real Chromium (apt-get install chromium) and axe-core (npm); `make test` skips this and says so.
 test-browser: $(VENV)/.browser viewer

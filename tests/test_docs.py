@@ -91,6 +91,7 @@ LEFT: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_snippet_of_a_page_runs(page: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in scans.iterdir():

@@ -37,7 +37,7 @@ def test_a_network_is_trained_as_the_pages_say(
         steps = None if options is None else options.steps
         config = replace(recipes.RECIPES[recipe](), validation_pairs=1)
         recipes.RECIPES[recipe] = lambda: config
-        few = {None: 20, 500: 3, 20_000: 20 if recipe.startswith("paper") else 3}[steps]
+        few = {None: 4, 500: 2, 20_000: 4 if recipe.startswith("paper") else 2}[steps]
         return train_in(recipe, data, folder, replace(options or TrainingOptions(), steps=few), **more)
 
     monkeypatch.setattr(start, "train_in", short)
@@ -49,5 +49,5 @@ def test_a_network_is_trained_as_the_pages_say(
         recipes.RECIPES.update(known)
     assert done == ["prepare", "train", "train", "register", "train"]
     assert (tmp_path / "aligned" / "warped.nii.gz").is_file()
-    for run, steps in (("run", 20), ("run-of-mine", 3), ("run-on", 3), ("run-plain", 20)):
+    for run, steps in (("run", 4), ("run-of-mine", 2), ("run-on", 2), ("run-plain", 4)):
         assert int(read_log(tmp_path / run / "log.csv")[-1]["step"]) == steps

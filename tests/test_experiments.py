@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,15 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def experiment(name: str, *words: object) -> None:
+    """Run a script as from the command line, but in this process: importing torch anew takes seconds each time."""
+    script = str(ROOT / "experiments" / f"{name}.py")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", [script, *map(str, words), "--quick"])
+        runpy.run_path(script, run_name="__main__")
+
+
+def experiment_alone(name: str, *words: object) -> None:
+    """Run a script in a process of its own."""
     command = [sys.executable, str(ROOT / "experiments" / f"{name}.py"), *map(str, words), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=200)
     assert done.returncode == 0, done.stderr
@@ -78,7 +88,7 @@ def test_a_row_that_is_asked_for_is_trained_again(tmp_path: Path) -> None:
 def test_complexity_starts(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     for _ in range(2):
-        experiment("complexity", "-o", out, "--threads", "1")
+        experiment_alone("complexity", "-o", out, "--threads", "1")
     small, large = rows(out)
     assert (small["side"], large["side"]) == ("32", "48")
     assert float(large["seconds"]) > float(small["seconds"]) > 0

@@ -86,6 +86,7 @@ def test_what_is_done_is_not_done_again(source: Path, prepared: Path) -> None:
     read_prepared(prepared).load(read_prepared(prepared).scans[1])
 
 
+@pytest.mark.slow
 def test_several_processes_prepare_the_same(source: Path, prepared: Path, tmp_path: Path) -> None:
     prepare("hippocampus", source, tmp_path / "two", plan=plan(), jobs=2)
     one, two = read_prepared(prepared), read_prepared(tmp_path / "two")

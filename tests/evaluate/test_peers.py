@@ -20,6 +20,7 @@ from maxca.registration.resampling import resample
 MODULES = {"greedy": "picsl_greedy", "syn": "ants", "elastix": "itk"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", PEERS)
 def test_the_map_of_a_tool_is_the_one_by_which_it_warps(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

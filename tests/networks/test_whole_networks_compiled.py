@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys, torch
 from torch import nn
@@ -67,6 +69,7 @@ same(network, run, (20, 21, 22), (24, 20, 33))
 """
 
 
+@pytest.mark.slow
 def test_a_network_gives_the_same_compiled_exported_and_in_onnxruntime(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

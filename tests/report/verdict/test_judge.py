@@ -133,10 +133,17 @@ def test_what_is_wrong_failed_and_says_why(name: str) -> None:
     assert all(len(said) < 500 for said in verdict.reasons)
 
 
+@cache
+def with_verdict(make: Callable[[], Registered]) -> tuple[Registered, Verdict]:
+    """A registration and its verdict, for several factors to be compared with."""
+    plain = make()
+    return plain, judge(plain)
+
+
 @pytest.mark.parametrize("factor", [1e-4, 5e-3, 1e3])
 @pytest.mark.parametrize("make", [good, WRONG["shifted"][0]])
 def test_the_size_of_voxels_in_mm_changes_no_verdict(factor: float, make: Callable[[], Registered]) -> None:
-    plain = make()
+    plain, first = with_verdict(make)
     error = plain.record.metrics.inverse_consistency_mm
     metrics = replace(plain.record.metrics, inverse_consistency_mm=Distances(error.mean * factor))
     scaled = Registered(
@@ -146,7 +153,7 @@ def test_the_size_of_voxels_in_mm_changes_no_verdict(factor: float, make: Callab
         scaled_chain(plain.inverse, factor),
         replace(plain.record, metrics=metrics),
     )
-    first, second = judge(plain), judge(scaled)
+    second = judge(scaled)
     assert [(check.name, check.state) for check in first.checks] == [
         (check.name, check.state) for check in second.checks
     ]
