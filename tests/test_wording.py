@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("src", "docs", "experiments", "benchmarks", "tools", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile")
+TEXTS = (
+    "src",
+    "docs",
+    "experiments",
+    "benchmarks",
+    "tools",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "Makefile",
+)
 SUFFIXES = {".py", ".md", ".j2", ".js", ".css", ".toml", ""}
 
 # Private expression → the term to use.
