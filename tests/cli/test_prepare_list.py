@@ -70,6 +70,7 @@ def test_a_window_of_intensities_is_that_of_every_scan(scans: Path, tmp_path: Pa
         ("image,labels\nnowhere.nii.gz,\n", "row 1: image is nowhere.nii.gz, which does not exist"),
         ("image,split\n{0},test\n", "row 1: split is test; it must be train or val"),
         ("image,split\n{0},val\n{0},\n", "some scans have a split and others do not"),
+        ("image,subject,split\n{0},a,val\n{0},a,train\n", "the subject a is in both splits"),
         ("image,spit\n{0},val\n", "unknown column 'spit'"),
         ("labels\n{0}\n", "row 1: no image"),
         ("image\n", "contains no scans"),

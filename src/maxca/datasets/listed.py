@@ -35,6 +35,10 @@ def read_list(path: Path) -> list[Scan]:
     scans = [_scan(path, number, row) for number, row in enumerate(rows, start=1)]
     if len({bool(scan.split) for scan in scans}) == 2:
         raise MaxcaError(f"{path}: some scans have a split and others do not; specify it for all or for none")
+    splits: dict[str, str | None] = {}
+    for scan in scans:
+        if splits.setdefault(scan.subject, scan.split) != scan.split:
+            raise MaxcaError(f"{path}: the subject {scan.subject} is in both splits; put all its scans into one")
     return _with_different_names(scans)
 
 

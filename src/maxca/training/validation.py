@@ -92,6 +92,8 @@ class Validation:
 
     def _domain(self, training: Sequence[PreparedScan], gained: float) -> Domain:
         """Extents may differ from those of the training scans by a sixth."""
+        if not training:  # a recipe of synthetic images
+            training = self.scans.data.scans
         extents = np.array([np.array(self.scans(scan).image.shape) * scan.spacing for scan in training])
         least, most = extents.min(axis=0) / (1 + SPARE), extents.max(axis=0) * (1 + SPARE)
         bounds = tuple((float(a), float(b)) for a, b in np.column_stack([least, most]).round(1))
