@@ -1,7 +1,7 @@
 """Accuracy of 12 pairs is what it was, within half a percent: a refactor that loses anything fails here.
 
 The numbers are those of ``golden/accuracy.json``. They are computed from the transform and the warped image alone,
-not by the package's own metrics. A change that is meant to move them records them anew, and says so:
+not by the package's own metrics. A deliberate change of accuracy records them again, and its commit says so:
 
     python tests/test_accuracy_gate.py
 """
