@@ -110,7 +110,7 @@ def test_a_window_ignores_what_fills_it_up() -> None:
 
 
 def test_full_attention_refuses_what_would_take_forever() -> None:
-    with pytest.raises(ValueError, match="1331 voxels was refused"):
+    with pytest.raises(ValueError, match="1331 voxels is not allowed"):
         SelfAttention(8, most_tokens=1000)(volume((11, 11, 11)))
 
 

@@ -75,7 +75,7 @@ def test_a_damaged_file_ends_in_one_line(
     path = saved(tmp_path_factory.mktemp("damaged") / name, packed)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, min(len(content), 600) - 1))
+        at = data.draw(st.integers(0, max(0, min(len(content), 600) - 1)))  # a cut may have left nothing
         how = data.draw(st.sampled_from(("set", "cut", "insert", "drop")))
         piece = data.draw(st.binary(min_size=1, max_size=6) | st.sampled_from((b"-1", b"99999999999", b"nan", b"\n")))
         if how == "set":
