@@ -29,43 +29,39 @@ def pair(*shape):
     image = 5 * nn.functional.avg_pool3d(noise, 5, 1, 2)
     return image, image.flip(2)
 
-def built(**smaller):
-    torch.manual_seed(0)
-    network = build_network("corrxca_tiny", **smaller)
-    with torch.no_grad():  # heads begin by moving nothing, which every mistake would do too
-        for key, p in network.named_parameters():
-            if "heads" in key:
-                p.normal_(std=0.02)
-    return Pair(network).eval()
+torch.manual_seed(0)
+network = build_network("corrxca_tiny")
+with torch.no_grad():  # heads begin by moving nothing, which every mistake would do too
+    for key, p in network.named_parameters():
+        if "heads" in key:
+            p.normal_(std=0.02)
+module = Pair(network).eval()
 
-def same(module, other, *shapes):
+def same(other, *shapes):
     for shape in shapes:
         ours, theirs = module(*pair(*shape)), other(*pair(*shape))
         assert ours.abs().max() > 0.1
         torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
 
-def exported(module):
+def exported():
     sizes = {2 + axis: Dim(name, min=20, max=160) for axis, name in enumerate("ijk")}
     return torch.export.export(
         module, pair(20, 21, 22), dynamic_shapes=(sizes, sizes), prefer_deferred_runtime_asserts_over_guards=True
     )
 
-network = built()
-with torch.no_grad():
-    same(network, torch.compile(network, fullgraph=True, backend="aot_eager"), (16, 20, 24))
-same(network, exported(network).module(), (20, 21, 22), (24, 20, 33))
+same(torch.compile(module, fullgraph=True, backend="aot_eager"), (16, 20, 24))
+program = exported()
+same(program.module(), (20, 21, 22), (24, 20, 33))
 try:
     import onnxruntime, onnxscript
 except ModuleNotFoundError:
     sys.exit(print("without ONNX"))
-# Two levels hold every operation that more of them hold; the exporter takes a minute for each.
-network = built(levels=2)
-torch.onnx.export(exported(network), dynamo=True, verbose=False).save(sys.argv[1] + "/network.onnx")
+torch.onnx.export(program, dynamo=True, verbose=False).save(sys.argv[1] + "/network.onnx")
 session = onnxruntime.InferenceSession(sys.argv[1] + "/network.onnx", providers=["CPUExecutionProvider"])
 names = [value.name for value in session.get_inputs()]
 def run(*images):
     return torch.from_numpy(session.run(None, dict(zip(names, (x.numpy() for x in images))))[0])
-same(network, run, (20, 21, 22), (24, 20, 33))
+same(run, (20, 21, 22), (24, 20, 33))
 """
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import MISSING, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
 from maxca.cli.dashes import flag
-from maxca.fields import Option, OptionError, options_of
-from maxca.options import IMAGES, MACHINE, REGIONS
+from maxca.fields import Option, OptionError, about, options_of
+from maxca.options import IMAGES, MACHINE, REGIONS, RegistrationOptions
+from maxca.options import MatrixConvention as Convention
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
@@ -38,12 +39,8 @@ _TRANSFORMS = typer.Option(
 Transforms = Annotated[list[Path], _TRANSFORMS]
 OptionalTransforms = Annotated[list[Path] | None, _TRANSFORMS]
 MatrixConvention = Annotated[
-    Literal["ras", "fsl"] | None,
-    typer.Option(
-        "--matrix-convention",
-        help="Convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy, "
-        "NiftyReg). fsl: FLIRT's -omat, if both its images are given.",
-    ),
+    Convention | None,
+    typer.Option("--matrix-convention", help=about(RegistrationOptions, "matrix_convention").help),
 ]
 EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
 READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"

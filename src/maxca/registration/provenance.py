@@ -34,7 +34,7 @@ from maxca.version import installed_version
 
 
 @dataclass(frozen=True, eq=False)
-class Story:
+class Provenance:
     """The steps of a registration.
 
     Args:
@@ -59,31 +59,33 @@ class Story:
         return None if self.deformation is None else self.deformation.prediction
 
 
-def recorded(story: Story, assessment: Assessment, warnings: Sequence[str], seconds: Mapping[str, float]) -> Record:
+def recorded(
+    provenance: Provenance, assessment: Assessment, warnings: Sequence[str], seconds: Mapping[str, float]
+) -> Record:
     """The content of ``result.json``.
 
     Args:
-        story: the steps.
+        provenance: the steps.
         assessment: the measures.
         warnings: of the warped images.
         seconds: by stage.
     """
-    deformation, transform = story.deformation, story.options.transform
+    deformation, transform = provenance.deformation, provenance.options.transform
     return Record(
         maxca=installed_version(),
-        inputs=_inputs(story),
-        settings=_settings(story),
+        inputs=_inputs(provenance),
+        settings=_settings(provenance),
         levels=[] if deformation is None else [_level(level) for level in deformation.levels],
         metrics=assessment,
-        warnings=[*story.pair.warnings, *_advice(story), *warnings],
+        warnings=[*provenance.pair.warnings, *_advice(provenance), *warnings],
         versions=versions(),
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
         model_reason=f"a transform of kind {transform} needs none" if deformation is None else deformation.reason,
-        affine=AffineRecord(**asdict(story.alignment) | {"affine": story.alignment.affine.matrix.tolist()}),
-        network=None if story.prediction is None else _network(story.prediction),
+        affine=AffineRecord(**asdict(provenance.alignment) | {"affine": provenance.alignment.affine.matrix.tolist()}),
+        network=None if provenance.prediction is None else _network(provenance.prediction),
         optimisation=None if deformation is None else _plan(deformation.plan),
-        applied={name: each.as_applied() for name, each in story.pair.additional.items()},
+        applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )
 
 
@@ -99,23 +101,23 @@ def peak_memory_mb() -> float:
     return float(round(peak / (1e6 if sys.platform == "darwin" else 1e3)))
 
 
-def _inputs(story: Story) -> dict[str, Source]:
-    model = story.predictor.loaded(story.prediction)
+def _inputs(provenance: Provenance) -> dict[str, Source]:
+    model = provenance.predictor.loaded(provenance.prediction)
     source = None if model is None or model.source is None else Source(**model.source)
-    return {**story.pair.sources, **({} if source is None else {"model": source})}
+    return {**provenance.pair.sources, **({} if source is None else {"model": source})}
 
 
-def _settings(story: Story) -> RecordedOptions:
+def _settings(provenance: Provenance) -> RecordedOptions:
     """The options with resolved defaults."""
-    given = {each.name: getattr(story.options, each.name) for each in fields(story.options)}
-    start = story.options.initial_transform
+    given = {each.name: getattr(provenance.options, each.name) for each in fields(provenance.options)}
+    start = provenance.options.initial_transform
     return RecordedOptions(
         **given
         | {
-            "model": story.predictor.used(story.prediction),
+            "model": provenance.predictor.used(provenance.prediction),
             "initial_transform": None if start is None else str(start),
-            "device": story.device,
-            "threads": story.options.threads or torch.get_num_threads(),
+            "device": provenance.device,
+            "threads": provenance.options.threads or torch.get_num_threads(),
         }
     )
 
@@ -132,15 +134,15 @@ def _network(prediction: PredictedField) -> NetworkRecord:
     )
 
 
-def _advice(story: Story) -> list[str]:
+def _advice(provenance: Provenance) -> list[str]:
     advice = []
-    prediction, similarity = story.prediction, story.options.similarity
+    prediction, similarity = provenance.prediction, provenance.options.similarity
     if prediction is not None and not prediction.similarity:
         advice.append(f"the prediction of the model {prediction.model.name} was not used: {prediction.reason}")
     elif prediction is not None and not prediction.accepted:
         advice.append("the prediction of the model did not pass the acceptance check, so the pair was optimised alone")
     contrast = SIMILARITIES[similarity].contrast
-    if story.alignment.same_contrast or contrast == "any":
+    if provenance.alignment.same_contrast or contrast == "any":
         return advice
     if contrast == "equal":
         return [

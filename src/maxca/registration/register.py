@@ -21,7 +21,7 @@ from maxca.registration.deformation import Deformation, deform
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
 from maxca.registration.pair import LoadedPair, PreparedPair, check_memory, prepare, read_pair
-from maxca.registration.provenance import Story, recorded
+from maxca.registration.provenance import Provenance, recorded
 from maxca.registration.result import Result
 from maxca.registration.warped import warp
 from maxca.runtime import tuned
@@ -73,8 +73,8 @@ def register(
         with monitor.stage("measure"):
             assessment = assess(pair, volumes, settings, maps.found, (maps.chain, maps.inverse), maps.residual)
     monitor.done()
-    story = Story(pair, options, str(device), predictor, alignment, deformation)
-    record = recorded(story, assessment, warped.warnings, monitor.seconds)
+    provenance = Provenance(pair, options, str(device), predictor, alignment, deformation)
+    record = recorded(provenance, assessment, warped.warnings, monitor.seconds)
     grid = pair.fixed.image.grid
     return Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied)
 
