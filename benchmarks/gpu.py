@@ -148,11 +148,11 @@ def dice(fixed: Tensor, moving: Tensor, chain: Chain, grids: tuple[Grid, Grid]) 
     return float(np.mean(overlaps))
 
 
-def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
+def pairs(device: torch.device, packed: Path, compared: int = 2) -> list[dict[str, Any]]:
     """Brains registered on the CPU and on the device: seconds by stage, Dice, and the distance between the two maps.
 
-    The first pair is registered on the device twice, and the second run is reported. The CPU registers the first two
-    pairs only.
+    The first pair is registered on the device twice, and the second run is reported. The CPU registers the first
+    ``compared`` pairs only.
     """
     arrays = np.load(io.BytesIO(lzma.decompress((packed / "brains.npz.xz").read_bytes())))
     cpu = torch.device("cpu")
@@ -160,7 +160,7 @@ def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
     for number, names in enumerate(PAIRS):
         row: dict[str, Any] = {"pair": names}
         maps = {}
-        for where in (device,) * (2 if number == 0 else 1) + (cpu,) * (number < 2):
+        for where in (device,) * (2 if number == 0 else 1) + (cpu,) * (number < compared):
             (fixed, labels), (moving, others) = (brain(arrays, name, where) for name in names)
             for effort in EFFORTS:
                 clock: dict[str, float] = {}
@@ -172,7 +172,7 @@ def pairs(device: torch.device, packed: Path) -> list[dict[str, Any]]:
                 row[f"{effort} {where.type}"] = clock
                 maps[effort, where.type] = chain
         points = np.argwhere(np.ones((8, 8, 8))) * 16.0
-        for effort in EFFORTS if number < 2 and device != cpu else ():
+        for effort in EFFORTS if number < compared and device != cpu else ():
             ends = [maps[effort, kind].to(cpu).map_points(points) for kind in ("cpu", device.type)]
             row[f"{effort} apart, voxels"] = float(np.linalg.norm(ends[0] - ends[1], axis=1).mean())
         if device.type == "cuda":
@@ -218,7 +218,7 @@ def blocks(device: torch.device, packed: Path, side: int = 96) -> list[dict[str,
     return rows
 
 
-PARTS: dict[str, Callable[[torch.device, Path], Any]] = {"parity": parity, "pairs": pairs, "blocks": blocks}
+PARTS: dict[str, Callable[..., Any]] = {"parity": parity, "pairs": pairs, "blocks": blocks}
 
 
 def main() -> None:
@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--compared", type=int, default=2, help="pairs that the CPU registers too")
     options = parser.parse_args()
     device = torch.device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -234,7 +235,8 @@ def main() -> None:
     for name in options.parts.split(","):
         begin = time.perf_counter()
         try:
-            result: Any = PARTS[name](device, options.packed)
+            more = {"compared": options.compared} if name == "pairs" else {}
+            result: Any = PARTS[name](device, options.packed, **more)
         except Exception:
             result = {"failed": traceback.format_exc()[-1500:]}
         document = {

@@ -23,6 +23,7 @@ class Variation:
         nodes: of the coarse and of the fine elastic grid, along the longest axis.
         elastic: standard deviation of the displacement of each, voxels.
         mirror: probability of a reflection along the first axis.
+        inverted: probability of a decreasing curve of intensities.
         curve: probability of an arbitrary, also inverted, curve of intensities.
         painted: probability of an image synthesised from the labels.
         head: probability of a synthetic scalp around a skull-stripped brain.
@@ -35,7 +36,8 @@ class Variation:
     nodes: tuple[int, int] = (6, 12)
     elastic: tuple[float, float] = (3.5, 1.2)
     mirror: float = 0.5
-    curve: float = 0.25
+    inverted: float = 0.2
+    curve: float = 0.2
     painted: float = 0.12
     head: float = 0.2
 
@@ -109,6 +111,8 @@ def repainted(images: Tensor, labels: Tensor, tissues: Tensor, how: Variation) -
     batch, _, *shape = images.shape
     inside = (images > 0) | (labels > 0)
     x = images.clamp(0, 1) ** torch.exp(uniform(batch, -0.4, 0.4, images))
+    falling = (1.05 - x).clamp(0, 1) ** torch.exp(uniform(batch, -0.5, 0.5, images))
+    x = torch.where(chance(batch, how.inverted, x), falling, x)
     x = torch.where(chance(batch, how.curve, x), _curved(x), x)
     x = torch.where(chance(batch, how.painted, x), _painted(labels, tissues), x)
     x = x * torch.exp(smooth_field(batch, 1, shape, 4, x.device) * uniform(batch, 0, 0.25, x))

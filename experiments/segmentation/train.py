@@ -38,7 +38,8 @@ class Task:
     """Data and architecture of a task.
 
     Args:
-        frame: voxels of the images.
+        frame: voxels of the validation images.
+        crop: voxels of the training images.
         variation: how they vary.
         fold, strides: see ``SegmentationUNet``.
         region: of MAXCA.
@@ -46,6 +47,7 @@ class Task:
     """
 
     frame: Triple
+    crop: Triple
     variation: Variation
     fold: Triple
     strides: tuple[Triple, ...]
@@ -56,6 +58,7 @@ class Task:
 TASKS = {
     "brains": Task(
         (160, 192, 160),
+        (144, 176, 144),
         Variation((1.0, 1.0, 1.0), (15.0, 12.0, 12.0), 0.12, (8.0, 8.0, 8.0)),
         (2, 2, 2),
         ((2, 2, 2),) * 3,
@@ -64,7 +67,18 @@ TASKS = {
     ),
     "hearts": Task(
         (128, 128, 16),
-        Variation((1.5, 1.5, 8.0), (5.0, 5.0, 180.0), 0.2, (12.0, 12.0, 1.0), (5, 10), (4.0, 1.5), 0.5, 0.2, 0.0, 0.0),
+        (128, 128, 16),
+        Variation(
+            (1.5, 1.5, 8.0),
+            (5.0, 5.0, 180.0),
+            0.2,
+            (12.0, 12.0, 1.0),
+            (5, 10),
+            (4.0, 1.5),
+            inverted=0.0,
+            painted=0.0,
+            head=0.0,
+        ),
         (2, 2, 1),
         ((2, 2, 1), (2, 2, 2), (2, 2, 2)),
         (8, 8, 4),
@@ -137,7 +151,7 @@ class Training:
         self.device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.task = TASKS[options.task]
         self.arrays = opened(options.packed, options.task)
-        self.scans = load(self.arrays, "train", self.task.frame, self.device)
+        self.scans = load(self.arrays, "train", self.task.crop, self.device)
         self.swap, self.tissues = (
             torch.as_tensor(self.arrays[k], device=self.device).long() for k in ("swap", "tissues")
         )
@@ -151,6 +165,9 @@ class Training:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.rate, weight_decay=0.01, fused=self.fast
         )
+        self.embed, self.loss = self.network, loss_of
+        if options.compile:
+            self.embed, self.loss = torch.compile(self.network), torch.compile(loss_of)
         options.out.mkdir(parents=True, exist_ok=True)
 
     def _start(self) -> int:
@@ -168,7 +185,7 @@ class Training:
         return int(state["step"])
 
     def run(self) -> None:
-        """Train until the time or the steps are over, then validate once."""
+        """Train until the time or the steps are over, then validate once unless ``--skip``."""
         losses: list[Tensor] = []
         begin = saved = time.monotonic()
         for done in self._progress():
@@ -183,6 +200,8 @@ class Training:
                 self.save()
                 saved = now
         self.save()
+        if self.options.skip:
+            return
         held_back = load(self.arrays, "val", self.task.frame, self.device)
         for how in self.task.contrasts:
             each = dice_of(self.average, held_back, how)
@@ -216,9 +235,9 @@ class Training:
         if self.fast:
             images = images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast or options.bfloat16):
-            embeddings = self.network(images)
-            scores = self.network.scores(gathered(embeddings, where, task.frame, task.fold)).float().flatten(0, 1)
-        loss = loss_of(scores, truth)
+            embeddings = self.embed(images)
+            scores = self.network.scores(gathered(embeddings, where, task.crop, task.fold)).float().flatten(0, 1)
+        loss = self.loss(scores, truth)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -264,6 +283,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-every", type=float, default=60, help="seconds")
     parser.add_argument("--device")
     parser.add_argument("--start", type=Path, help="last.pt or weights.safetensors")
+    parser.add_argument("--skip", action="store_true", help="the validation")
+    parser.add_argument("--compile", action="store_true", help="the network and the loss, with torch.compile")
     parser.add_argument("--bfloat16", action="store_true", help="on a CPU that has it")
     return parser.parse_args(arguments)
 
