@@ -70,9 +70,8 @@ def register(
     Raises:
         MaxcaError: for input that cannot be registered, in one line that says what to do.
     """
-    options = RegistrationOptions(
-{relayed}
-    )
+    given = locals()
+    options = RegistrationOptions(**{{name: given[name] for name in RegistrationOptions.__dataclass_fields__}})
     return _register(
         SideInputs(fixed, fixed_mask, fixed_labels, fixed_points),
         SideInputs(moving, moving_mask, moving_labels, moving_points),
@@ -90,7 +89,6 @@ def text() -> str:
     return HEAD.format(
         keywords="\n".join(f"    {each.name}: {kind(each)} = {default(each)}," for each in keywords),
         documented="\n".join(documented(each) for each in (*inputs, *options)),
-        relayed="\n".join(f"        {each.name}={each.name}," for each in options),
     )
 
 

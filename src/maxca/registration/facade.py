@@ -89,19 +89,8 @@ def register(
     Raises:
         MaxcaError: for input that cannot be registered, in one line that says what to do.
     """
-    options = RegistrationOptions(
-        model=model,
-        transform=transform,
-        initial_transform=initial_transform,
-        matrix_convention=matrix_convention,
-        effort=effort,
-        similarity=similarity,
-        smoothness=smoothness,
-        fill=fill,
-        device=device,
-        threads=threads,
-        seed=seed,
-    )
+    given = locals()
+    options = RegistrationOptions(**{name: given[name] for name in RegistrationOptions.__dataclass_fields__})
     return _register(
         SideInputs(fixed, fixed_mask, fixed_labels, fixed_points),
         SideInputs(moving, moving_mask, moving_labels, moving_points),
