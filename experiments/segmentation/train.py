@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,9 +165,9 @@ class Training:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.rate, weight_decay=0.01, fused=self.fast
         )
-        self.embed, self.loss = self.network, loss_of
-        if options.compile:
-            self.embed, self.loss = torch.compile(self.network), torch.compile(loss_of)
+        compiled = torch.compile if options.compile else lambda each: each
+        self.embed: Callable[[Tensor], Tensor] = compiled(self.network)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = compiled(loss_of)
         options.out.mkdir(parents=True, exist_ok=True)
 
     def _start(self) -> int:

@@ -11,9 +11,9 @@ from torch import Tensor
 from maxca.engine.deformable import optimise
 from maxca.engine.lattice import Lattice
 from maxca.engine.settings import Level, Settings
-from maxca.engine.terms import Force, ImageTerm
+from maxca.engine.terms import Force, Guide, ImageTerm
 from maxca.engine.volume import Volume
-from maxca.geometry import Affine, Grid
+from maxca.geometry import Affine, Chain, Grid
 
 STILL = Affine.identity()
 LEVELS = (Level(2, 20), Level(1, 10))
@@ -78,3 +78,59 @@ def test_weights_are_relative_and_channels_come_in_pairs() -> None:
         ImageTerm(two, moving, STILL)
     with pytest.raises(ValueError, match="received"):
         Volume(torch.zeros(2, 3, 4, 5), Grid((3, 4, 6), np.eye(4)))
+
+
+class InOtherUnits:
+    """A term whose value and force are both multiplied."""
+
+    def __init__(self, term: ImageTerm, factor: float) -> None:
+        self.term, self.factor = term, factor
+
+    def at(self, lattice: Lattice) -> InOtherUnits:
+        self.here = self.term.at(lattice)
+        return self
+
+    def force(self, displacement: Tensor) -> Force:
+        value, nodes = self.here.force(displacement)
+        return Force(value * self.factor, nodes * self.factor)
+
+
+def test_the_share_of_a_guide_does_not_depend_on_its_unit() -> None:
+    fixed, moving = volumes(phantoms.grid((3.0, 3.0, 3.0)))
+    settings = Settings(LEVELS, smoothness=6.0)
+    term = ImageTerm(fixed, moving, STILL, "mse")
+    fields = [
+        optimise(fixed, moving, STILL, settings, terms=[Guide(InOtherUnits(term, factor), 0.5)])[0].displacement
+        for factor in (1.0, 1024.0)
+    ]
+    torch.testing.assert_close(*fields, atol=1e-4, rtol=0)
+
+
+def test_a_guide_pulls_by_its_share() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    fixed, moving = volumes(where)
+    flat = Volume(torch.zeros(where.shape), where)
+    settings = Settings(LEVELS, smoothness=6.0)
+    guided, _ = optimise(flat, flat, STILL, settings, terms=[Guide(ImageTerm(fixed, moving, STILL), 0.5)])
+    assert float(guided.displacement.abs().max()) == 0  # a share of nothing: it never pulls by itself
+    alone, _ = optimise(fixed, moving, STILL, settings)
+    ignored, _ = optimise(fixed, moving, STILL, settings, terms=[Guide(Upward(), 0.0)])
+    assert torch.equal(ignored.displacement, alone.displacement)
+    means = []
+    for share in (0.3, 0.9):
+        upward, _ = optimise(fixed, moving, STILL, settings, terms=[Guide(Upward(), share)])
+        means.append(float(upward.displacement[2].mean()))
+    assert means[0] > float(alone.displacement[2].mean()) + 0.1 and means[1] > means[0]
+
+
+def test_a_guide_may_lie_on_another_grid_and_stays_out_of_finer_levels() -> None:
+    fixed, moving = volumes(phantoms.grid((3.0, 3.0, 3.0)))
+    settings = Settings(LEVELS, smoothness=6.0)
+    term = ImageTerm(*volumes(phantoms.grid((3.0, 3.5, 4.0), flips="j")), STILL, "mse")
+    alone, _ = optimise(fixed, moving, STILL, settings)
+    guided, _ = optimise(fixed, moving, STILL, settings, terms=[Guide(term, 0.7)])
+    outside, _ = optimise(fixed, moving, STILL, settings, terms=[Guide(term, 0.7, finest_mm=7.0)])
+    assert torch.equal(outside.displacement, alone.displacement)
+    points = np.random.default_rng(0).uniform(-12, 12, (200, 3))
+    errors = [np.linalg.norm(Chain((f,)).map_points(points) - points + [2, 0, 0], axis=1) for f in (guided, alone)]
+    assert np.abs(errors[0] - errors[1]).max() > 0 and errors[0].mean() < 0.6

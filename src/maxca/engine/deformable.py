@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maxca.engine.lattice import Lattice
 from maxca.engine.settings import Level, Settings
-from maxca.engine.terms import ImageTerm, Term
+from maxca.engine.terms import Force, Guide, ImageTerm, LevelTerm, Term
 from maxca.engine.volume import Volume
 from maxca.geometry.repair import unfolded
 from maxca.geometry.transforms import Affine, DenseField
@@ -46,7 +46,7 @@ def optimise(
     *,
     initial: DenseField | None = None,
     prior: DenseField | None = None,
-    terms: Sequence[Term] = (),
+    terms: Sequence[Term | Guide] = (),
     progress: StepProgress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Deform ``moving`` onto ``fixed``.
@@ -58,21 +58,23 @@ def optimise(
         settings: levels, similarity and regularisation.
         initial: initial field, fixed world points; None for zero motion.
         prior: the field towards which is regularised, fixed world points; None for zero motion.
-        terms: in addition to the similarity of the images.
+        terms: in addition to the similarity of the images; a guide has a share of the force.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
         The field, fixed world → fixed world before the affine, on a lattice over ``fixed.grid``; and a record of each
         level.
     """
-    terms = (ImageTerm(fixed, moving, affine, settings.similarity), *terms)
+    guides = [term for term in terms if isinstance(term, Guide)]
+    own = [term for term in terms if not isinstance(term, Guide)]
+    summed = (ImageTerm(fixed, moving, affine, settings.similarity), *own)
     total = sum(level.steps for level in settings.levels)
     done = 0
     field = initial
     records = []
     for level in settings.levels:
         stage = f"deform at {level.factor * fixed.grid.smallest_spacing:.3g} mm"
-        ascent = _Ascent(fixed, terms, level, settings, field, prior)
+        ascent = _Ascent(fixed, summed, guides, level, settings, field, prior)
         values: list[float] = []
         while len(values) < level.steps and not _stalled(values, settings):
             progress(stage, done + len(values), total)
@@ -94,6 +96,22 @@ def _stalled(values: list[float], settings: Settings) -> bool:
     return max(recent) - max(before) < settings.tolerance * abs(max(before))
 
 
+class _Scaled:
+    """A guide at one level."""
+
+    def __init__(self, term: LevelTerm, share: float) -> None:
+        self.term, self.odds = term, share / (1 - share)
+        self.scale: Tensor | None = None
+
+    def force(self, displacement: Tensor, similarity: Force) -> Force:
+        """Its value and force, scaled to its share at the first call with a force."""
+        force = self.term.force(displacement)
+        if self.scale is None and bool(force.nodes.any()):
+            self.scale = self.odds * similarity.nodes.norm() / force.nodes.norm()
+        scale = torch.zeros_like(force.value) if self.scale is None else self.scale
+        return Force(force.value * scale, force.nodes * scale)
+
+
 class _Ascent:
     """Gradient ascent on the sum of the terms at one level.
 
@@ -104,6 +122,7 @@ class _Ascent:
         self,
         fixed: Volume,
         terms: Sequence[Term],
+        guides: Sequence[Guide],
         level: Level,
         settings: Settings,
         field: DenseField | None,
@@ -111,6 +130,8 @@ class _Ascent:
     ) -> None:
         self.lattice = Lattice(fixed, level, settings)
         self.terms = [term.at(self.lattice) for term in terms]
+        acting = [guide for guide in guides if self.lattice.mm > guide.finest_mm * (1 - 1e-3)]
+        self.guides = [_Scaled(guide.term.at(self.lattice), guide.share) for guide in acting]
         self.displacement = self.lattice.at_nodes(field)
         self.velocity = torch.zeros_like(self.displacement)
         self.prior = self.lattice.at_nodes(prior)
@@ -121,6 +142,7 @@ class _Ascent:
     def step(self, before: list[float]) -> float:
         """Take one step and return the sum of the terms before it; ``before`` contains those of earlier steps."""
         forces = [term.force(self.displacement) for term in self.terms]
+        forces += [guide.force(self.displacement, similarity=forces[0]) for guide in self.guides]
         force = sum((each.nodes for each in forces[1:]), start=forces[0].nodes)
         self.velocity = force.add_(self.velocity, alpha=self.momentum)
         update = self.velocity * (self.stride / self._largest(self.velocity))

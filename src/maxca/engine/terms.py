@@ -7,15 +7,17 @@ is a value, and a force on the nodes of the field that increases it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from maxca.engine.lattice import Lattice, gradient
 from maxca.engine.volume import FAINT, Volume, every, steps_within
-from maxca.geometry.transforms import Affine
+from maxca.geometry.transforms import Affine, Chain
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 from maxca.losses.similarity import similarity_measure
 
@@ -49,11 +51,29 @@ class Term(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Guide:
+    """A term with a share of the force, whatever its unit.
+
+    At the first step of a level the size of its force is compared with that of the similarity; the constant found then
+    scales it in all steps.
+
+    Args:
+        term: that guides.
+        share: of the whole force, at least 0 and less than 1.
+        finest_mm: it does not act at levels with smaller voxels.
+    """
+
+    term: Term
+    share: float
+    finest_mm: float = 0.0
+
+
 class ImageTerm:
     """The similarity of two images, a weighted sum over their channels.
 
     Args:
-        fixed: prepared fixed image; its mask weighs the similarity.
+        fixed: prepared fixed image, on any grid over the fixed one; its mask weighs the similarity.
         moving: prepared moving image; its mask weighs the force.
         affine: fixed world points → moving world points, applied after the field.
         similarity: a key of ``SIMILARITIES``.
@@ -83,7 +103,7 @@ class ImageTerm:
 
 class _ImageAtLevel:
     def __init__(self, term: ImageTerm, lattice: Lattice) -> None:
-        fixed = every(term.fixed, steps_within(term.fixed.grid, lattice.mm))
+        fixed = _sampled(term.fixed, lattice)
         self.moving = every(term.moving, steps_within(term.moving.grid, lattice.mm))
         self.lattice = lattice
         self.weights = term.weights
@@ -120,6 +140,16 @@ class _ImageAtLevel:
         if self.moving.mask is None:
             return inside
         return inside * sample_unit(self.moving.mask[None, None], moved)[0, 0]
+
+
+def _sampled(volume: Volume, lattice: Lattice) -> Volume:
+    """A volume at the samples of a level."""
+    coarse = every(volume, steps_within(volume.grid, lattice.mm))
+    grid = lattice.image_grid
+    if coarse.grid.shape == grid.shape and np.allclose(coarse.grid.affine, grid.affine, rtol=0, atol=1e-6):
+        return coarse
+    mask = None if coarse.mask is None else Chain().resample(coarse.mask[None], coarse.grid, grid)[0]
+    return Volume(Chain().resample(coarse.channels, coarse.grid, grid), grid, mask)
 
 
 def _touches_border(channels: Tensor) -> bool:

@@ -1,0 +1,81 @@
+"""A segmentation lies where its image lies, on any grid; as vectors, equal labels are equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import phantoms
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maxca.engine.volume import Volume, normalise
+from maxca.geometry import Chain, Grid
+from maxca.models.segmentation import DIMENSIONS, Segmenter
+from maxca.networks.segmentation import folded
+
+NUMBERS = (0, 7, 1000)
+
+
+class ByBrightness(nn.Module):
+    """Stands for a trained network: its classes are three ranges of brightness."""
+
+    fold, multiple = (2, 2, 2), (16, 16, 16)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return folded(image, self.fold).permute(0, 2, 3, 4, 1).unsqueeze(-1)
+
+    def scores(self, embeddings: Tensor) -> Tensor:
+        return -(400 * (embeddings - torch.tensor([0.0, 0.3, 0.9])) ** 2)
+
+
+def segmenter(**options: object) -> Segmenter:
+    return Segmenter(ByBrightness(), NUMBERS, **options)  # type: ignore[arg-type]
+
+
+def two_regions(where: Grid) -> np.ndarray:
+    return np.select(
+        [phantoms.regions(phantoms.nodes(where)) > 2, phantoms.regions(phantoms.nodes(where)) > 0], [0.9, 0.3], 0.0
+    )
+
+
+@pytest.mark.parametrize("flips", ["", "ij", "ijk"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.5, 1.0)])
+def test_the_labels_lie_where_the_image_lies(spacing: tuple[float, float, float], flips: str) -> None:
+    where = phantoms.grid(spacing, flips=flips)
+    volume = Volume(torch.from_numpy(two_regions(where)).float(), where)
+    found = segmenter()(volume)
+    assert found.grid.spacing.tolist() == [1.0, 1.0, 1.0]
+    labels = segmenter().labels(found).float()
+    back = Chain().resample(labels[None], found.grid, where, "nearest")[0].numpy()
+    truth = np.select([two_regions(where) > 0.5, two_regions(where) > 0.2], [1000, 7], 0)
+    assert set(np.unique(labels.numpy())) == {0, 7, 1000}
+    for label in (7, 1000):
+        both = ((back == label) & (truth == label)).sum()
+        assert 2 * both / ((back == label).sum() + (truth == label).sum()) > 0.93, label
+
+
+def test_the_expected_vectors_are_those_of_the_labels() -> None:
+    where = phantoms.grid((1.0, 1.0, 1.0))
+    volume = Volume(torch.from_numpy(two_regions(where)).float(), where)
+    found = segmenter()(volume)
+    expected, vectors = segmenter().expected(found), segmenter().vectors()
+    assert expected.channels.shape == (DIMENSIONS, *(n // 2 for n in found.grid.shape))
+    assert expected.grid.spacing.tolist() == [2.0, 2.0, 2.0]
+    torch.testing.assert_close(vectors.norm(dim=1), torch.tensor([0.0, 1.0, 1.0]))
+    labels = segmenter().labels(found).float()[None]
+    sampled = Chain().resample((labels == 1000).float(), found.grid, expected.grid)[0]
+    inside = sampled > 0.999
+    assert int(inside.sum()) > 100
+    torch.testing.assert_close(
+        expected.channels[:, inside], vectors[2][:, None].expand(-1, int(inside.sum())), atol=1e-3, rtol=0
+    )
+    assert float(expected.channels[:, 0, 0, 0].abs().max()) == 0
+
+
+def test_the_middle_of_a_large_image_is_segmented() -> None:
+    where = phantoms.grid((1.0, 1.0, 1.0))
+    volume = Volume(normalise(torch.from_numpy(phantoms.scene(phantoms.nodes(where)))), where)
+    found = segmenter(shape=(32, 32, None))(volume)
+    assert found.grid.shape[:2] == (32, 32) and found.grid.shape[2] >= 50
+    middle = found.grid.to_world((np.array(found.grid.shape) - 1) / 2)
+    np.testing.assert_allclose(middle, 0, atol=1.5)
