@@ -36,7 +36,9 @@ def test_a_training_is_logged_and_goes_on_from_what_it_left(packed: Path, monkey
 
     import train  # type: ignore[import-not-found]
 
-    monkeypatch.setitem(train.TASKS, "brains", replace(train.TASKS["brains"], frame=(16, 16, 16), region=(4, 4, 4)))
+    monkeypatch.setitem(
+        train.TASKS, "brains", replace(train.TASKS["brains"], frame=(16,) * 3, crop=(16,) * 3, region=(4,) * 3)
+    )
     common = ["--channels", "4", "8", "8", "8", "--batch", "2", "--voxels", "200", "--every", "1", "--device", "cpu"]
     out = packed / "run"
     train.Training(train.parsed(["brains", str(packed), str(out), "--steps", "2", "--variant", "maxca", *common])).run()
