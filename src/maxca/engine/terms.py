@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -146,7 +145,7 @@ def _sampled(volume: Volume, lattice: Lattice) -> Volume:
     """A volume at the samples of a level."""
     coarse = every(volume, steps_within(volume.grid, lattice.mm))
     grid = lattice.image_grid
-    if coarse.grid.shape == grid.shape and np.allclose(coarse.grid.affine, grid.affine, rtol=0, atol=1e-6):
+    if coarse.grid.same_as(grid):
         return coarse
     mask = None if coarse.mask is None else Chain().resample(coarse.mask[None], coarse.grid, grid)[0]
     return Volume(Chain().resample(coarse.channels, coarse.grid, grid), grid, mask)

@@ -19,9 +19,9 @@ from maxca.engine.volume import FAINT, Volume, content_box, crop, normalise, res
 from maxca.geometry import Chain, Grid
 from maxca.geometry.grid import triple
 from maxca.models.load import CropShape, Spacing
-from maxca.networks.segmentation import SegmentationUNet, unfolded
+from maxca.networks.segmentation import SegmentationUNet, folded, unfolded
 
-DIMENSIONS = 16  # of the vectors: the squared distance of any two of 139 labels is within 1.0 and 3.1
+DIMENSIONS = 16  # of the vectors: the squared distances of 142 labels are from 0.5 to 3.6
 MARGIN_MM = 2.0  # around the content of an image
 CHUNK = 4_000_000  # voxels times classes whose probabilities are held at once
 
@@ -62,16 +62,16 @@ class Segmenter:
         """Segment an image, on a canonical grid of the network's spacing over its content."""
         content = crop(volume, *content_box(volume, MARGIN_MM))
         grid = content.grid.canonical.at_spacing(self.spacing)
-        grid = _middle(grid, self.shape)
+        most = [None if limit is None else min(n, limit) for n, limit in zip(grid.shape, self.shape, strict=True)]
+        grid = grid.centered(most)
         image = normalise(resampled(content, grid, Chain()))
         size = [n + -n % multiple for n, multiple in zip(image.shape, self.network.multiple, strict=True)]
         before = [(n - have) // 2 for n, have in zip(size, image.shape, strict=True)]
         i, j, k = ((b, n - have - b) for b, n, have in zip(before, size, image.shape, strict=True))
         image = F.pad(image, (*k, *j, *i))
-        grid = Grid(triple(image.shape), grid.affine @ _shift([-b for b in before]))
-        folded = _parts(image > FAINT, self.network.fold)
-        embeddings = self.network(image[None, None])[0]
-        return Segmentation(embeddings, folded, grid)
+        grid = grid.box([-b for b in before], [n - b for n, b in zip(size, before, strict=True)])
+        inside = folded(image[None, None] > FAINT, self.network.fold)[0].permute(1, 2, 3, 0)
+        return Segmentation(self.network(image[None, None])[0], inside, grid)
 
     def labels(self, found: Segmentation) -> Int[Tensor, "i j k"]:
         """The most probable label of every voxel."""
@@ -93,10 +93,12 @@ class Segmenter:
             out[found.inside] = torch.cat(
                 [torch.softmax(self.network.scores(part).float(), -1) @ vectors for part in picked.split(rows)]
             )
-        fold = self.network.fold
-        middle = _shift([(f - 1) / 2 for f in fold]) @ np.diag([*map(float, fold), 1.0])
+        fold = np.array(self.network.fold)
+        affine = found.grid.affine.copy()
+        affine[:3, 3] = found.grid.to_world((fold - 1) / 2)
+        affine[:3, :3] *= fold
         channels = out.mean(dim=3).permute(3, 0, 1, 2).contiguous()
-        return Volume(channels, Grid(triple(channels.shape[1:]), found.grid.affine @ middle))
+        return Volume(channels, Grid(triple(channels.shape[1:]), affine))
 
     def vectors(self) -> Float[Tensor, "classes 16"]:
         """The vector of each class."""
@@ -104,22 +106,3 @@ class Segmenter:
         directions = F.normalize(torch.randn(len(self.numbers), DIMENSIONS, generator=generator), dim=1)
         directions[0] = 0
         return directions
-
-
-def _middle(grid: Grid, shape: CropShape) -> Grid:
-    most = [n if limit is None else min(n, limit) for n, limit in zip(grid.shape, shape, strict=True)]
-    low = [(n - m) // 2 for n, m in zip(grid.shape, most, strict=True)]
-    return grid.box(low, [a + m for a, m in zip(low, most, strict=True)])
-
-
-def _shift(voxels: list[float] | list[int]) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, 3] = voxels
-    return matrix
-
-
-def _parts(image: Tensor, fold: tuple[int, int, int]) -> Tensor:
-    """(I, J, K) → (I/a, J/b, K/c, a·b·c)."""
-    a, b, c = fold
-    i, j, k = image.shape
-    return image.view(i // a, a, j // b, b, k // c, c).permute(0, 2, 4, 1, 3, 5).flatten(3)
