@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+import shapes
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Before the first import of maxca: from here on every annotated shape is checked whenever a function is called.
-install_import_hook("maxca", "shapes.check")
+shapes.install("maxca")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

@@ -1,9 +1,46 @@
-"""The run-time checker behind the tests: tensor shapes, and nothing else."""
+"""The run-time checker behind the tests: tensor shapes, and nothing else.
 
-from collections.abc import Callable
+jaxtyping's own decorator binds the arguments of every call of every function, which takes a fifth of the time of the
+tests. Here a function without a shape stays as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
+import jaxtyping
 from beartype import beartype
+
+WORD = re.compile(r"[A-Za-z_]\w*")
+context = jaxtyping.jaxtyped
+
+
+def install(package: str) -> None:
+    """Check the shapes in all modules of a package that are imported from now on."""
+    jaxtyping.jaxtyped = decorator  # type: ignore[assignment]  # what the hook writes above every function and class
+    jaxtyping.install_import_hook(package, "shapes.check")
+
+
+def decorator(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
+    """In place of ``jaxtyping.jaxtyped``."""
+
+    def decorated(of: Any) -> Any:
+        if isinstance(of, classmethod | staticmethod):
+            return type(of)(decorated(of.__func__))
+        if isinstance(of, property):
+            return property(*(each and decorated(each) for each in (of.fget, of.fset, of.fdel)))
+        if inspect.isclass(of):
+            if dataclasses.is_dataclass(of):
+                of.__init__ = decorated(of.__init__)
+            return of
+        return typechecker(of)
+
+    return decorated
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -12,11 +49,27 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     The other annotations are mypy's work: checked here too, they would forbid a NumPy array where a ``Sequence`` is
     asked for, and beartype takes no ``Protocol`` that is not made for ``isinstance``.
     """
-    shapes = {name: hint for name, hint in function.__annotations__.items() if "jaxtyping" in mentions(hint)}
+    names = getattr(function, "__globals__", {})
+    shapes = {
+        name: eval(hint, names) if isinstance(hint, str) else hint
+        for name, hint in function.__annotations__.items()
+        if of_shapes(hint, names)
+    }
+    if not shapes:
+        return function
     function.__annotations__ = shapes
-    return beartype(function)
+    checked = beartype(function)
+
+    @wraps(function)
+    def scoped(*args: Any, **kwargs: Any) -> Any:
+        with context("context"):  # a letter is one size in all arguments and the result
+            return checked(*args, **kwargs)
+
+    return scoped
 
 
-def mentions(hint: object) -> str:
-    """The modules and names a hint is made of; a jaxtyping shape's own text gives its name only."""
-    return f"{type(hint).__module__} {getattr(hint, '__module__', '')} {hint!r}"
+def of_shapes(hint: object, names: Mapping[str, object]) -> bool:
+    """Whether an annotation, perhaps still a text, has a jaxtyping shape in it."""
+    if isinstance(hint, str):
+        return any(of_shapes(names[word], {}) for word in WORD.findall(hint) if word in names)
+    return "jaxtyping" in f"{type(hint).__module__} {getattr(hint, '__module__', '')} {hint!r}"
