@@ -29,8 +29,10 @@ START = Chain((Affine.identity(),))
 
 
 def state() -> dict[str, Any]:
-    """All that a library could leave changed."""
+    """All that a library could leave changed; the imports of SciPy change filters and environment."""
     import matplotlib
+    import scipy.io
+    import scipy.special  # noqa: F401
 
     return {
         "threads": torch.get_num_threads(),

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 # Threads that wait in a busy loop occupy the cores: on a loaded machine that costs a factor of ten.
 # A short loop before they sleep makes small images a quarter faster. OpenMP reads both when torch is loaded.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+# NumPy's and SciPy's matrices are small, and the waiting threads of their BLAS took as much time as the affine itself.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "OPENBLAS_NUM_THREADS": "1"}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
 USUAL = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10}  # mallopt(3)
@@ -27,7 +28,7 @@ def tuned(threads: int | None = None) -> Iterator[None]:
     Args:
         threads: of torch and SimpleITK; None keeps the current number.
     """
-    with environment(**WAITING), freed_memory_kept(), thread_limit(threads):
+    with environment(**WAITING), freed_memory_kept(), thread_limit(threads), blas_on_one_thread():
         yield
 
 
@@ -57,6 +58,15 @@ def freed_memory_kept() -> Iterator[None]:
                 for name, value in USUAL.items():
                     library.mallopt(name, value)
                 library.malloc_trim(0)
+
+
+@contextmanager
+def blas_on_one_thread() -> Iterator[None]:
+    """NumPy and SciPy, as far as they are loaded, compute products of matrices on one thread."""
+    from threadpoolctl import ThreadpoolController
+
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        yield
 
 
 @contextmanager

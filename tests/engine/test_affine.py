@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from maxca.engine import affine as room
 from maxca.engine.affine import AffineKind, AffineSettings, Alignment, align
+from maxca.engine.motion import Motion
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
 
@@ -218,3 +219,21 @@ def test_progress_is_told_in_words() -> None:
     assert lines[0] == "searching an initialisation"
     assert any(line.startswith("affine at") for line in lines)
     assert lines[-1] == "refining the affine"
+
+
+@pytest.mark.parametrize("plane", [None, np.linalg.qr(np.random.default_rng(4).normal(size=(3, 2)))[0]])
+@pytest.mark.parametrize("rigid", [True, False])
+def test_the_gradient_of_a_motion_is_that_of_finite_differences(rigid: bool, plane: np.ndarray | None) -> None:
+    motion = Motion(3.0, rigid, plane)
+    rng = np.random.default_rng(5)
+    numbers, of_linear, of_shift = rng.normal(size=motion.size), rng.normal(size=(3, 3)), rng.normal(size=3)
+
+    def value(at: np.ndarray) -> float:
+        linear, shift = motion(at)
+        return float((of_linear * linear).sum() + of_shift @ shift)
+
+    steps = 1e-5 * np.eye(motion.size)
+    expected = [(value(numbers + step) - value(numbers - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(motion.gradient(numbers, of_linear, of_shift), expected, atol=1e-8)
+    linear, _ = motion(numbers)
+    assert np.linalg.det(linear) == pytest.approx(1) if rigid else np.linalg.det(linear) > 0

@@ -6,7 +6,14 @@ import torch
 from scipy import ndimage
 
 from maxca.geometry import Chain, Grid
-from maxca.geometry.warp import inside, interpolator, sample, transform_coordinates, voxel_coordinates
+from maxca.geometry.warp import (
+    inside,
+    interpolator,
+    sample,
+    sample_with_gradient,
+    transform_coordinates,
+    voxel_coordinates,
+)
 
 WHERE = Grid((4, 1, 1), np.eye(4))
 
@@ -112,3 +119,15 @@ def test_voxel_coordinates_and_their_transformation() -> None:
     assert voxels[0, :, 2, 1, 4].tolist() == [2, 1, 4]
     world = transform_coordinates(where.affine, voxels)[0, :, 2, 1, 4]
     np.testing.assert_allclose(world.numpy(), where.to_world((2, 1, 4)))
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (6, 5, 1)])
+def test_values_with_gradient_are_those_of_sampling_inside_and_beyond_the_edge(shape: tuple[int, int, int]) -> None:
+    volume = torch.rand(shape)
+    points = (torch.rand(3, 200) * 1.5 - 0.25) * torch.tensor(shape)[:, None]
+    leaf = points.view(1, 3, -1, 1, 1).clone().requires_grad_()
+    expected = sample(volume[None, None], leaf, padding="border")
+    (gradient,) = torch.autograd.grad(expected.sum(), leaf)
+    values, slopes = sample_with_gradient(volume, points)
+    torch.testing.assert_close(values, expected.detach().flatten(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(slopes, gradient.view(3, -1), atol=1e-4, rtol=0)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from maxca.engine.motion import Motion
 from maxca.engine.volume import Volume, at_scale
 from maxca.geometry import Affine, Grid
-from maxca.geometry.warp import inside, sample, transform_coordinates, voxel_coordinates
+from maxca.geometry.warp import inside, sample, sample_with_gradient, transform_coordinates, voxel_coordinates
 from maxca.losses.similarity import SIMILARITIES, MutualInformation, Score, similarity_measure
 
 AffineKind = Literal["rigid", "affine"]
@@ -35,7 +35,6 @@ BINS = 32  # bins of the fixed intensities, for the correlation ratio
 BENT = 0.08  # see ``AffineProblem.bend``: at most 0.06 within one contrast, at least 0.10 between T1 and T2 or FLAIR
 MIN_OVERLAP = 0.1  # of the fixed samples: smallest overlap for a similarity
 DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on the memory alignment of its factors
-POOLS = ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -107,14 +106,15 @@ def align(
     header = initial or _header(fixed, moving)
     scales, angles = (SCALES, ANGLES) if settings.thorough else (SCALES[:-1], ANGLES[:1])
     problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), settings.seed) for count in scales]
+    first, *finer = {problem.scale: problem for problem in problems}.values()  # those of a small image are equal
     progress("searching an initialisation")
-    found = _search(problems[0], _starts(fixed, moving, initial, settings.start, angles))
-    for stage in ("rigid", "affine"):
-        for problem in problems[1:]:
-            progress(f"{stage} at {problem.mm:.2g} mm")
-            found = problem.maximise(found, rigid=stage == "rigid")
-        if stage == kind:
-            break
+    found = _search(first, _starts(fixed, moving, initial, settings.start, angles))
+    for problem in finer:
+        progress(f"rigid at {problem.mm:.2g} mm")
+        found = problem.maximise(found, rigid=True)
+    for problem in (finer or [first]) if kind == "affine" else []:
+        progress(f"affine at {problem.mm:.2g} mm")
+        found = problem.maximise(found, rigid=False)
     judge: AffineProblem = problems[-1]
     name = "mutual information"
     same_contrast = problems[1].bend(found) < BENT
@@ -135,6 +135,7 @@ class AffineProblem:
         self.mm = mm
         lattice = at_scale(fixed, mm)
         self.moving = at_scale(moving, mm)
+        self.scale = lattice.grid.shape, self.moving.grid.shape
         device = lattice.values.device
         wanted = torch.ones_like(lattice.values) if lattice.mask is None else lattice.mask
         index = torch.nonzero(wanted > 0.5)
@@ -153,12 +154,17 @@ class AffineProblem:
         self.values = lattice.values[index.unbind(1)]
         self.metric: Metric = MutualInformation(self.values)
         self.plane = _plane(fixed.grid)
+        self.known: dict[bytes, float] = {}
 
     def similarity(self, affine: Affine) -> float:
         """Mutual information under ``affine``, in nats; 0 if the images hardly overlap."""
-        with torch.no_grad():
-            warped, weight = self._warp(affine, self.offsets)
-            return float(self.metric(warped, weight).value) if float(weight.mean()) >= MIN_OVERLAP else 0.0
+        key = affine.matrix.tobytes()
+        if key not in self.known:
+            with torch.no_grad():
+                warped, _, weight = self._warp(*self._to_index(affine))
+                enough = float(weight.mean()) >= MIN_OVERLAP
+                self.known[key] = float(self.metric(warped, weight).value) if enough else 0.0
+        return self.known[key]
 
     def bend(self, affine: Affine) -> float:
         """Nonlinearity of the intensity relation: the variance explained by the best curve minus that by the best line.
@@ -166,7 +172,7 @@ class AffineProblem:
         The correlation ratio (Roche et al., MICCAI 1998) minus the squared correlation.
         """
         with torch.no_grad():
-            warped, weight = self._warp(affine, self.offsets)
+            warped, _, weight = self._warp(*self._to_index(affine))
             seen = weight > 0.5
             fixed, moving = self.values[seen].double(), warped[seen].double()
             if len(fixed) < 2 or fixed.std() == 0 or moving.std() == 0:
@@ -177,38 +183,31 @@ class AffineProblem:
             curve = (torch.bincount(bins, weights=moving, minlength=BINS) / count)[bins]
             return 1 - float(((moving - curve) ** 2).mean() / moving.var(correction=0)) - line
 
+    @torch.no_grad()
     def maximise(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
         """The local maximum near ``start``, by L-BFGS."""
-        sizes = {(False, True): 6, (False, False): 12, (True, True): 3, (True, False): 6}
-        planar = self.plane is not None
-
-        def linear_and_shift(numbers: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-            parameters = torch.tensor(numbers, dtype=torch.float32, device=self.offsets.device, requires_grad=True)
-            return parameters, *_step(parameters, self.radius, rigid, self.plane)
+        motion = Motion(self.radius, rigid, self.plane)
+        turn, origin = self._to_index(start)
 
         def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-            with torch.enable_grad():
-                parameters, linear, shift = linear_and_shift(numbers)
-                warped, weight = self._warp(start, linear @ self.offsets + shift)
-                score = self.metric(warped.detach(), weight)
-                # For the gradient of a vector, torch first imports a computer-algebra system.
-                share = (warped * (-score.gradient / warped.numel())).sum()
-                (gradient,) = torch.autograd.grad(share, parameters)
-            return -float(score.value), gradient.double().cpu().numpy()
+            linear, shift = motion(numbers)
+            warped, slopes, weight = self._warp(turn @ linear, origin + turn @ shift)
+            score = self.metric(warped, weight)
+            pulls = slopes * (score.gradient / -warped.numel())
+            of_linear = (pulls @ self.offsets.T).double().cpu().numpy()
+            of_shift = pulls.sum(dim=1).double().cpu().numpy()
+            return -float(score.value), motion.gradient(numbers, turn.T @ of_linear, turn.T @ of_shift)
 
-        # Not torch's L-BFGS: its first use imports a compiler, which takes longer than the optimisation. SciPy's starts
-        # threads that would compete with torch's.
-        with POOLS.limit(limits=1, user_api="blas"):
-            best = minimize(
-                loss,
-                np.zeros(sizes[planar, rigid]),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
-            )
-        _, *parts = linear_and_shift(best.x)
-        linear, shift = (part.detach().double().cpu().numpy() for part in parts)
-        found = self._rounded(start, linear, shift[:, 0] * self.unit)
+        # Not torch's L-BFGS: its first use imports a compiler, which takes longer than the optimisation.
+        best = minimize(
+            loss,
+            np.zeros(motion.size),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
+        )
+        linear, shift = motion(best.x)
+        found = self._rounded(start, linear, shift * self.unit)
         return found if self.similarity(found) > self.similarity(start) else start
 
     def _rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
@@ -222,18 +221,24 @@ class AffineProblem:
         matrix[:3, 3] = motion + self.center - (a + b + c)
         return Affine(matrix)
 
-    def _warp(self, affine: Affine, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Moving values at fixed points (3, N), in units from the centre, and the weight of each."""
+    def _to_index(self, affine: Affine) -> tuple[np.ndarray, np.ndarray]:
+        """From fixed points, in units from the centre, to moving voxels: a (3, 3) matrix and a shift (3,)."""
         to_voxel = self.moving.grid.world_to_voxel[:3, :3]
-        to_index = np.eye(4)
-        to_index[:3, :3] = to_voxel @ affine.matrix[:3, :3] * self.unit
-        to_index[:3, 3] = _rounded(to_voxel @ (affine.map_points(self.center) - self.moving.grid.origin), 1.0)
-        index = transform_coordinates(to_index, offsets.reshape(1, 3, -1, 1, 1))
-        warped = sample(self.moving.values[None, None], index, padding="border").flatten()
-        weight = inside(index.detach(), self.moving.values.shape).flatten().float()
+        middle = to_voxel @ (affine.map_points(self.center) - self.moving.grid.origin)
+        return to_voxel @ affine.matrix[:3, :3] * self.unit, _rounded(middle, 1.0)
+
+    def _warp(self, linear: np.ndarray, shift: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Moving values (N,) at the fixed points, their derivatives (3, N) by moving voxels, and weights (N,)."""
+        matrix, origin = (
+            torch.as_tensor(each, dtype=torch.float32, device=self.offsets.device) for each in (linear, shift)
+        )
+        index = torch.addmm(origin[:, None], matrix, self.offsets)
+        warped, slopes = sample_with_gradient(self.moving.values, index)
+        index = index.view(1, 3, -1, 1, 1)
+        weight = inside(index, self.moving.values.shape).flatten().float()
         if self.moving.mask is not None:
-            weight = weight * sample(self.moving.mask[None, None], index.detach()).flatten()
-        return warped, weight
+            weight = weight * sample(self.moving.mask[None, None], index).flatten()
+        return warped, slopes, weight
 
 
 class _LocalProblem(AffineProblem):
@@ -256,25 +261,6 @@ class _LocalProblem(AffineProblem):
         self.metric = metric
 
 
-def _step(parameters: Tensor, radius: float, rigid: bool, plane: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A linear map (3, 3) and a shift (3, 1) in units: the exponential keeps rotations rigid and the rest invertible.
-
-    One unit of any parameter moves a point at ``radius`` units by about one, so that one step size suits all. In 2-D
-    the map acts within ``plane``, (3, 2) unit vectors.
-    """
-    size = 3 if plane is None else 2
-    shift, rest = parameters[:size, None], parameters[size:] / radius
-    if rigid:
-        rows, columns = torch.triu_indices(size, size, offset=1, device=parameters.device)
-        skew = torch.zeros(size, size, device=parameters.device).index_put((rows, columns), rest)
-        generator = skew - skew.T
-    else:
-        generator = rest.view(size, size)
-    if plane is None:
-        return torch.linalg.matrix_exp(generator), shift
-    return torch.linalg.matrix_exp(plane @ generator @ plane.T), plane @ shift
-
-
 def _rounded(values: np.ndarray, unit: float) -> np.ndarray:
     """Values rounded to ``DIGITS`` decimals in multiples of a unit, independent of the unit of length."""
     return np.asarray(np.round(values / unit, DIGITS) * unit)
@@ -286,12 +272,12 @@ def _apart(grid: Grid, count: int) -> float:
     return float((np.prod(extent) / count) ** (1 / len(extent)))
 
 
-def _plane(grid: Grid) -> Tensor | None:
+def _plane(grid: Grid) -> np.ndarray | None:
     """Unit vectors (3, 2) of the plane of a 2-D image, None in 3-D."""
     if not grid.thin_axes:
         return None
     inside_plane = [axis for axis in range(3) if axis not in grid.thin_axes]
-    return torch.tensor(grid.direction[:, inside_plane], dtype=torch.float32)
+    return np.asarray(grid.direction[:, inside_plane])
 
 
 def _header(fixed: Volume, moving: Volume) -> Affine:

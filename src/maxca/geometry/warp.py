@@ -64,6 +64,42 @@ def sample_unit(
     )
 
 
+def sample_with_gradient(
+    volume: Float[Tensor, "i j k"], coordinates: Float[Tensor, "3 points"]
+) -> tuple[Float[Tensor, " points"], Float[Tensor, "3 points"]]:
+    """Trilinear values of a volume and their derivatives with respect to the coordinates, for a few parameters.
+
+    Args:
+        volume: (I, J, K).
+        coordinates: (3, N) voxel indices.
+
+    Returns:
+        (N,) values, the edge repeated beyond the volume, and (3, N) derivatives, 0 beyond it.
+    """
+    last = torch.tensor(volume.shape, device=volume.device).view(3, 1) - 1
+    clamped = coordinates.clamp(min=torch.zeros_like(coordinates[:, :1]), max=last.to(coordinates))
+    first = clamped.floor().minimum((last - 1).clamp(min=0).to(coordinates))
+    part = clamped - first
+    strides = volume.shape[1] * volume.shape[2], volume.shape[2], 1
+    steps = [stride if n > 1 else 0 for stride, n in zip(strides, volume.shape, strict=True)]
+    corners = torch.tensor([[i + j + k] for i, j, k in product(*((0, step) for step in steps))], device=volume.device)
+    base = (first.long() * torch.tensor(strides, device=volume.device).view(3, 1)).sum(dim=0)
+    c = volume.take(base + corners).view(2, 2, 2, -1)
+    along_k = c[:, :, 1] - c[:, :, 0]
+    lines = torch.addcmul(c[:, :, 0], along_k, part[2])
+    along_j = lines[:, 1] - lines[:, 0]
+    planes = torch.addcmul(lines[:, 0], along_j, part[1])
+    along_i = planes[1] - planes[0]
+    slopes = torch.stack([along_i, torch.lerp(along_j[0], along_j[1], part[0]), _bilinear(along_k, part[0], part[1])])
+    return torch.addcmul(planes[0], along_i, part[0]), slopes * (clamped == coordinates)
+
+
+def _bilinear(corners: Float[Tensor, "2 2 points"], i: Tensor, j: Tensor) -> Tensor:
+    """Interpolate between four values per point."""
+    lines = torch.lerp(corners[:, 0], corners[:, 1], j)
+    return torch.lerp(lines[0], lines[1], i)
+
+
 def unit_coordinates(
     coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]
 ) -> Float[Tensor, "n 3 *points"]:

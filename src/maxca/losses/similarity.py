@@ -22,6 +22,12 @@ from maxca.geometry.grid import Grid
 from maxca.geometry.separable import Separable, box, per_axis
 
 WINDOW = 125  # voxels in a window of local NCC: 5 along each axis
+CUBIC = [  # coefficients of 1, t, t² and t³ in the four pieces of a cubic B-spline
+    [1 / 6, -1 / 2, 1 / 2, -1 / 6],
+    [4 / 6, 0, -1, 1 / 2],
+    [1 / 6, 1 / 2, 1 / 2, -1 / 2],
+    [0, 0, 0, 1 / 6],
+]
 NOISE = 1e-3  # relative to the mean variance: the correlation of a window with less variance would be that of noise
 
 
@@ -213,22 +219,17 @@ class MutualInformation:
         weights = _product(self.weight, None if weight is None else weight.flatten().double())
         position = warped.flatten().clamp(0, 1) * (self.bins - 1) + 1.5
         first = position.floor()
-        cell = self.row + first.long() - 1
+        cells = (self.row + first.long() - 1) + torch.arange(4, device=warped.device)[:, None]
         taps, slopes = _cubic_weights(position - first)
-        columns = self.bins + 4
-        joint = torch.zeros(self.bins * columns, dtype=torch.float64, device=warped.device)
-        for shift, tap in enumerate(taps):
-            share = tap.double() if weights is None else tap.double() * weights
-            joint += torch.bincount(cell + shift, weights=share, minlength=self.bins * columns)
+        shares = taps.double() if weights is None else taps * weights
+        size = (self.bins, self.bins + 4)
+        joint = torch.bincount(cells.flatten(), weights=shares.flatten(), minlength=math.prod(size))
         total = joint.sum().clamp(min=1e-12)
-        p = (joint / total).view(self.bins, columns)
+        p = (joint / total).view(size)
         independent = p.sum(1, keepdim=True) * p.sum(0, keepdim=True)
         log_ratio = torch.where(p > 0, torch.log(p.clamp(min=1e-300) / independent.clamp(min=1e-300)), 0.0)
         value = (p * log_ratio).sum()
-        table = log_ratio.flatten().float()
-        gradient = torch.zeros_like(position)
-        for shift, slope in enumerate(slopes):
-            gradient += table[cell + shift] * slope
+        gradient = (log_ratio.flatten().float().take(cells) * slopes).sum(dim=0)
         gradient *= (self.bins - 1) * (warped.numel() / total).float()
         if weights is not None:
             gradient *= weights.float()
@@ -288,9 +289,9 @@ def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a * b
 
 
-def _cubic_weights(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _cubic_weights(t: Float[Tensor, " n"]) -> tuple[Float[Tensor, "4 n"], Float[Tensor, "4 n"]]:
     """Values and slopes of the four cubic B-splines around a position with fractional part ``t``."""
-    s = 1 - t
-    values = [s**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (3 * s**3 - 6 * s**2 + 4) / 6, t**3 / 6]
-    slopes = [-(s**2) / 2, (3 * t**2 - 4 * t) / 2, -(3 * s**2 - 4 * s) / 2, t**2 / 2]
+    square, one = t * t, torch.ones_like(t)
+    values = torch.tensor(CUBIC, dtype=t.dtype, device=t.device) @ torch.stack([one, t, square, square * t])
+    slopes = torch.tensor(CUBIC, dtype=t.dtype, device=t.device)[:, 1:] @ torch.stack([one, 2 * t, 3 * square])
     return values, slopes
