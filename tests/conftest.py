@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import pytest
 import shapes
 
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _same_random_numbers() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations fork their processes; ``evaluate/test_run.py`` has those that start Python, as users do."""
+    monkeypatch.setattr("maxca.evaluate.run.run", forks.run)
 
 
 @pytest.fixture(scope="session")

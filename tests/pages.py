@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from maxca.cli.main import main
+from maxca.options import TrainingOptions
+from maxca.training import recipes, start
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -42,3 +48,21 @@ def follow(page: Path, command: Callable[[list[str]], int] = main) -> list[str]:
             assert command(words) == 0, line
             done.append(words[2] if words[0] == "--plugin" else words[0])
     return done
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch, steps: Callable[[str, int | None], int]) -> None:
+    """Train with fewer steps than a page says, and validate on one pair.
+
+    Args:
+        monkeypatch: puts back how long trainings are.
+        steps: recipe, steps of the page, if it names them → steps to take.
+    """
+    train_in = start.train_in
+
+    def short(recipe: str, data: str, folder: str, options: TrainingOptions | None = None, **more: Any) -> Path:
+        options = options or TrainingOptions()
+        config = replace(recipes.RECIPES[recipe](), validation_pairs=1)
+        recipes.RECIPES[recipe] = lambda: config
+        return train_in(recipe, data, folder, replace(options, steps=steps(recipe, options.steps)), **more)
+
+    monkeypatch.setattr(start, "train_in", short)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pages import DOCS, follow
+from pages import DOCS, follow, shorten
 
 from maxca.cli.main import main
-from maxca.options import TrainingOptions
-from maxca.training import recipes, start
+from maxca.training import recipes
 from maxca.training.run import read_log
 
 SCANS = ("hippocampus_001.nii.gz", "hippocampus_011.nii.gz")  # those the page names
@@ -31,16 +28,8 @@ def test_a_network_is_trained_as_the_pages_say(
             shutil.copy(source / kind / name, place / kind / name)
     monkeypatch.chdir(tmp_path)
     known = dict(recipes.RECIPES)
-    train_in = start.train_in
-
-    def short(recipe: str, data: str, folder: str, options: TrainingOptions | None = None, **more: Any) -> Path:
-        steps = None if options is None else options.steps
-        config = replace(recipes.RECIPES[recipe](), validation_pairs=1)
-        recipes.RECIPES[recipe] = lambda: config
-        few = {None: 4, 500: 2, 20_000: 4 if recipe.startswith("paper") else 2}[steps]
-        return train_in(recipe, data, folder, replace(options or TrainingOptions(), steps=few), **more)
-
-    monkeypatch.setattr(start, "train_in", short)
+    few = {None: 4, 500: 2, 20_000: 2}
+    shorten(monkeypatch, lambda recipe, steps: 4 if recipe.startswith("paper") else few[steps])
     try:
         done = follow(DOCS / "how-to" / "train-on-your-data.md", lambda words: main([*words, "--quiet"]))
         follow(DOCS / "how-to" / "reproduce-the-paper.md")

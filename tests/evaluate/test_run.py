@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from maxca.cli.main import main
 from maxca.errors import MaxcaError
 from maxca.evaluate.methods import GIVEN, Method, ours, parse
 from maxca.evaluate.processes import run as run_process
@@ -57,6 +58,7 @@ def transforms(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("forked")
 def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     added = evaluate(
@@ -84,6 +86,7 @@ def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path
     assert {float(row["dice"]) for row in labels if row["method"] == "given:theirs"} == {1.0}
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_evaluations_do_not_write_to_one_table(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     with alone(out), pytest.raises(MaxcaError, match="another evaluation is writing to it"):
@@ -94,11 +97,14 @@ def test_two_evaluations_do_not_write_to_one_table(pairs: Path, tmp_path: Path) 
         assert len(read_rows(out)) == 1
 
 
-def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, transforms: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked")
+def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(
+    pairs: Path, transforms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "maxca", "evaluate", "--pairs", str(pairs), "-o", str(out), "--threads", "1"]
+    command = ["evaluate", "--pairs", str(pairs), "-o", str(out), "--threads", "1"]
     command += ["--methods", "unmoved", "--transforms", str(transforms), "--quiet"]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([sys.executable, "-m", "maxca", *command])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(read_rows(out)) < 2:
         time.sleep(0.02)
@@ -110,8 +116,9 @@ def test_a_killed_evaluation_goes_on_without_doing_a_pair_twice(pairs: Path, tra
     with out.open("a") as file:
         file.write("data,2,given:th")
     append(label_file(out), [{"set": tmp_path.name, "pair": 2, "method": "given:theirs", "label": 1}], LABEL_COLUMNS)
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    capfd.readouterr()
+    assert main(command) == 0
+    assert capfd.readouterr().err == ""
     rows = read_rows(out)
     keys = [(row["pair"], row["method"]) for row in rows]
     assert len(keys) == len(set(keys)) == 6
@@ -140,6 +147,7 @@ def test_what_a_scheduler_or_ctrl_c_ends_is_no_failure(pairs: Path, tmp_path: Pa
     assert {row["error"] for row in rows} == {""}
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_failed_registration_is_a_row(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "moving.nii.gz").write_bytes(b"nothing")
     evaluate(pairs, tmp_path / "out.csv", [parse("maxca-fast")], EvaluationOptions(pair=(1,), threads=1))
@@ -181,6 +189,7 @@ def test_a_process_that_was_ended_has_no_outcome(ends: str) -> None:
         run_process([sys.executable, "-c", ends], os.environ)
 
 
+@pytest.mark.usefixtures("forked")
 def test_rows_of_other_images_are_not_taken_for_these(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert evaluate(pairs, out, [parse("unmoved")] * 2, EvaluationOptions(name="boxes", pair=(0,))) == 1
@@ -193,6 +202,7 @@ def test_rows_of_other_images_are_not_taken_for_these(pairs: Path, tmp_path: Pat
     assert out.read_text().startswith(before)
 
 
+@pytest.mark.usefixtures("forked")
 def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "out.csv", tmp_path / "mine.safetensors"
     model.write_bytes(b"weights")
@@ -210,6 +220,7 @@ def test_models_of_one_name_are_not_taken_for_each_other(pairs: Path, tmp_path: 
         evaluate(pairs, out, both)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_label_that_is_moved_out_of_the_image_counts(pairs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "far"
     folder.mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import random
 import shutil
 import signal
@@ -12,8 +11,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from prepared_data import make
@@ -32,7 +33,7 @@ from maxca.training.start import train_in
 
 SMALL = TrainingConfig(
     recipe="small",
-    network=NetworkConfig("corrxca_tiny", {}),
+    network=NetworkConfig("corrxca_tiny", {"levels": 2, "block": "conv"}),  # what is trained matters in one test alone
     losses=Losses(window=27, diffusion=0.1, bending=0.01, folding=1.0, overlap=1.0, segmentation=0.2, consistency=0.1),
     optimiser=Optimiser(rate=1e-3, warmup=3, cosine=True, clip=1.0),
     augmentation=Augmentation(flips=(0,), rotate=5, scale=0.05, shift=1, warp=0.5, bias=0.1, gamma=0.1, noise=0.02),
@@ -74,7 +75,8 @@ def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> N
 
 
 def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
-    config = replace(SMALL, steps=60, augmentation=Augmentation(), average=0.0, validate=30)
+    whole = NetworkConfig("corrxca_tiny", {})
+    config = replace(SMALL, network=whole, steps=60, augmentation=Augmentation(), average=0.0, validate=30)
     recipes.RECIPES["small"] = lambda: config
     run = train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
     losses = [float(row["loss"]) for row in rows(run) if row["loss"]]
@@ -92,14 +94,8 @@ def long_run(data: Path, folder: Path, resume: bool) -> None:
 
 @pytest.mark.slow
 def test_a_run_killed_at_ten_random_moments_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
-    # Processes that are forked from one that has imported everything are up at once.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["maxca.training.start", "maxca.training.loop"])
-
-    def started(folder: Path) -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=long_run, args=(data, folder, (folder / "run.json").is_file()))
-        process.start()
-        return process
+    def started(folder: Path) -> BaseProcess:
+        return forks.started(long_run, data, folder, (folder / "run.json").is_file())
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     begin = time.monotonic()
