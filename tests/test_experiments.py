@@ -150,6 +150,7 @@ def balls(scan: robustness.Scan, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_robustness_starts(balls: Path, tmp_path: Path) -> None:
     experiment("robustness", balls, "--set", "hippocampus", "-o", tmp_path / "out.csv")
     (row,) = rows(tmp_path / "out.csv")
@@ -169,6 +170,7 @@ def test_robustness_uses_a_model_alone_and_refined(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_smoothness_starts(balls: Path, tmp_path: Path) -> None:
     experiment("smoothness", balls, "--set", "hippocampus", "--jobs", "1", "-o", tmp_path / "out")
     assert [row["method"] for row in rows(tmp_path / "out" / "smoothness-hippocampus.csv")] == [

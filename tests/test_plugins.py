@@ -121,6 +121,7 @@ def test_a_plugin_adds_all_kinds_and_takes_them_away_again(mine: Path) -> None:
     assert plugins.load(mine) is not module
 
 
+@pytest.mark.usefixtures("forked")
 def test_it_is_trained_registered_and_evaluated_with(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

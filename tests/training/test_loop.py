@@ -76,7 +76,7 @@ def test_a_run_leaves_everything_that_is_needed(data: Path, tmp_path: Path) -> N
 
 def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     whole = NetworkConfig("corrxca_tiny", {})
-    config = replace(SMALL, network=whole, steps=60, augmentation=Augmentation(), average=0.0, validate=30)
+    config = replace(SMALL, network=whole, steps=30, augmentation=Augmentation(), average=0.0, validate=30)
     recipes.RECIPES["small"] = lambda: config
     run = train_in("small", data, tmp_path / "run", TrainingOptions(device="cpu"))
     losses = [float(row["loss"]) for row in rows(run) if row["loss"]]

@@ -23,7 +23,7 @@ from maxca.registration.inputs import Side
 from maxca.registration.record import ByLabel, Distances
 from maxca.report.verdict.check import Check, Verdict, graded, state_of
 from maxca.report.verdict.coarse import coarse_pair
-from maxca.report.verdict.evidence import gather
+from maxca.report.verdict.evidence import Evidence, gather
 from maxca.report.verdict.given import of_labels, of_points
 from maxca.report.verdict.judge import judge, judged, together
 from maxca.report.verdict.scale import scaled_chain, scaled_side
@@ -117,9 +117,22 @@ WRONG: dict[str, tuple[Callable[[], Registered], str]] = {
 }
 
 
+@cache
+def with_verdict(make: Callable[[], Registered]) -> tuple[Registered, Verdict]:
+    """A registration and its verdict, for several tests."""
+    plain = make()
+    return plain, judge(plain)
+
+
+@cache
+def evidence() -> Evidence:
+    """What is measured of a good registration."""
+    return gather(good())
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_is_aligned(name: str) -> None:
-    verdict = judge(RIGHT[name]())
+    _, verdict = with_verdict(RIGHT[name])
     assert verdict.state == "aligned", verdict.reasons
     assert not verdict.reasons
 
@@ -127,17 +140,10 @@ def test_what_is_right_is_aligned(name: str) -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_failed_and_says_why(name: str) -> None:
     make, reason = WRONG[name]
-    verdict = judge(make())
+    _, verdict = with_verdict(make)
     assert verdict.state == "failed"
     assert {check.name: check.state for check in verdict.checks}[reason] != "aligned", verdict.reasons
     assert all(len(said) < 500 for said in verdict.reasons)
-
-
-@cache
-def with_verdict(make: Callable[[], Registered]) -> tuple[Registered, Verdict]:
-    """A registration and its verdict, for several factors to be compared with."""
-    plain = make()
-    return plain, judge(plain)
 
 
 @pytest.mark.parametrize("factor", [1e-4, 5e-3, 1e3])
@@ -232,7 +238,7 @@ def test_the_worst_check_decides() -> None:
 def test_an_image_that_was_stretched_over_a_skull_failed(
     volume: float, swallowed: tuple[float, float], state: str, cause: str
 ) -> None:
-    plain = gather(good())
+    plain = evidence()
     assert plain.swallowed == (0.0, 0.0)
     found = replace(plain, swallowed=swallowed, motion=replace(plain.motion, volume=volume))
     (check,) = [check for check in judged(found) if check.name == "size"]
@@ -252,7 +258,7 @@ def test_two_maps_are_compared_where_both_see_the_moving_image() -> None:
 
 def test_the_page_has_every_check_with_its_thresholds() -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
-    found = gather(good())
+    found = evidence()
     stretched = replace(found, swallowed=(0.2, 0.0), motion=replace(found.motion, volume=0.5))
     compared = 0
     for check in judged(stretched):
