@@ -51,6 +51,14 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def beside_the_template(prepared: Path, out: Path) -> Path:
+    """A folder to prepare the same scans in, whose template, which takes most of the time, is there already."""
+    out.mkdir()
+    for name in ("template.nii.gz", "template.json"):
+        shutil.copy(prepared / name, out)
+    return out
+
+
 def test_scans_keep_their_grid_and_meet_in_a_common_world(prepared: Path) -> None:
     data = read_prepared(prepared)
     assert [scan.spacing for scan in data.scans] == [(3.0, 3.0, 3.0)] * 4
@@ -88,7 +96,7 @@ def test_what_is_done_is_not_done_again(source: Path, prepared: Path) -> None:
 
 @pytest.mark.slow
 def test_several_processes_prepare_the_same(source: Path, prepared: Path, tmp_path: Path) -> None:
-    prepare("hippocampus", source, tmp_path / "two", plan=plan(), jobs=2)
+    prepare("hippocampus", source, beside_the_template(prepared, tmp_path / "two"), plan=plan(), jobs=2)
     one, two = read_prepared(prepared), read_prepared(tmp_path / "two")
     assert one.scans == two.scans
     for scan in one.scans:
@@ -146,17 +154,18 @@ def test_unknown_data_sets_and_missing_folders_are_named(tmp_path: Path) -> None
         prepare("acdc", tmp_path / "nowhere", tmp_path / "out")
 
 
-def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, tmp_path: Path) -> None:
+def test_labels_that_a_prepared_file_cannot_hold_are_refused(source: Path, prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path / "in")
     bad = {"s1": 40_000, "s2": 312782546, "s3": 2.5}
     for name, value in bad.items():
         nifti: Any = nib.load(tmp_path / "in" / "labelsTr" / f"{name}.nii.gz")
         labels = np.where(nifti.get_fdata() > 1, value, nifti.get_fdata())
         nib.save(nib.Nifti1Image(labels, nifti.affine), tmp_path / "in" / "labelsTr" / f"{name}.nii.gz")
-    problems = prepare("hippocampus", tmp_path / "in", tmp_path / "out", plan=plan())
+    out = beside_the_template(prepared, tmp_path / "out")
+    problems = prepare("hippocampus", tmp_path / "in", out, plan=plan())
     for problem, name in zip(problems, bad, strict=True):
         assert f"{name}.nii.gz" in problem and "labels" in problem
-    assert [scan.name for scan in read_prepared(tmp_path / "out").scans] == ["s0"]
+    assert [scan.name for scan in read_prepared(out).scans] == ["s0"]
 
 
 def test_a_template_without_training_scans_is_an_error_that_names_the_source(source: Path, tmp_path: Path) -> None:

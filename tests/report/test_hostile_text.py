@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,19 @@ def check(page: str, usual: Elements) -> None:
     assert found.found[0] == usual.found[0] and "</html>" in page[-10:]
 
 
+def warned(registered: Path) -> dict[str, Any]:
+    return json.loads((registered / "result.json").read_text()) | {"warnings": ["a warning"]}
+
+
+@pytest.fixture(scope="module")
+def usual(registered: Path, tmp_path_factory: pytest.TempPathFactory) -> Elements:
+    """The page of the registration as it is."""
+    return Elements(page_of(registered, tmp_path_factory.mktemp("usual") / "out", warned(registered)))
+
+
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
-def test_text_in_every_field_is_no_element(registered: Path, tmp_path: Path, number: int) -> None:
-    record = json.loads((registered / "result.json").read_text())
-    record["warnings"] = ["a warning"]
-    usual = Elements(page_of(registered, tmp_path / "usual", record))
+def test_text_in_every_field_is_no_element(registered: Path, usual: Elements, tmp_path: Path, number: int) -> None:
+    record = warned(registered)
     page = page_of(registered, tmp_path / f"{MARK}<b {MARK}>", spoiled(record, HOSTILE[number]))
     assert page.count(MARK) > 10
     check(page, usual)
@@ -127,10 +136,15 @@ def test_a_cohort_of_hostile_names(registered: Path, tmp_path: Path) -> None:
     check(pages[1], Elements(pages[0]))
 
 
+@cache
+def names_in_a_drawing() -> set[tuple[str, str]]:
+    return Elements(charts.curves([LevelSummary([1, 1, 1], [0.1, 0.2])], "lncc")).names()
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.one_of(st.text(max_size=80), st.text(alphabet="<>\"'&$\\{}^_/= \x00\x1b\n#ab", max_size=80)))
 def test_any_name_in_a_drawing(name: str) -> None:
-    usual = Elements(charts.curves([LevelSummary([1, 1, 1], [0.1, 0.2])], "lncc")).names()
+    usual = names_in_a_drawing()
     drawn = Elements(charts.curves([LevelSummary([1, 1, 1], [0.1, 0.2])], name))
     assert drawn.names() <= usual and usual - drawn.names() <= optional()
 
