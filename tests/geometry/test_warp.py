@@ -131,3 +131,6 @@ def test_values_with_gradient_are_those_of_sampling_inside_and_beyond_the_edge(s
     values, slopes = sample_with_gradient(volume, points)
     torch.testing.assert_close(values, expected.detach().flatten(), atol=1e-5, rtol=0)
     torch.testing.assert_close(slopes, gradient.view(3, -1), atol=1e-4, rtol=0)
+    both, all_slopes = sample_with_gradient(torch.stack([volume, -2 * volume], dim=-1), points)
+    torch.testing.assert_close(both, torch.stack([values, -2 * values], dim=-1))
+    torch.testing.assert_close(all_slopes, torch.stack([slopes, -2 * slopes], dim=-1))

@@ -237,6 +237,7 @@ def zoo(unprepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     for name, made in {
         "read_domain": lambda path: held[path.stem].domain,
         "load_model": lambda path, device: replace(held[path.stem], source=source),
+        "is_segmenter": lambda path: False,
         "shipped": lambda: list(held),
         "find_model": lambda name: tmp_path / f"{name}.safetensors",
     }.items():

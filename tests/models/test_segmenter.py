@@ -13,7 +13,7 @@ from maxca.geometry import Chain, Grid
 from maxca.models.segmentation import DIMENSIONS, Segmenter
 from maxca.networks.segmentation import folded
 
-NUMBERS = (0, 7, 1000)
+NAMES = {0: "background", 7: "grey", 1000: "bright"}
 
 
 class ByBrightness(nn.Module):
@@ -29,7 +29,7 @@ class ByBrightness(nn.Module):
 
 
 def segmenter(**options: object) -> Segmenter:
-    return Segmenter(ByBrightness(), NUMBERS, **options)  # type: ignore[arg-type]
+    return Segmenter(ByBrightness(), NAMES, **options)  # type: ignore[arg-type]
 
 
 def two_regions(where: Grid) -> np.ndarray:
@@ -54,22 +54,34 @@ def test_the_labels_lie_where_the_image_lies(spacing: tuple[float, float, float]
         assert 2 * both / ((back == label).sum() + (truth == label).sum()) > 0.93, label
 
 
-def test_the_expected_vectors_are_those_of_the_labels() -> None:
+def test_the_coarse_segmentation_is_that_of_the_labels() -> None:
     where = phantoms.grid((1.0, 1.0, 1.0))
     volume = Volume(torch.from_numpy(two_regions(where)).float(), where)
     found = segmenter()(volume)
-    expected, vectors = segmenter().expected(found), segmenter().vectors()
+    coarse, directions = segmenter().coarse(found), segmenter().vectors
+    expected = coarse.vectors
     assert expected.channels.shape == (DIMENSIONS, *(n // 2 for n in found.grid.shape))
     assert expected.grid.spacing.tolist() == [2.0, 2.0, 2.0]
-    torch.testing.assert_close(vectors.norm(dim=1), torch.tensor([0.0, 1.0, 1.0]))
+    torch.testing.assert_close(directions.norm(dim=1), torch.tensor([0.0, 1.0, 1.0]))
     labels = segmenter().labels(found).float()[None]
     sampled = Chain().resample((labels == 1000).float(), found.grid, expected.grid)[0]
     inside = sampled > 0.999
     assert int(inside.sum()) > 100
     torch.testing.assert_close(
-        expected.channels[:, inside], vectors[2][:, None].expand(-1, int(inside.sum())), atol=1e-3, rtol=0
+        expected.channels[:, inside], directions[2][:, None].expand(-1, int(inside.sum())), atol=1e-3, rtol=0
     )
-    assert float(expected.channels[:, 0, 0, 0].abs().max()) == 0
+    assert bool((coarse.classes[inside] == 2).all())
+    assert float(expected.channels[:, 0, 0, 0].abs().max()) == 0 and int(coarse.classes[0, 0, 0]) == 0
+    assert 0.98 < coarse.confidence <= 1
+
+
+def test_uncertain_labels_have_low_confidence() -> None:
+    where = phantoms.grid((1.0, 1.0, 1.0))
+    between = Volume(torch.from_numpy(np.where(two_regions(where) > 0, 0.6, 0.0)).float(), where)
+    network = ByBrightness()
+    network.scores = lambda embeddings: -((embeddings - torch.tensor([0.0, 0.9, 1.1])) ** 2)  # type: ignore[method-assign]
+    unsure = Segmenter(network, NAMES)  # type: ignore[arg-type]
+    assert unsure.coarse(unsure(between)).confidence < 0.5
 
 
 def test_the_middle_of_a_large_image_is_segmented() -> None:

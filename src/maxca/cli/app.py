@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli import apply, apply_points, demo, evaluate, info, models, prepare, register, report, train, transform
+from maxca.cli import (
+    apply,
+    apply_points,
+    demo,
+    evaluate,
+    info,
+    label,
+    models,
+    prepare,
+    register,
+    report,
+    train,
+    transform,
+)
 from maxca.cli.options import help_of
 
 SUMMARY = """Register medical images: warp a moving scan onto a fixed one, with a transform that ANTs and 3D Slicer
@@ -55,6 +68,7 @@ for name, command, example in (
     ("register", register.register, register.EXAMPLE),
     ("apply", apply.apply, apply.EXAMPLE),
     ("apply-points", apply_points.apply_points, apply_points.EXAMPLE),
+    ("label", label.label, label.EXAMPLE),
     ("prepare", prepare.prepare, prepare.EXAMPLE),
     ("train", train.train, train.EXAMPLE),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLE),

@@ -140,6 +140,7 @@ def _summary(out: Path, record: Record) -> str:
     parts = [f"{score.name} {score.before:.3f} → {score.after:.3f}"]
     for title, before, after, unit in (
         ("Dice", metrics.dice_before, metrics.dice_after, ""),
+        ("predicted Dice", metrics.predicted_dice_before, metrics.predicted_dice_after, ""),
         ("HD95", metrics.hd95_mm_before, metrics.hd95_mm_after, " mm"),
         ("landmarks", metrics.tre_mm_before, metrics.tre_mm_after, " mm"),
     ):
@@ -148,5 +149,7 @@ def _summary(out: Path, record: Record) -> str:
     parts.append(f"folding {metrics.folding.ndv_percent:.2g} %")
     if record.network is not None and record.settings.model != "none":
         parts.append(f"model {record.network.name}{'' if record.network.accepted else ' (not accepted)'}")
+    if record.guide is not None:
+        parts.append(f"guided by {record.guide.name}")
     parts.append(f"{sum(record.seconds.values()):.1f} s")
     return f"{out}: {', '.join(parts)}"

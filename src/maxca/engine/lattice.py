@@ -39,8 +39,8 @@ class Lattice:
         shape, nodes = self.image_grid.shape, self.node_grid.shape
         self.expand = per_axis(cubic, shape, apart, nodes).to(self.device)
         reach = settings.smoothness * level.factor / self.node_grid.spacing
-        smooth = per_axis(gaussian, nodes, (1, 1, 1), reach).to(self.device)
-        self._collect = smooth @ self.expand.adjoint
+        self._smooth = per_axis(gaussian, nodes, (1, 1, 1), reach).to(self.device)
+        self._collect = self._smooth @ self.expand.adjoint
         relax = per_axis(gaussian, nodes, (1, 1, 1), settings.relaxation * reach)
         self.relax = _at_rest(relax, _empty_faces(fixed)).to(self.device)
         to_nodes = unit_matrix(nodes)
@@ -49,9 +49,16 @@ class Lattice:
 
     def collect(self, force: Float[Tensor, "1 3 i j k"]) -> Float[Tensor, "1 3 a b d"]:
         """A force on the samples as a smooth force on the nodes; none across a single slice."""
+        return self._collect(self._in_plane(force))
+
+    def smoothed(self, force: Float[Tensor, "1 3 a b d"]) -> Float[Tensor, "1 3 a b d"]:
+        """A force on the nodes, smooth; none across a single slice."""
+        return self._smooth(self._in_plane(force))
+
+    def _in_plane(self, force: Tensor) -> Tensor:
         for axis in self.image_grid.thin_axes:
             force[:, axis] = 0
-        return self._collect(force)
+        return force
 
     def compose(self, displacement: Tensor, update: Tensor) -> Tensor:
         """Displacement of (id + displacement) ∘ (id + update), both (1, 3, A, B, D)."""

@@ -102,7 +102,7 @@ class ImageTerm:
 
 class _ImageAtLevel:
     def __init__(self, term: ImageTerm, lattice: Lattice) -> None:
-        fixed = _sampled(term.fixed, lattice)
+        fixed = at_samples(term.fixed, lattice)
         self.moving = every(term.moving, steps_within(term.moving.grid, lattice.mm))
         self.lattice = lattice
         self.weights = term.weights
@@ -141,7 +141,7 @@ class _ImageAtLevel:
         return inside * sample_unit(self.moving.mask[None, None], moved)[0, 0]
 
 
-def _sampled(volume: Volume, lattice: Lattice) -> Volume:
+def at_samples(volume: Volume, lattice: Lattice) -> Volume:
     """A volume at the samples of a level."""
     coarse = every(volume, steps_within(volume.grid, lattice.mm))
     grid = lattice.image_grid

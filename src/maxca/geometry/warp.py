@@ -65,39 +65,36 @@ def sample_unit(
 
 
 def sample_with_gradient(
-    volume: Float[Tensor, "i j k"], coordinates: Float[Tensor, "3 points"]
-) -> tuple[Float[Tensor, " points"], Float[Tensor, "3 points"]]:
-    """Trilinear values of a volume and their derivatives with respect to the coordinates, for a few parameters.
+    volume: Float[Tensor, "i j k *c"], coordinates: Float[Tensor, "3 points"]
+) -> tuple[Float[Tensor, "points *c"], Float[Tensor, "3 points *c"]]:
+    """Trilinear values of a volume and their derivatives with respect to the coordinates, without autograd.
 
     Args:
-        volume: (I, J, K).
+        volume: (I, J, K), or (I, J, K, C): channels last, which are read together.
         coordinates: (3, N) voxel indices.
 
     Returns:
-        (N,) values, the edge repeated beyond the volume, and (3, N) derivatives, 0 beyond it.
+        (N,) or (N, C) values, the edge repeated beyond the volume; and (3, N) or (3, N, C) derivatives, 0 beyond it.
     """
-    last = torch.tensor(volume.shape, device=volume.device).view(3, 1) - 1
+    shape, ones = volume.shape[:3], [1] * (volume.ndim - 3)
+    last = torch.tensor(shape, device=volume.device).view(3, 1) - 1
     clamped = coordinates.clamp(min=torch.zeros_like(coordinates[:, :1]), max=last.to(coordinates))
     first = clamped.floor().minimum((last - 1).clamp(min=0).to(coordinates))
-    part = clamped - first
-    strides = volume.shape[1] * volume.shape[2], volume.shape[2], 1
-    steps = [stride if n > 1 else 0 for stride, n in zip(strides, volume.shape, strict=True)]
-    corners = torch.tensor([[i + j + k] for i, j, k in product(*((0, step) for step in steps))], device=volume.device)
+    i, j, k = (clamped - first).view(3, -1, *ones)
+    strides = shape[1] * shape[2], shape[2], 1
+    steps = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
+    corners = torch.tensor([[a + b + c] for a, b, c in product(*((0, step) for step in steps))], device=volume.device)
     base = (first.long() * torch.tensor(strides, device=volume.device).view(3, 1)).sum(dim=0)
-    c = volume.take(base + corners).view(2, 2, 2, -1)
-    along_k = c[:, :, 1] - c[:, :, 0]
-    lines = torch.addcmul(c[:, :, 0], along_k, part[2])
+    values = volume.flatten(0, 2)[(base + corners).flatten()].view(2, 2, 2, -1, *volume.shape[3:])
+    along_k = values[:, :, 1] - values[:, :, 0]
+    lines = torch.addcmul(values[:, :, 0], along_k, k)
     along_j = lines[:, 1] - lines[:, 0]
-    planes = torch.addcmul(lines[:, 0], along_j, part[1])
+    planes = torch.addcmul(lines[:, 0], along_j, j)
     along_i = planes[1] - planes[0]
-    slopes = torch.stack([along_i, torch.lerp(along_j[0], along_j[1], part[0]), _bilinear(along_k, part[0], part[1])])
-    return torch.addcmul(planes[0], along_i, part[0]), slopes * (clamped == coordinates)
-
-
-def _bilinear(corners: Float[Tensor, "2 2 points"], i: Tensor, j: Tensor) -> Tensor:
-    """Interpolate between four values per point."""
-    lines = torch.lerp(corners[:, 0], corners[:, 1], j)
-    return torch.lerp(lines[0], lines[1], i)
+    faces = torch.lerp(along_k[:, 0], along_k[:, 1], j)
+    slopes = [along_i, torch.lerp(along_j[0], along_j[1], i), torch.lerp(faces[0], faces[1], i)]
+    inner = (clamped == coordinates).view(3, -1, *ones)
+    return torch.addcmul(planes[0], along_i, i), torch.stack(slopes).mul_(inner)
 
 
 def unit_coordinates(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from maxca.io.records import fitted
-from maxca.networks import NetworkConfig
 
 SMALL = 64  # upper limit of numbers in the description of any network
 MEANT = "a model of maxca; save it again with maxca models pack"
+Millimetres = Annotated[float, Meta(gt=0, le=1e4)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+Extent = tuple[float, float]
 
 
 class Network(TypedDict):
@@ -48,27 +50,48 @@ class Description(TypedDict):
     shape: NotRequired[list[int | None] | None]
 
 
-def check_description(path: Path, about: Mapping[str, Any]) -> None:
+class SegmentationDescription(TypedDict):
+    """The fields of a segmentation model; see ``maxca.models.segmentation``."""
+
+    format: Literal[1]
+    kind: Literal["segmentation"]
+    network: dict[str, Any]
+    labels: Annotated[list[tuple[int, str]], Meta(min_length=2, max_length=10_000)]
+    spacing: tuple[Millimetres | None, Millimetres | None, Millimetres | None]
+    shape: tuple[Count | None, Count | None, Count | None]
+    extent_mm: tuple[Extent, Extent, Extent] | None
+    confidence: Annotated[float, Meta(ge=0, le=1)]
+    share: Annotated[float, Meta(ge=0, lt=1)]
+    finest_mm: Annotated[float, Meta(ge=0)]
+    calibration: tuple[float, float]
+
+
+def check_description(path: Path, about: Mapping[str, Any], kind: Any = Description) -> None:
     """Reject a description with a missing field or one of another type.
 
     Raises:
         MaxcaError: it names file and field.
     """
-    fitted(dict(about), Description, path, MEANT)
+    fitted(dict(about), kind, path, MEANT)
 
 
-def check_weights(config: NetworkConfig, state: Mapping[str, Tensor]) -> None:
+def check_weights(build: Callable[[], nn.Module], arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Reject a description that does not fit the weights in the file, before memory is allocated.
 
     A description of a few bytes may claim a million levels; its numbers are limited by the sizes of the weights.
+
+    Args:
+        build: the network of the description.
+        arguments: of the network.
+        state: the weights.
 
     Raises:
         ValueError: for numbers beyond these limits, for other names or shapes of weights, or non-finite values.
     """
     most = max([SMALL, len(state), *(size for tensor in state.values() for size in tensor.shape)])
-    _check_numbers(config.arguments, most, "arguments")
+    _check_numbers(arguments, most, "arguments")
     with torch.device("meta"), _Unfilled():
-        wanted = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+        wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
     for name, shape in wanted.items():
         if name in state and state[name].shape != shape:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,13 @@ def outside_domain(domain: Domain, fixed: Volume, moving: Volume, similarity: st
     """Why a pair is outside a model's domain; empty if it is inside."""
     if domain.similarity != similarity:
         return f"trained with {domain.similarity}, not {similarity}"
-    for name, volume in (("fixed", fixed), ("moving", moving)):
-        for axis, (mm, (least, most)) in enumerate(zip(extent(volume.grid), domain.extent_mm, strict=True)):
+    return outside_extent(domain.extent_mm, fixed=fixed, moving=moving)
+
+
+def outside_extent(extent_mm: Sequence[tuple[float, float]], **volumes: Volume) -> str:
+    """Why one of several images, given by name, is smaller or larger than the training images; empty if none is."""
+    for name, volume in volumes.items():
+        for axis, (mm, (least, most)) in enumerate(zip(extent(volume.grid), extent_mm, strict=True)):
             if not least <= mm <= most:
                 return (
                     f"the {name} image is {mm:.3g} mm {AXES[axis]}, its training images were {least:.3g} to {most:.3g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from maxca.networks import NetworkConfig, network_from_plain
 from maxca.origins import UnknownName, origin
 
 FORMAT = 1
+SEGMENTATION = "segmentation"  # kind of the other models; see ``maxca.models.segmentation``
 COMPARED_MM = 2.0  # mm between the samples of the similarities in a domain's gain: a model has a physical scale
 KEPT_AS = "likeness"  # key of the distribution of the training images in files
 Spacing = tuple[float | None, float | None, float | None]
@@ -61,6 +62,10 @@ class Model:
     def __repr__(self) -> str:
         parameters = sum(each.numel() for each in self.network.parameters())
         return f"Model({self.name}: {self.config.name}, {parameters / 1e6:.2f} million parameters)"
+
+    def on(self, device: torch.device) -> Model:
+        """The model on a device, for evaluation."""
+        return replace(self, network=self.network.eval().to(device))
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write one safetensors file.
@@ -116,11 +121,13 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """
     path = Path(path)
     state, about, digest = read_checkpoint(path)
-    with _named(path):
+    with named(path):
+        if about.get("kind") == SEGMENTATION:
+            raise MaxcaError(f"{path}: a segmentation model; a registration model is needed here")
         check_description(path, about)
         config, spacing, refine, domain = _config(about), _spacing(about), _refine(about), _domain(about)
         mirror, distribution, shape = _mirror(about), _distribution(about, state), _shape(about)
-        check_weights(config, state)
+        check_weights(config.build, config.arguments, state)
         network = config.build()
         network.load_state_dict(state, strict=True)
     source = {"path": str(path.resolve()), "sha256": digest}
@@ -131,14 +138,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
 
 def read_domain(path: str | Path) -> Domain | None:
     """The domain of a model, without loading the weights; raises like ``load_model``."""
-    with _named(Path(path)):
+    with named(Path(path)):
         about = read_description(path)
         check_description(Path(path), about)
         return _domain(about)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Errors name the file."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Labels of an image as predicted by a segmentation network, and as vectors that can guide a registration.
+"""Segmentation models: the labels of an image, and the same labels as vectors that can guide a registration.
 
 Each label is a fixed random unit vector, the background zero; an image of labels is the expected vector at each
 voxel. The squared difference of two such images is small where the labels agree, its cost is independent of their
@@ -7,7 +7,9 @@ number, and uncertain labels pull less than certain ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,15 +17,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maxca.engine.volume import FAINT, Volume, content_box, crop, normalise, resampled
+from maxca.engine.volume import FAINT, Volume, content_box, crop, margin_of, normalise, resampled
 from maxca.geometry import Chain, Grid
 from maxca.geometry.grid import triple
+from maxca.models.domain import outside_extent
 from maxca.models.load import CropShape, Spacing
 from maxca.networks.segmentation import SegmentationUNet, folded, unfolded
 
 DIMENSIONS = 16  # of the vectors: the squared distances of 142 labels are from 0.5 to 3.6
 MARGIN_MM = 2.0  # around the content of an image
 CHUNK = 4_000_000  # voxels times classes whose probabilities are held at once
+BACKGROUND = "background"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +46,57 @@ class Segmentation:
 
 
 @dataclass(frozen=True, eq=False)
+class CoarseSegmentation:
+    """A prediction for one image, with one result for each fold of voxels.
+
+    Args:
+        vectors: the expected vectors, 16 channels.
+        classes: (I/a, J/b, K/c) index of the most probable label.
+        confidence: the mean probability of the most probable label inside the content.
+    """
+
+    vectors: Volume
+    classes: Int[Tensor, "i j k"]
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
 class Segmenter:
     """A trained segmentation network.
 
     Args:
         network: with class 0 for the background.
-        numbers: label of each class, in the order of the network.
+        names: of each label by its number, in the order of the network's classes.
         spacing: mm of its images to the right, anterior and superior; None for that of the image.
         shape: most voxels of its images; of a larger one the middle is segmented. None for any number.
+        name: of the model.
+        extent_mm: smallest and largest extent of its images along right, anterior and superior; None for a model that
+            is used only when named explicitly.
+        confidence: the smallest of an image of its domain, see ``CoarseSegmentation``.
+        share: of the force, in a registration that it guides.
+        finest_mm: it does not guide levels with smaller voxels.
+        calibration: offset and slope from the overlap of two predictions to the expected Dice of reference labels.
+        source: the ``"path"`` of its file and its ``"sha256"``; None if created in Python.
     """
 
     network: SegmentationUNet
-    numbers: tuple[int, ...]
+    names: Mapping[int, str]
     spacing: Spacing = (1.0, 1.0, 1.0)
     shape: CropShape = (None, None, None)
+    name: str = "segmentation"
+    extent_mm: tuple[tuple[float, float], ...] | None = None
+    confidence: float = 0.0
+    share: float = 0.5
+    finest_mm: float = 0.0
+    calibration: tuple[float, float] = (0.0, 1.0)
+    source: Mapping[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Segmenter({self.name}: {len(self.names) - 1} labels)"
+
+    def on(self, device: torch.device) -> Segmenter:
+        """The model on a device, for evaluation."""
+        return replace(self, network=self.network.eval().to(device))
 
     @torch.no_grad()
     def __call__(self, volume: Volume) -> Segmentation:
@@ -73,36 +114,72 @@ class Segmenter:
         inside = folded(image[None, None] > FAINT, self.network.fold)[0].permute(1, 2, 3, 0)
         return Segmentation(self.network(image[None, None])[0], inside, grid)
 
+    @torch.no_grad()
     def labels(self, found: Segmentation) -> Int[Tensor, "i j k"]:
         """The most probable label of every voxel."""
         best = torch.zeros(found.inside.shape, dtype=torch.long, device=found.inside.device)
-        picked = found.embeddings[found.inside]
-        rows = CHUNK // len(self.numbers)
-        if len(picked):
-            best[found.inside] = torch.cat([self.network.scores(part).argmax(-1) for part in picked.split(rows)])
-        numbers = torch.tensor(self.numbers, device=best.device)
+        parts = [self.network.scores(part).argmax(-1) for part in self._parts(found.embeddings[found.inside])]
+        if parts:
+            best[found.inside] = torch.cat(parts)
+        numbers = torch.tensor(list(self.names), device=best.device)
         return numbers[unfolded(best[None], self.network.fold)[0]]
 
-    def expected(self, found: Segmentation) -> Volume:
-        """The expected vector at every fold of voxels, (16, I/a, J/b, K/c)."""
-        vectors = self.vectors().to(found.embeddings)
-        out = torch.zeros(*found.inside.shape, DIMENSIONS, device=found.embeddings.device)
-        picked = found.embeddings[found.inside]
-        rows = CHUNK // len(self.numbers)
-        if len(picked):
-            out[found.inside] = torch.cat(
-                [torch.softmax(self.network.scores(part).float(), -1) @ vectors for part in picked.split(rows)]
-            )
-        fold = np.array(self.network.fold)
-        affine = found.grid.affine.copy()
-        affine[:3, 3] = found.grid.to_world((fold - 1) / 2)
-        affine[:3, :3] *= fold
-        channels = out.mean(dim=3).permute(3, 0, 1, 2).contiguous()
-        return Volume(channels, Grid(triple(channels.shape[1:]), affine))
+    @torch.no_grad()
+    def coarse(self, found: Segmentation) -> CoarseSegmentation:
+        """One result for each fold of voxels, from the mean of their embeddings inside the content."""
+        weight = found.inside.to(found.embeddings).unsqueeze(-1)
+        count = weight.sum(dim=3)
+        inside = count[..., 0] > 0
+        mean = ((found.embeddings * weight).sum(dim=3) / count.clamp(min=1))[inside]
+        vectors = torch.zeros(*inside.shape, DIMENSIONS, device=inside.device)
+        classes = torch.zeros(inside.shape, dtype=torch.long, device=inside.device)
+        parts = [torch.softmax(self.network.scores(part).float(), dim=-1) for part in self._parts(mean)]
+        confidence = 0.0
+        if parts:
+            share = count[inside] / found.inside.shape[3]
+            vectors[inside] = torch.cat([part @ self.vectors.to(part) for part in parts]) * share
+            best = [part.max(dim=-1) for part in parts]
+            classes[inside] = torch.cat([each.indices for each in best])
+            confidence = float(torch.cat([each.values for each in best]).mean())
+        return CoarseSegmentation(
+            Volume(vectors.permute(3, 0, 1, 2).contiguous(), self._folded_grid(found.grid)), classes, confidence
+        )
 
+    def outside(self, fixed: Volume, moving: Volume) -> str:
+        """Why a pair is outside the extent of the model's images; empty if it is inside."""
+        if self.extent_mm is None:
+            return "used only when named explicitly"
+        return outside_extent(self.extent_mm, fixed=fixed, moving=moving)
+
+    def unlike(self, volume: Volume, confidence: float) -> str:
+        """Why an image is unlike those of the model; empty if it is not.
+
+        Args:
+            volume: the image.
+            confidence: of its segmentation.
+        """
+        content = crop(volume, *content_box(volume, margin_of(volume.grid)))
+        if self.extent_mm is not None and (against := outside_extent(self.extent_mm, input=content)):
+            return against
+        if confidence < self.confidence:
+            return f"their mean probability is {confidence:.3f}, that of training images at least {self.confidence:.3g}"
+        return ""
+
+    @cached_property
     def vectors(self) -> Float[Tensor, "classes 16"]:
         """The vector of each class."""
         generator = torch.Generator().manual_seed(0)
-        directions = F.normalize(torch.randn(len(self.numbers), DIMENSIONS, generator=generator), dim=1)
+        directions = F.normalize(torch.randn(len(self.names), DIMENSIONS, generator=generator), dim=1)
         directions[0] = 0
         return directions
+
+    def _parts(self, embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings (N, D) in parts whose scores fit into memory."""
+        return embeddings.split(CHUNK // len(self.names)) if len(embeddings) else ()
+
+    def _folded_grid(self, grid: Grid) -> Grid:
+        fold = np.array(self.network.fold)
+        affine = grid.affine.copy()
+        affine[:3, 3] = grid.to_world((fold - 1) / 2)
+        affine[:3, :3] *= fold
+        return Grid(triple(np.array(grid.shape) // fold), affine)

@@ -14,37 +14,55 @@ from maxca.engine.volume import Volume, resampled
 from maxca.geometry import Affine, Chain
 from maxca.models.distribution import describe
 from maxca.models.domain import outside_domain
+from maxca.models.guide import SegmentedPair, segment_pair
 from maxca.models.load import Model, gain, load_model, read_domain
 from maxca.models.predict import PredictedField, predict
+from maxca.models.segmentation import Segmenter
+from maxca.models.segmentation_file import is_segmenter, load_any, load_segmenter
 from maxca.models.zoo import find_model, shipped
 
 
 class Selection(NamedTuple):
-    """A prediction for a pair, accepted or not, or None; and the reason for this model, or for none."""
+    """The contribution of a model to a pair, or none.
+
+    Args:
+        prediction: of a registration model, accepted or not.
+        reason: why this model, or none.
+        segmented: the segmentations that guide the optimisation.
+    """
 
     prediction: PredictedField | None
     reason: str
+    segmented: SegmentedPair | None = None
+
+    @property
+    def model(self) -> Model | Segmenter | None:
+        """The model that was run."""
+        if self.segmented is not None:
+            return self.segmented.model
+        return None if self.prediction is None else self.prediction.model
 
 
 class Predictor:
-    """Predicts the deformation of pairs with a model that is loaded once.
+    """Predicts the deformation of pairs, or segments them, with a model that is loaded once.
 
     Args:
-        model: a ``Model``, a file, the name of a bundled model, ``hf://OWNER/NAME``, ``"auto"`` or ``"none"``.
+        model: a ``Model`` or ``Segmenter``, a file, the name of a bundled model, ``hf://OWNER/NAME``, ``"auto"`` or
+            ``"none"``.
         device: of the network.
 
     Raises:
         MaxcaError: if the model cannot be found or read.
     """
 
-    def __init__(self, model: str | Path | Model, device: torch.device) -> None:
+    def __init__(self, model: str | Path | Model | Segmenter, device: torch.device) -> None:
         self.automatic, self.disabled = model == "auto", model == "none"
-        self.name = model.name if isinstance(model, Model) else str(model)
-        self.model: Model | None = None
-        if isinstance(model, Model):
-            self.model = replace(model, network=model.network.eval().to(device))
+        self.name = model.name if isinstance(model, Model | Segmenter) else str(model)
+        self.model: Model | Segmenter | None = None
+        if isinstance(model, Model | Segmenter):
+            self.model = model.on(device)
         elif not (self.automatic or self.disabled):
-            self.model = load_model(find_model(model), device)
+            self.model = load_any(find_model(model), device)
 
     def __call__(self, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
         """Predict for a pair.
@@ -55,6 +73,9 @@ class Predictor:
             affine: fixed world points → moving world points, applied after the field.
             settings: of the optimisation without a model.
         """
+        if isinstance(self.model, Segmenter):
+            pair = segment_pair(self.model, fixed, moving)
+            return Selection(None, f"as requested; {pair.reason}", pair)
         if self.model is not None:
             prediction = predict(self.model, fixed, moving, affine, settings)
             return Selection(prediction, f"as requested; {prediction.reason}")
@@ -62,21 +83,22 @@ class Predictor:
             return Selection(None, "as requested")
         return select(map(find_model, shipped()), fixed, moving, affine, settings)
 
-    def used(self, prediction: PredictedField | None) -> str:
-        """The name of the model of a prediction, as given by the user or selected."""
+    def used(self, selection: Selection | None) -> str:
+        """The name of the model, as given by the user or selected."""
         if self.automatic:
-            return prediction.model.name if prediction is not None else "none"
+            return "none" if selection is None or selection.model is None else selection.model.name
         return self.name
 
-    def loaded(self, prediction: PredictedField | None) -> Model | None:
+    def loaded(self, selection: Selection | None) -> Model | Segmenter | None:
         """The model itself."""
-        return self.model or (prediction.model if prediction is not None else None)
+        return self.model or (None if selection is None else selection.model)
 
 
 def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
-    """The prediction of the first model with this pair in its domain that passes the acceptance check.
+    """The contribution of the first model with this pair in its domain that passes the acceptance check.
 
-    A model is run if both images have the extent of its training images and are within their distribution, and the
+    A segmentation model is accepted by the extent of both images and by the probability of its labels. A registration
+    model is run if both images have the extent of its training images and are within their distribution, and the
     similarity is that of its training. Its prediction is accepted if it removes about as much of the dissimilarity as
     on its validation pairs, and if ``predict`` accepts it.
 
@@ -92,6 +114,12 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
     """
     reasons = []
     for path in models:
+        if is_segmenter(path):
+            found = _segmented(load_segmenter(path, fixed.device), fixed, moving)
+            reasons.append(f"{path.stem}: {found.reason}")
+            if found.segmented is not None:
+                return Selection(None, "; ".join(reasons), found.segmented)
+            continue
         domain = read_domain(path)
         against = (
             outside_domain(domain, fixed, moving, settings.similarity) if domain else "used only when named explicitly"
@@ -113,6 +141,14 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
         if enough and prediction.accepted:
             return Selection(replace(prediction, reason=reasons[-1]), "; ".join(reasons))
     return Selection(None, "; ".join(reasons))
+
+
+def _segmented(model: Segmenter, fixed: Volume, moving: Volume) -> Selection:
+    """The segmentations of a pair, if it is in the domain of a model."""
+    if against := model.outside(fixed, moving):
+        return Selection(None, against)
+    pair = segment_pair(model, fixed, moving)
+    return Selection(None, pair.reason, pair if pair.accepted else None)
 
 
 def _outside_distribution(model: Model, fixed: Volume, moving: Volume) -> str:

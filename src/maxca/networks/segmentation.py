@@ -71,6 +71,8 @@ class SegmentationUNet(nn.Module):
         embedding: numbers per voxel that the class scores are made from.
         block: channels → a shape-preserving module; after the first convolution of each level of encoder and decoder.
         finest: another block for the finest level, where it differs.
+
+    ``arguments`` are those of a network with the default blocks, as plain data.
     """
 
     def __init__(
@@ -86,6 +88,14 @@ class SegmentationUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.fold, self.strides, self.embedding = fold, tuple(strides), embedding
+        self.arguments = {
+            "classes": classes,
+            "channels": list(channels),
+            "fold": list(fold),
+            "strides": [list(each) for each in strides],
+            "depth": depth,
+            "embedding": embedding,
+        }
         levels = len(channels)
         first = finest or block
         self.stem = ConvUnit(prod(fold), channels[0])

@@ -13,6 +13,7 @@ from maxca.engine.settings import Settings, level_steps
 from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
+from maxca.models.guide import SegmentedPair
 from maxca.registration.inputs import Side
 from maxca.registration.pair import LoadedPair, PreparedPair
 from maxca.registration.record import Assessment, ByLabel, Compared, Distances, FoldingRecord
@@ -28,6 +29,7 @@ def assess(
     found: Chain,
     final: tuple[Chain, Chain],
     residual: Residual,
+    segmented: SegmentedPair | None = None,
 ) -> Assessment:
     """Measure a registration.
 
@@ -38,6 +40,7 @@ def assess(
         found: fixed world points → moving world points of the prepared volumes.
         final: fixed world points → moving world points, and the inverse, of the original images.
         residual: of the inverse.
+        segmented: the segmentations of both images, if a model segmented them.
     """
     chain, inverse = final
     start = Chain((prepared.guess,)) if prepared.guess else Chain()
@@ -49,7 +52,9 @@ def assess(
         folding=folding,
         inverse_consistency_mm=error,
         inverse_residual_mm=Distances(residual.mean, residual.max),
-        **{**overlap(pair.fixed, pair.moving, chain), **landmark_error(pair.fixed, pair.moving, chain)},
+        **overlap(pair.fixed, pair.moving, chain),
+        **landmark_error(pair.fixed, pair.moving, chain),
+        **predicted_overlap(segmented, chains),
     )
 
 
@@ -106,6 +111,13 @@ def overlap(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
             out[f"dice_{name}"] = _by_label(scores.dice)
             out[f"hd95_mm_{name}"] = _by_label(scores.hd95)
     return out
+
+
+def predicted_overlap(segmented: SegmentedPair | None, chains: Mapping[str, Chain]) -> dict[str, Any]:
+    """Expected Dice by label under each chain; empty without segmentations."""
+    if segmented is None:
+        return {}
+    return {f"predicted_dice_{name}": _by_label(segmented.overlap(chain)) for name, chain in chains.items()}
 
 
 def landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:

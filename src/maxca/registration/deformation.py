@@ -13,7 +13,6 @@ from maxca.engine.volume import Volume
 from maxca.geometry import Affine, DenseField
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
 from maxca.geometry.transforms import Residual
-from maxca.models.predict import PredictedField
 from maxca.models.select import Selection
 from maxca.registration.monitor import Monitor
 
@@ -31,8 +30,7 @@ class Deformation:
         residual: round-trip error of field and inverse.
         plan: settings of the optimisation.
         levels: record of each level.
-        prediction: of the model, accepted or not; None if no model was run.
-        reason: why this model, or none.
+        selection: the model, if any, and its contribution.
     """
 
     field: DenseField
@@ -40,8 +38,7 @@ class Deformation:
     residual: Residual
     plan: Settings
     levels: tuple[LevelRecord, ...]
-    prediction: PredictedField | None
-    reason: str
+    selection: Selection
 
 
 def deform(
@@ -54,21 +51,25 @@ def deform(
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
-        predict: (fixed, moving, affine, settings) → a prediction, or none, and the reason.
+        predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
     """
     with monitor.stage("network"):
-        prediction, reason = predict(fixed, moving, affine, settings)
+        selection = predict(fixed, moving, affine, settings)
+    prediction, segmented = selection.prediction, selection.segmented
     accepted = prediction if prediction is not None and prediction.accepted else None
     plan = settings if accepted is None else refining(settings, accepted.model.refine)
     with monitor.stage("optimise"):
         initial = None if accepted is None else accepted.field
         # If the model limits its refinement, its prediction is the prior of the regularisation; otherwise the start.
         prior = None if accepted is None or accepted.model.refine is None else accepted.field
-        field, levels = optimise(fixed, moving, affine, plan, initial=initial, prior=prior, progress=monitor.step)
+        guides = [] if segmented is None else [segmented.guide(affine)]
+        field, levels = optimise(
+            fixed, moving, affine, plan, initial=initial, prior=prior, terms=guides, progress=monitor.step
+        )
     with monitor.stage("invert"):
         both = invertible(field) if plan.levels else _unsmoothed(field)
-    return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, prediction, reason)
+    return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, selection)
 
 
 def _unsmoothed(field: DenseField) -> Invertible:

@@ -110,9 +110,9 @@ def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
     affine = pair.initial.is_affine
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
     known = Chain() if affine else pair.initial
-    fixed = _cropped(_volume(pair.fixed, device))
+    fixed = _cropped(prepared_volume(pair.fixed, device))
     upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
-    moving = _volume(pair.moving, device)
+    moving = prepared_volume(pair.moving, device)
     moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
     return PreparedPair(fixed, upright, moving, guess, known)
 
@@ -142,7 +142,8 @@ def _sources(name: str, side: Side) -> dict[str, Source]:
     }
 
 
-def _volume(side: Side, device: torch.device) -> Volume:
+def prepared_volume(side: Side, device: torch.device) -> Volume:
+    """An image with normalised intensities and its mask, for the engine."""
     values = normalise(torch.as_tensor(side.image.data.astype(np.float32)).to(device))
     mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32, device=device)
     return Volume(values, side.image.grid, mask)

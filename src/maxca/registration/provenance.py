@@ -17,13 +17,14 @@ from maxca.engine.deformable import LevelRecord
 from maxca.engine.settings import Settings
 from maxca.losses.similarity import SIMILARITIES
 from maxca.models.predict import PredictedField
-from maxca.models.select import Predictor
+from maxca.models.select import Predictor, Selection
 from maxca.options import RegistrationOptions
 from maxca.registration.deformation import Deformation
 from maxca.registration.pair import LoadedPair
 from maxca.registration.record import (
     AffineRecord,
     Assessment,
+    GuideRecord,
     LevelSummary,
     NetworkRecord,
     Record,
@@ -54,9 +55,14 @@ class Provenance:
     deformation: Deformation | None
 
     @property
+    def selection(self) -> Selection | None:
+        """The model, if any, and its contribution."""
+        return None if self.deformation is None else self.deformation.selection
+
+    @property
     def prediction(self) -> PredictedField | None:
-        """The prediction of the model, accepted or not."""
-        return None if self.deformation is None else self.deformation.prediction
+        """The prediction of a registration model, accepted or not."""
+        return None if self.selection is None else self.selection.prediction
 
 
 def recorded(
@@ -70,7 +76,7 @@ def recorded(
         warnings: of the warped images.
         seconds: by stage.
     """
-    deformation, transform = provenance.deformation, provenance.options.transform
+    deformation, selection, transform = provenance.deformation, provenance.selection, provenance.options.transform
     return Record(
         maxca=installed_version(),
         inputs=_inputs(provenance),
@@ -81,9 +87,10 @@ def recorded(
         versions=versions(),
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
-        model_reason=f"a transform of kind {transform} needs none" if deformation is None else deformation.reason,
+        model_reason=f"a transform of kind {transform} needs none" if selection is None else selection.reason,
         affine=AffineRecord(**asdict(provenance.alignment) | {"affine": provenance.alignment.affine.matrix.tolist()}),
         network=None if provenance.prediction is None else _network(provenance.prediction),
+        guide=_guide(provenance.selection),
         optimisation=None if deformation is None else _plan(deformation.plan),
         applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )
@@ -102,7 +109,7 @@ def peak_memory_mb() -> float:
 
 
 def _inputs(provenance: Provenance) -> dict[str, Source]:
-    model = provenance.predictor.loaded(provenance.prediction)
+    model = provenance.predictor.loaded(provenance.selection)
     source = None if model is None or model.source is None else Source(**model.source)
     return {**provenance.pair.sources, **({} if source is None else {"model": source})}
 
@@ -114,7 +121,7 @@ def _settings(provenance: Provenance) -> RecordedOptions:
     return RecordedOptions(
         **given
         | {
-            "model": provenance.predictor.used(provenance.prediction),
+            "model": provenance.predictor.used(provenance.selection),
             "initial_transform": None if start is None else str(start),
             "device": provenance.device,
             "threads": provenance.options.threads or torch.get_num_threads(),
@@ -131,6 +138,18 @@ def _network(prediction: PredictedField) -> NetworkRecord:
         accepted=prediction.accepted,
         reason=prediction.reason,
         spacing_mm=None if model.spacing is None else list(model.spacing),
+    )
+
+
+def _guide(selection: Selection | None) -> GuideRecord | None:
+    if selection is None or selection.segmented is None:
+        return None
+    pair = selection.segmented
+    return GuideRecord(
+        name=pair.model.name,
+        share=pair.model.share,
+        labels={str(number): name for number, name in pair.model.names.items()},
+        confidence={"fixed": pair.fixed.confidence, "moving": pair.moving.confidence},
     )
 
 

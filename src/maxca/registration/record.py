@@ -83,6 +83,23 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True)
+class GuideRecord:
+    """The segmentation model that guided the optimisation; see ``SegmentedPair``.
+
+    Args:
+        name: of the model.
+        share: of the force.
+        labels: names by number.
+        confidence: mean probability of the labels in each image.
+    """
+
+    name: str
+    share: float
+    labels: dict[LabelName, str]
+    confidence: dict[str, float]
+
+
+@dataclass(frozen=True)
 class LevelSummary:
     """One level of the optimisation."""
 
@@ -130,7 +147,10 @@ class ByLabel:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The measures; those of labels and landmarks exist if both images have them."""
+    """The measures; those of labels and landmarks exist if both images have them.
+
+    The predicted Dice is that expected for labels that nobody has drawn, from a segmentation model.
+    """
 
     similarity: Compared
     folding: FoldingRecord
@@ -140,6 +160,8 @@ class Assessment:
     dice_after: ByLabel | None = None
     hd95_mm_before: ByLabel | None = None
     hd95_mm_after: ByLabel | None = None
+    predicted_dice_before: ByLabel | None = None
+    predicted_dice_after: ByLabel | None = None
     tre_mm_before: Distances | None = None
     tre_mm_after: Distances | None = None
 
@@ -160,7 +182,8 @@ class Record:
         peak_memory_mb: of the process.
         model_reason: why this model, or none.
         affine: its affine part.
-        network: the model, if any was run.
+        network: the registration model, if any was run.
+        guide: the segmentation model, if one guided the optimisation.
         optimisation: settings of the optimiser.
         applied: interpolation of each additional image.
         command: repeats the registration.
@@ -179,6 +202,7 @@ class Record:
     model_reason: str
     affine: AffineRecord | None = None
     network: NetworkRecord | None = None
+    guide: GuideRecord | None = None
     optimisation: dict[str, Any] | None = None
     applied: dict[str, Applied] = field(default_factory=dict)
     command: str | None = None
@@ -196,6 +220,7 @@ def read_record(folder: str | Path) -> Record:
         raise MaxcaError(f"{folder}: no {RESULT_FILE}; pass an output folder of maxca register")
     record = read_json(path, Record, MEANT)
     _check_alike(path, "dice", record.metrics.dice_before, record.metrics.dice_after)
+    _check_alike(path, "predicted_dice", record.metrics.predicted_dice_before, record.metrics.predicted_dice_after)
     _check_alike(path, "tre_mm", record.metrics.tre_mm_before, record.metrics.tre_mm_after)
     return record
 

@@ -71,7 +71,9 @@ def register(
         with monitor.stage("warp"):
             warped = warp(pair, maps.chain, options.fill)
         with monitor.stage("measure"):
-            assessment = assess(pair, volumes, settings, maps.found, (maps.chain, maps.inverse), maps.residual)
+            segmented = None if deformation is None else deformation.selection.segmented
+            both = maps.chain, maps.inverse
+            assessment = assess(pair, volumes, settings, maps.found, both, maps.residual, segmented)
     monitor.done()
     provenance = Provenance(pair, options, str(device), predictor, alignment, deformation)
     record = recorded(provenance, assessment, warped.warnings, monitor.seconds)

@@ -12,6 +12,7 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
+from maxca.registration.record import Assessment, GuideRecord
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.lengths import length
@@ -131,6 +132,8 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
     yield _deformation(case, middle)
     if case.fixed.labels is not None and case.moving.labels is not None:
         yield _labels(case, middle)
+    if case.record.guide is not None and case.record.metrics.predicted_dice_after is not None:
+        yield _predicted(case.record.guide, case.record.metrics)
     if case.fixed.points is not None and case.moving.points is not None:
         yield _points(case, middle)
 
@@ -187,6 +190,25 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         "Outlines of the fixed image's labels in orange, of the moving image's in blue, before and after.",
         drawn,
         Table("Overlap and 95 % Hausdorff distance of each label", heads, rows),
+    )
+
+
+def _predicted(guide: GuideRecord, metrics: Assessment) -> Group:
+    """The overlap of labels that a model predicted, lowest first."""
+    before, after = metrics.predicted_dice_before, metrics.predicted_dice_after
+    assert before is not None and after is not None
+    known = {label: value for label, value in after.by_label.items() if value is not None}
+    rows: list[tuple[str, ...]] = [
+        (guide.labels.get(label, label), _number(before.by_label.get(label)), _number(known[label]))
+        for label in sorted(known, key=lambda label: known[label])
+    ]
+    return Group(
+        "predicted",
+        "Predicted labels",
+        f"The model {guide.name} segmented both images. The overlap is calibrated against labels drawn by people, but "
+        "remains an estimate.",
+        [],
+        Table("Expected Dice of each label", ("label", "before", "after"), rows),
     )
 
 

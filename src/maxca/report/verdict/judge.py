@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from maxca.geometry import Affine
 from maxca.report.verdict.check import Check, Verdict, graded
 from maxca.report.verdict.evidence import DOUBTFUL, Evidence, Registered, gather
-from maxca.report.verdict.given import of_labels, of_masks, of_points
+from maxca.report.verdict.given import of_labels, of_masks, of_points, of_predicted_labels
 
 # (threshold of acceptance, threshold of failure)
 AS_GOOD_AS_AGAIN = (0.85, 0.65)
@@ -212,6 +212,7 @@ def _recorded(case: Registered) -> Iterator[Check]:
     yield graded("inverse", voxels, *INVERSE, f"the mean error of the inverse is {mm:.2g} mm, {voxels:.2g} voxels")
     yield from of_masks(case)
     yield from of_labels(case)
+    yield from of_predicted_labels(case)
     yield from of_points(case)
 
 
