@@ -89,11 +89,11 @@ class RegistrationOptions:
     model: Annotated[
         Any,
         About(
-            "A trained network whose prediction is then refined on the pair: a file (.safetensors), the name of a "
-            "bundled model (see maxca models list) or hf://OWNER/NAME on Hugging Face; none: the pair is optimised "
-            "from scratch; auto: the first bundled model that was trained on such images and passes the acceptance "
-            "check on the pair.",
-            in_python="Or a loaded ``Model``.",
+            "A trained network whose prediction is then refined on the pair, or whose labels guide the optimisation: a "
+            "file (.safetensors), the name of a bundled model (see maxca models list) or hf://OWNER/NAME on Hugging "
+            "Face; none: the pair is optimised from scratch; auto: the first bundled model that was trained on such "
+            "images and passes the acceptance check on the pair.",
+            in_python="Or a loaded ``Model`` or ``Segmenter``.",
         ),
     ] = "auto"
     transform: Annotated[

@@ -27,7 +27,10 @@ from maxca.io.points import Points, read_points, write_points
 from maxca.io.transforms import read_transform, write_transform
 from maxca.models.domain import Domain
 from maxca.models.load import Model, load_model, read_domain
+from maxca.models.segmentation import Segmenter
+from maxca.models.segmentation_file import load_any, save_segmenter
 from maxca.networks import NetworkConfig
+from maxca.networks.segmentation import SegmentationUNet
 from maxca.report.case import read_case
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
@@ -163,6 +166,10 @@ def _models(root: Path) -> Made:
     network = Model(config.build(), config, (1.0, 1.0, None), domain=domain, mirror=(0,), shape=(32, 32, None))
     network.save(_place(root, "model") / "m.safetensors")
     yield "model", "m.safetensors", lambda at: (read_domain(at / "m.safetensors"), load_model(at / "m.safetensors"))
+    unet = SegmentationUNet(3, channels=(4, 6), strides=((2, 2, 2),), depth=1, embedding=4)
+    segmenter = Segmenter(unet, {0: "background", 1: "a", 7: "b"}, extent_mm=((10.0, 20.0),) * 3)
+    save_segmenter(segmenter, _place(root, "segmentation") / "m.safetensors")
+    yield "segmentation", "m.safetensors", lambda at: load_any(at / "m.safetensors")
 
 
 def _results(root: Path) -> Made:

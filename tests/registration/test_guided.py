@@ -132,6 +132,16 @@ def test_auto_takes_a_segmentation_model_for_images_like_its_own(
     assert "names: " in found.reason and reason in found.reason
 
 
+def test_an_image_too_large_for_the_network_is_registered_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maxca.models.segmentation.MOST", 1000)
+    both = {name: image for name, image in pair().items() if "labels" not in name}
+    result = maxca.register(**both, model=segmenter(), transform="deformable", effort="fast", threads=1)
+    assert result.record.guide is None and result.metrics.predicted_dice_after is None
+    assert any("did not guide the registration: as requested, but at its spacing" in text for text in result.warnings)
+    with pytest.raises(MaxcaError, match="cannot label it: at its spacing"):
+        label(both["fixed"], segmenter(), threads=1)
+
+
 def trained(folder: Path) -> Path:
     """A network of real layers, with random weights."""
     torch.manual_seed(1)

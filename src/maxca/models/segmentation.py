@@ -7,6 +7,7 @@ number, and uncertain labels pull less than certain ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from maxca.networks.segmentation import SegmentationUNet, folded, unfolded
 
 DIMENSIONS = 16  # of the vectors: the squared distances of 142 labels are from 0.5 to 3.6
 MARGIN_MM = 2.0  # around the content of an image
+MOST = 30_000_000  # voxels of an image on the grid of the network
 CHUNK = 4_000_000  # voxels times classes whose probabilities are held at once
 BACKGROUND = "background"
 
@@ -102,9 +104,7 @@ class Segmenter:
     def __call__(self, volume: Volume) -> Segmentation:
         """Segment an image, on a canonical grid of the network's spacing over its content."""
         content = crop(volume, *content_box(volume, MARGIN_MM))
-        grid = content.grid.canonical.at_spacing(self.spacing)
-        most = [None if limit is None else min(n, limit) for n, limit in zip(grid.shape, self.shape, strict=True)]
-        grid = grid.centered(most)
+        grid = self._grid(content.grid)
         image = normalise(resampled(content, grid, Chain()))
         size = [n + -n % multiple for n, multiple in zip(image.shape, self.network.multiple, strict=True)]
         before = [(n - have) // 2 for n, have in zip(size, image.shape, strict=True)]
@@ -113,6 +113,12 @@ class Segmenter:
         grid = grid.box([-b for b in before], [n - b for n, b in zip(size, before, strict=True)])
         inside = folded(image[None, None] > FAINT, self.network.fold)[0].permute(1, 2, 3, 0)
         return Segmentation(self.network(image[None, None])[0], inside, grid)
+
+    def obstacle(self, volume: Volume) -> str:
+        """Why the network cannot run on an image; empty if it can."""
+        voxels = math.prod(self._grid(crop(volume, *content_box(volume, MARGIN_MM)).grid).shape)
+        many = f"at its spacing the image has {voxels / 1e6:.0f} million voxels, more than {MOST / 1e6:.0f}"
+        return many if voxels > MOST else ""
 
     @torch.no_grad()
     def labels(self, found: Segmentation) -> Int[Tensor, "i j k"]:
@@ -172,6 +178,12 @@ class Segmenter:
         directions = F.normalize(torch.randn(len(self.names), DIMENSIONS, generator=generator), dim=1)
         directions[0] = 0
         return directions
+
+    def _grid(self, content: Grid) -> Grid:
+        """The grid of the network's input over the content of an image, before padding."""
+        grid = content.canonical.at_spacing(self.spacing)
+        most = [None if limit is None else min(n, limit) for n, limit in zip(grid.shape, self.shape, strict=True)]
+        return grid.centered(most)
 
     def _parts(self, embeddings: Tensor) -> tuple[Tensor, ...]:
         """Embeddings (N, D) in parts whose scores fit into memory."""

@@ -74,6 +74,8 @@ class Predictor:
             settings: of the optimisation without a model.
         """
         if isinstance(self.model, Segmenter):
+            if against := self.model.obstacle(fixed) or self.model.obstacle(moving):
+                return Selection(None, f"as requested, but {against}")
             pair = segment_pair(self.model, fixed, moving)
             return Selection(None, f"as requested; {pair.reason}", pair)
         if self.model is not None:
@@ -145,7 +147,7 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
 
 def _segmented(model: Segmenter, fixed: Volume, moving: Volume) -> Selection:
     """The segmentations of a pair, if it is in the domain of a model."""
-    if against := model.outside(fixed, moving):
+    if against := model.outside(fixed, moving) or model.obstacle(fixed) or model.obstacle(moving):
         return Selection(None, against)
     pair = segment_pair(model, fixed, moving)
     return Selection(None, pair.reason, pair if pair.accepted else None)

@@ -34,7 +34,11 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape and type."""
-        variance, mean = torch.var_mean(x.float(), dim=(2, 3, 4), keepdim=True, correction=0)
+        values, space = x.float(), (2, 3, 4)
+        mean = values.mean(dim=space, keepdim=True)
+        # torch.var_mean takes ten times as long on a CPU.
+        power = torch.linalg.vector_norm(values, dim=space, keepdim=True).square() / prod(x.shape[2:])
+        variance = (power - mean.square()).clamp(min=0)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return torch.addcmul((self.bias - mean * scale).to(x.dtype), x, scale.to(x.dtype))
 

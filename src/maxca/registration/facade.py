@@ -61,10 +61,10 @@ def register(
             register. Or (N, 3) world points, RAS+ mm.
         moving_points: the same landmarks in the moving image: by name where both files name them, otherwise row by
             row.
-        model: a trained network whose prediction is then refined on the pair: a file (.safetensors), the name of a
-            bundled model (see maxca models list) or hf://OWNER/NAME on Hugging Face; none: the pair is optimised from
-            scratch; auto: the first bundled model that was trained on such images and passes the acceptance check on
-            the pair. Or a loaded ``Model``.
+        model: a trained network whose prediction is then refined on the pair, or whose labels guide the
+            optimisation: a file (.safetensors), the name of a bundled model (see maxca models list) or hf://OWNER/NAME
+            on Hugging Face; none: the pair is optimised from scratch; auto: the first bundled model that was trained on
+            such images and passes the acceptance check on the pair. Or a loaded ``Model`` or ``Segmenter``.
         transform: transform model: rigid, affine, or deformable, which is an affine and a deformation field.
         initial_transform: initial transform: a file (fixed world points → moving world points), header (the
             positions in the files) or center (aligned centres of mass). By default the latter two are tried. Or a

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from maxca.errors import MaxcaError
 from maxca.fields import OptionError
 from maxca.geometry import Chain
 from maxca.io.images import Image, ImageLike
@@ -61,6 +62,8 @@ def label(
     side = read_side("input", image)
     with tuned(threads), torch.no_grad():
         volume = prepared_volume(side, place)
+        if against := network.obstacle(volume):
+            raise MaxcaError(f"{_named(image)}: the model {network.name} cannot label it: {against}")
         found = network.on(place)(volume)
         coarse = network.coarse(found)
         labels = Chain().resample(network.labels(found)[None].int(), found.grid, side.image.grid, "labels")[0]
@@ -71,6 +74,10 @@ def label(
     return Labelled(
         Image(numbers, side.image.grid, form=side.image.form), dict(network.names), coarse.confidence, tuple(warnings)
     )
+
+
+def _named(image: ImageLike) -> str:
+    return str(image) if isinstance(image, str | Path) else "the image"
 
 
 def table(labelled: Labelled) -> str:

@@ -17,6 +17,7 @@ from maxca.engine.deformable import LevelRecord
 from maxca.engine.settings import Settings
 from maxca.losses.similarity import SIMILARITIES
 from maxca.models.predict import PredictedField
+from maxca.models.segmentation import Segmenter
 from maxca.models.select import Predictor, Selection
 from maxca.options import RegistrationOptions
 from maxca.registration.deformation import Deformation
@@ -160,6 +161,9 @@ def _advice(provenance: Provenance) -> list[str]:
         advice.append(f"the prediction of the model {prediction.model.name} was not used: {prediction.reason}")
     elif prediction is not None and not prediction.accepted:
         advice.append("the prediction of the model did not pass the acceptance check, so the pair was optimised alone")
+    selection, model = provenance.selection, provenance.predictor.model
+    if isinstance(model, Segmenter) and selection is not None and selection.segmented is None:
+        advice.append(f"the model {model.name} did not guide the registration: {selection.reason}")
     contrast = SIMILARITIES[similarity].contrast
     if provenance.alignment.same_contrast or contrast == "any":
         return advice
