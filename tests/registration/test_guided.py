@@ -202,5 +202,5 @@ def test_the_report_lists_the_predicted_labels(guided: Result, tmp_path: Path) -
     checks = {check.name: check for check in verdict.checks}
     assert (
         checks["predicted labels"].state == "aligned"
-        and "expected by the segmentation" in checks["predicted labels"].finding
+        and "predicted by the segmentation" in checks["predicted labels"].finding
     )

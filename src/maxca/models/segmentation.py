@@ -133,10 +133,10 @@ class Segmenter:
     @torch.no_grad()
     def coarse(self, found: Segmentation) -> CoarseSegmentation:
         """One result for each fold of voxels, from the mean of their embeddings inside the content."""
-        weight = found.inside.to(found.embeddings).unsqueeze(-1)
-        count = weight.sum(dim=3)
+        weight = found.inside.to(found.embeddings)
+        count = weight.sum(dim=3, keepdim=True)
         inside = count[..., 0] > 0
-        mean = ((found.embeddings * weight).sum(dim=3) / count.clamp(min=1))[inside]
+        mean = ((weight.unsqueeze(3) @ found.embeddings).squeeze(3) / count.clamp(min=1))[inside]
         vectors = torch.zeros(*inside.shape, DIMENSIONS, device=inside.device)
         classes = torch.zeros(inside.shape, dtype=torch.long, device=inside.device)
         parts = [torch.softmax(self.network.scores(part).float(), dim=-1) for part in self._parts(mean)]

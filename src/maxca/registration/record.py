@@ -149,7 +149,7 @@ class ByLabel:
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
-    The predicted Dice is that expected for labels that nobody has drawn, from a segmentation model.
+    The predicted Dice is an estimate from a segmentation model, for labels that nobody has drawn.
     """
 
     similarity: Compared

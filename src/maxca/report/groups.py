@@ -208,7 +208,7 @@ def _predicted(guide: GuideRecord, metrics: Assessment) -> Group:
         f"The model {guide.name} segmented both images. The overlap is calibrated against labels drawn by people, but "
         "remains an estimate.",
         [],
-        Table("Expected Dice of each label", ("label", "before", "after"), rows),
+        Table("Predicted Dice of each label", ("label", "before", "after"), rows),
     )
 
 

@@ -51,11 +51,11 @@ def of_labels(case: Registered) -> Iterator[Check]:
 
 
 def of_predicted_labels(case: Registered) -> Iterator[Check]:
-    """Whether the overlap expected by a segmentation model improved."""
+    """Whether the overlap predicted by a segmentation model improved."""
     earlier, after = case.record.metrics.predicted_dice_before, case.record.metrics.predicted_dice_after
     if earlier is None or after is None or earlier.mean is None or after.mean is None:
         return
-    told = f"the Dice expected by the segmentation model went from {earlier.mean:.3f} to {after.mean:.3f}"
+    told = f"the Dice predicted by the segmentation model went from {earlier.mean:.3f} to {after.mean:.3f}"
     reduced = "The registration reduced the overlap of the predicted labels"
     yield graded("predicted labels", after.mean - earlier.mean, *GAIN, told, reduced)
 
