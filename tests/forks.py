@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import runpy
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,14 +48,41 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Any:
         return Usage(seconds, float(peak.read_text()) if peak.exists() else 0.0, out, error)
 
 
+def completed(command: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
+    """``subprocess.run`` of ``python SCRIPT …`` with captured text, but forked."""
+    assert options == {"capture_output": True, "text": True}
+    with tempfile.TemporaryDirectory() as place:
+        process = started(script, list(command), place)
+        process.join()
+        out, err = (Path(place, name).read_text(encoding="utf-8") for name in ("out", "err"))
+    return subprocess.CompletedProcess(command, process.exitcode or 0, out, err)
+
+
+def script(command: Sequence[str], place: str) -> None:
+    """Become ``python SCRIPT …``."""
+    redirect(place)
+    program, *sys.argv = command
+    assert program == sys.executable
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        sys.stdout.flush()
+
+
+def redirect(place: str) -> None:
+    """Send what this process prints to the files ``out`` and ``err``."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT), number)
+
+
 def module(command: Sequence[str], environment: Mapping[str, str], place: str) -> None:
     """Become ``python -m MODULE …``."""
     import torch
 
     os.environ.clear()
     os.environ.update(environment)
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT), number)
+    redirect(place)
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # read by OpenMP when it was loaded
     program, option, name, *sys.argv[1:] = command
     assert (program, option) == (sys.executable, "-m")
