@@ -14,6 +14,7 @@ import figures
 import smoothness
 import tables
 import wording
+from results_guided import guided
 from results_images import contrasts, corrupted, smooth
 from results_networks import costs, labelled, levels, steps, swapped, varied
 from results_peers import PEERS, headline, peers
@@ -58,7 +59,7 @@ def page() -> str:
 def appendix() -> str:
     """The appendix: every table and figure."""
     networks = swapped(), labelled(), levels(), varied(), costs(), steps()
-    parts = peers(), smooth(), *networks, corrupted(), contrasts(), judged()
+    parts = peers(), guided(), smooth(), *networks, corrupted(), contrasts(), judged()
     return _text([APPENDIX_START, *chain.from_iterable(parts)])
 
 

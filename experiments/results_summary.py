@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 import tables
+from results_guided import segmentations
 from results_images import of
 from results_peers import NAMED, SHORT
 from summary_images import across, corrupted_images, equal, models, rescan, tools, verdicts
@@ -17,6 +18,7 @@ QUESTIONS = {
     "Is maxca more accurate than other tools?": (tools, "other-registration-tools"),
     "Does the difference persist at equal folding?": (equal, "accuracy-at-equal-folding"),
     "Do the bundled models improve accuracy?": (models, "other-registration-tools"),
+    "Do segmentations help?": (segmentations, "guided-by-a-segmentation"),
     "How accurate is it on two scans of one subject?": (rescan, "other-registration-tools"),
     "Is MAXCA more accurate than other blocks?": (blocks, "blocks-trained-without-labels"),
     "Do both branches of MAXCA contribute?": (parts, "blocks-trained-without-labels"),

@@ -77,7 +77,7 @@ def models() -> list[str]:
         if not name.endswith("-models"):
             found = comparisons(rows, ALONE).get(WITH_MODEL)
             told = f"{said(found.difference)[:-1]}, r = {found.effect:+.2f})" if found and found.effect else ""
-            sentences += [f"{title}: {told or 'no model is selected by default'}."] if found else []
+            sentences += [f"{title}: {told or 'no registration model is selected by default'}."] if found else []
         for other, (c, _) in compared(rows).items() if name.endswith("-models") else ():
             sentences += [f"{title} (`{other.partition('+')[2]}`): {said(c.difference)[:-1]}, r = {c.effect:+.2f})."]
     about = "Models were compared with the optimisation alone (`--effort balanced`)."

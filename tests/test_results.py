@@ -229,8 +229,8 @@ def test_the_page_answers_each_question_also_where_maxca_is_worse(tables: Path) 
     assert "For one MAXCA block, time grows with the number of voxels to the power of 1.00 and memory to" in page
     assert "the power of 2.00 (16³ to 64³ voxels)." in page
     assert "Hearts, end-diastole and end-systole (n = 2): lower Dice than greedy (-0.1000, 95 % CI" in page
-    # Equal folding, models, test–retest, training, corruption, contrasts, verdict.
-    assert page.count("*Not measured yet.*") == 7
+    # Equal folding, models, segmentations, test–retest, training, corruption, contrasts, verdict.
+    assert page.count("*Not measured yet.*") == 8
 
 
 def test_a_network_that_has_learnt_nothing_is_named(tables: Path) -> None:
