@@ -142,6 +142,23 @@ def test_an_image_too_large_for_the_network_is_registered_without_it(monkeypatch
         label(both["fixed"], segmenter(), threads=1)
 
 
+def test_auto_does_not_segment_for_a_fast_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "is_segmenter", lambda path: True)
+    monkeypatch.setattr(room, "load_segmenter", lambda path, device: segmenter(extent_mm=((20.0, 200.0),) * 3))
+    monkeypatch.setattr(room, "shipped", lambda: ["brain-names"])
+    both = {name: image for name, image in pair().items() if "labels" not in name}
+    fast = maxca.register(**both, effort="fast", threads=1)
+    assert fast.record.guide is None and "takes longer than a fast registration" in fast.record.model_reason
+    assert maxca.register(**both, threads=1).record.guide is not None
+
+
+def test_too_little_memory_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = Volume(torch.from_numpy(grey(phantoms.nodes(WHERE)) / 900).float(), WHERE)
+    assert not segmenter().obstacle(volume)
+    monkeypatch.setattr("maxca.models.segmentation.BYTES_PER_VOXEL", 10**12)
+    assert "GB of memory and" in segmenter().obstacle(volume)
+
+
 def trained(folder: Path) -> Path:
     """A network of real layers, with random weights."""
     torch.manual_seed(1)

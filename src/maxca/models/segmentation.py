@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -28,6 +29,7 @@ from maxca.networks.segmentation import SegmentationUNet, folded, unfolded
 DIMENSIONS = 16  # of the vectors: the squared distances of 142 labels are from 0.5 to 3.6
 MARGIN_MM = 2.0  # around the content of an image
 MOST = 30_000_000  # voxels of an image on the grid of the network
+BYTES_PER_VOXEL = 250  # of that grid: measured peak of brain-names
 CHUNK = 4_000_000  # voxels times classes whose probabilities are held at once
 BACKGROUND = "background"
 
@@ -117,8 +119,10 @@ class Segmenter:
     def obstacle(self, volume: Volume) -> str:
         """Why the network cannot run on an image; empty if it can."""
         voxels = math.prod(self._grid(crop(volume, *content_box(volume, MARGIN_MM)).grid).shape)
-        many = f"at its spacing the image has {voxels / 1e6:.0f} million voxels, more than {MOST / 1e6:.0f}"
-        return many if voxels > MOST else ""
+        if voxels > MOST:
+            return f"at its spacing the image has {voxels / 1e6:.0f} million voxels, more than {MOST / 1e6:.0f}"
+        needed, free = voxels * BYTES_PER_VOXEL / 1e9, psutil.virtual_memory().available / 1e9
+        return f"it needs about {needed:.1f} GB of memory and {free:.1f} GB are free" if needed > free else ""
 
     @torch.no_grad()
     def labels(self, found: Segmentation) -> Int[Tensor, "i j k"]:

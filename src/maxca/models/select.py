@@ -50,12 +50,14 @@ class Predictor:
         model: a ``Model`` or ``Segmenter``, a file, the name of a bundled model, ``hf://OWNER/NAME``, ``"auto"`` or
             ``"none"``.
         device: of the network.
+        segment: ``"auto"`` considers segmentation models too.
 
     Raises:
         MaxcaError: if the model cannot be found or read.
     """
 
-    def __init__(self, model: str | Path | Model | Segmenter, device: torch.device) -> None:
+    def __init__(self, model: str | Path | Model | Segmenter, device: torch.device, *, segment: bool = True) -> None:
+        self.segment = segment
         self.automatic, self.disabled = model == "auto", model == "none"
         self.name = model.name if isinstance(model, Model | Segmenter) else str(model)
         self.model: Model | Segmenter | None = None
@@ -83,7 +85,7 @@ class Predictor:
             return Selection(prediction, f"as requested; {prediction.reason}")
         if self.disabled:
             return Selection(None, "as requested")
-        return select(map(find_model, shipped()), fixed, moving, affine, settings)
+        return select(map(find_model, shipped()), fixed, moving, affine, settings, segment=self.segment)
 
     def used(self, selection: Selection | None) -> str:
         """The name of the model, as given by the user or selected."""
@@ -96,7 +98,9 @@ class Predictor:
         return self.model or (None if selection is None else selection.model)
 
 
-def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
+def select(
+    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings, *, segment: bool = True
+) -> Selection:
     """The contribution of the first model with this pair in its domain that passes the acceptance check.
 
     A segmentation model is accepted by the extent of both images and by the probability of its labels. A registration
@@ -110,6 +114,7 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
         moving: prepared moving image.
         affine: fixed world points → moving world points.
         settings: of the optimisation without a model.
+        segment: consider segmentation models.
 
     Returns:
         The prediction and its reason; or None, and the reason against each model.
@@ -117,6 +122,9 @@ def select(models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine
     reasons = []
     for path in models:
         if is_segmenter(path):
+            if not segment:
+                reasons.append(f"{path.stem}: takes longer than a fast registration")
+                continue
             found = _segmented(load_segmenter(path, fixed.device), fixed, moving)
             reasons.append(f"{path.stem}: {found.reason}")
             if found.segmented is not None:

@@ -52,7 +52,7 @@ def register(
     """
     options, monitor = options or RegistrationOptions(), monitor or Monitor()
     device = device_of(options.device)
-    predictor = Predictor(options.model, device)
+    predictor = Predictor(options.model, device, segment=options.effort != "fast")
     with tuned(options.threads), torch.no_grad():
         with monitor.stage("read"):
             pair = read_pair(fixed, moving, options, apply)
