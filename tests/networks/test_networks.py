@@ -18,7 +18,7 @@ from maxca.models.zoo import find_model, shipped
 from maxca.networks import NETWORKS, FlowOptions, NetworkConfig, compose, integrate, warp
 from maxca.networks.parts import upsample_flow
 
-SHAPE = (17, 23, 14)
+SHAPE = (11, 15, 10)
 TINY = [name for name in NETWORKS if name.endswith("_tiny")]
 SMALL: dict[str, Block] = {
     "gmlp": partial(GatedMLP, windows=(3, 5)),

@@ -28,7 +28,7 @@ from maxca.report.verdict.given import of_labels, of_points
 from maxca.report.verdict.judge import judge, judged, together
 from maxca.report.verdict.scale import scaled_chain, scaled_side
 
-WHERE = phantoms.grid()
+WHERE = phantoms.grid((3.0, 3.0, 3.0))
 FIXED = phantoms.image(WHERE, phantoms.bend)
 MOVING = phantoms.image(WHERE)
 
