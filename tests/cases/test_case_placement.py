@@ -226,6 +226,7 @@ def test_a_verdict_names_a_mask_that_looks_inverted(side: str) -> None:
         folding=FoldingRecord(0.0),
         inverse_consistency_mm=Distances(0.0),
         **dict.fromkeys(("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")),
+        **dict.fromkeys(("predicted_dice_before", "predicted_dice_after")),
     )
     record = SimpleNamespace(metrics=metrics, settings=SimpleNamespace(transform="rigid"))
 
