@@ -173,11 +173,14 @@ def save_points(path: Path, points: np.ndarray) -> None:
 def real_pair(data: Path, kind: str, folder: Path) -> Pair:
     """A pair of ``organs/``; for the lung, points inside it and where its known motion takes them."""
     place = data / "organs" / kind
-    images = place / "fixed.nii.gz", place / "moving.nii.gz"
+    for file in place.iterdir():  # the table then has the names alone
+        if not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file.resolve())
+    images = folder / "fixed.nii.gz", folder / "moving.nii.gz"
     if kind == "echo":
-        return Pair(*images, place / "fixed_labels.nii.gz", place / "moving_labels.nii.gz")
+        return Pair(*images, folder / "fixed_labels.nii.gz", folder / "moving_labels.nii.gz")
     if kind == "kidney":
-        return Pair(*images, fixed_points=place / "fixed_points.csv", moving_points=place / "moving_points.csv")
+        return Pair(*images, fixed_points=folder / "fixed_points.csv", moving_points=folder / "moving_points.csv")
     field = np.asarray(nib.load(place / "truth_displacement.nii.gz").dataobj)[:, :, :, 0]  # type: ignore[attr-defined]
     lung = read(place / "fixed_lung.nii.gz")
     inside = np.argwhere(lung.data > 0)
