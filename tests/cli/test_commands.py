@@ -145,7 +145,7 @@ def test_overwrite_replaces_an_earlier_output(scans: Path) -> None:
 
 def test_verbose_tells_the_stages_and_the_reason_of_the_affine(scans: Path) -> None:
     outcome = run(*pair(scans), "-o", scans / "out", "--transform", "affine", "-v")
-    assert "reading" in outcome.err and "rigid" in outcome.err
+    assert "reading" in outcome.err and "searching an initialisation" in outcome.err and "affine at" in outcome.err
     assert "\naffine: the " in outcome.err
     assert outcome.out.count("\n") == 1
 

@@ -91,7 +91,7 @@ def test_a_disc_that_fills_while_writing(scans: Path, registered: Path, share: f
     assert contents(scans) == before
 
 
-@pytest.mark.parametrize("stage", ["reading", "rigid", "deform", "warping", "writing"])
+@pytest.mark.parametrize("stage", ["reading", "searching", "affine", "deform", "warping", "writing"])
 def test_ctrl_c_at_any_stage(scans: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     @contextmanager
     def interrupted(**_: object) -> Iterator[Callable[[str, float], None]]:
