@@ -4,7 +4,7 @@
 
 DATA is the folder that holds ``oasis``; MODEL is that of publish.py. Every pair is registered by each of ``METHODS``,
 from none at all to the guided optimisation. Dice is that of the reference labels, warped by nearest neighbour;
-predicted is the mean expected from the segmentations alone. Existing rows are skipped.
+predicted is the mean overlap of the segmentations, before calibration. Existing rows are skipped.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=10)
     options = parser.parse_args()
-    model = load_segmenter(options.model)
+    model = replace(load_segmenter(options.model), calibration=(0.0, 1.0))
     new = not options.output.exists()
     there = set() if new else {(row["pair"], row["method"]) for row in csv.DictReader(options.output.open())}
     with options.output.open("a", newline="") as file, tuned(2), torch.no_grad():

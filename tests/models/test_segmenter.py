@@ -6,30 +6,17 @@ import numpy as np
 import phantoms
 import pytest
 import torch
-from torch import Tensor, nn
+from segmenters import ByBrightness
 
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Chain, Grid
 from maxca.models.segmentation import DIMENSIONS, Segmenter
-from maxca.networks.segmentation import folded
 
 NAMES = {0: "background", 7: "grey", 1000: "bright"}
 
 
-class ByBrightness(nn.Module):
-    """Stands for a trained network: its classes are three ranges of brightness."""
-
-    fold, multiple = (2, 2, 2), (16, 16, 16)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return folded(image, self.fold).permute(0, 2, 3, 4, 1).unsqueeze(-1)
-
-    def scores(self, embeddings: Tensor) -> Tensor:
-        return -(400 * (embeddings - torch.tensor([0.0, 0.3, 0.9])) ** 2)
-
-
 def segmenter(**options: object) -> Segmenter:
-    return Segmenter(ByBrightness(), NAMES, **options)  # type: ignore[arg-type]
+    return Segmenter(ByBrightness(16), NAMES, **options)  # type: ignore[arg-type]
 
 
 def two_regions(where: Grid) -> np.ndarray:
@@ -78,7 +65,7 @@ def test_the_coarse_segmentation_is_that_of_the_labels() -> None:
 def test_uncertain_labels_have_low_confidence() -> None:
     where = phantoms.grid((1.0, 1.0, 1.0))
     between = Volume(torch.from_numpy(np.where(two_regions(where) > 0, 0.6, 0.0)).float(), where)
-    network = ByBrightness()
+    network = ByBrightness(16)
     network.scores = lambda embeddings: -((embeddings - torch.tensor([0.0, 0.9, 1.1])) ** 2)  # type: ignore[method-assign]
     unsure = Segmenter(network, NAMES)  # type: ignore[arg-type]
     assert unsure.coarse(unsure(between)).confidence < 0.5

@@ -10,7 +10,7 @@ import numpy as np
 import phantoms
 import pytest
 import torch
-from torch import Tensor, nn
+from segmenters import ByBrightness
 
 import maxca
 from maxca import MaxcaError, Result
@@ -22,27 +22,15 @@ from maxca.io.images import Image, read
 from maxca.models import select as room
 from maxca.models.segmentation import Segmenter
 from maxca.models.segmentation_file import save_segmenter
-from maxca.networks.segmentation import SegmentationUNet, folded
+from maxca.networks.segmentation import SegmentationUNet
 from maxca.registration.labelling import label, table
 
 NAMES = {0: "background", 7: "grey", 200: "bright"}
 WHERE = phantoms.grid((3.0, 3.0, 3.0))
 
 
-class ByBrightness(nn.Module):
-    """Stands for a trained network: its classes are three ranges of brightness."""
-
-    fold, multiple = (2, 2, 2), (2, 2, 2)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return folded(image, self.fold).permute(0, 2, 3, 4, 1).unsqueeze(-1)
-
-    def scores(self, embeddings: Tensor) -> Tensor:
-        return -(400 * (embeddings - torch.tensor([0.0, 0.3, 0.9])) ** 2)
-
-
 def segmenter(**options: Any) -> Segmenter:
-    return Segmenter(ByBrightness(), NAMES, **{"spacing": (1.5, 1.5, 1.5), **options})  # type: ignore[arg-type]
+    return Segmenter(ByBrightness(2), NAMES, **{"spacing": (1.5, 1.5, 1.5), **options})  # type: ignore[arg-type]
 
 
 def regions(points: np.ndarray) -> np.ndarray:
