@@ -162,8 +162,7 @@ class AffineProblem:
         if key not in self.known:
             with torch.no_grad():
                 warped, _, weight = self._warp(*self._to_index(affine))
-                enough = float(weight.mean()) >= MIN_OVERLAP
-                self.known[key] = float(self.metric(warped, weight).value) if enough else 0.0
+                self.known[key] = _overlapping(self.metric(warped, weight), weight)
         return self.known[key]
 
     def bend(self, affine: Affine) -> float:
@@ -188,11 +187,14 @@ class AffineProblem:
         """The local maximum near ``start``, by L-BFGS."""
         motion = Motion(self.radius, rigid, self.plane)
         turn, origin = self._to_index(start)
+        known = start.matrix.tobytes()
 
         def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
             linear, shift = motion(numbers)
             warped, slopes, weight = self._warp(turn @ linear, origin + turn @ shift)
             score = self.metric(warped, weight)
+            if known not in self.known and not numbers.any():  # the first evaluation is at ``start``
+                self.known[known] = _overlapping(score, weight)
             pulls = slopes * (score.gradient / -warped.numel())
             of_linear = (pulls @ self.offsets.T).double().cpu().numpy()
             of_shift = pulls.sum(dim=1).double().cpu().numpy()
@@ -259,6 +261,11 @@ class _LocalProblem(AffineProblem):
             return Score(score.value, score.gradient.flatten() * weight)
 
         self.metric = metric
+
+
+def _overlapping(score: Score, weight: Tensor) -> float:
+    """The similarity; 0 if the images hardly overlap."""
+    return float(score.value) if float(weight.mean()) >= MIN_OVERLAP else 0.0
 
 
 def _rounded(values: np.ndarray, unit: float) -> np.ndarray:

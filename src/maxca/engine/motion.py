@@ -36,7 +36,7 @@ class Motion:
         """The gradient of a scalar by the parameters, from those by the linear map and by the shift."""
         # The adjoint of the Fréchet derivative of the exponential at G is that at the transpose of G.
         of_generator = expm_frechet(self._generator(numbers).T, of_linear, compute_expm=False)
-        return np.concatenate([self.axes.T @ of_shift, np.tensordot(self.generators, of_generator)])
+        return np.concatenate([self.axes.T @ of_shift, self.generators.reshape(-1, 9) @ of_generator.ravel()])
 
     def _generator(self, numbers: np.ndarray) -> np.ndarray:
-        return np.tensordot(numbers[self.axes.shape[1] :], self.generators, axes=1)
+        return (numbers[self.axes.shape[1] :] @ self.generators.reshape(-1, 9)).reshape(3, 3)

