@@ -44,6 +44,21 @@ def test_results_are_checked() -> None:
         turned(torch.zeros(3, 4))
 
 
+def test_a_later_call_is_checked_as_the_first_was() -> None:
+    @shapes.check
+    def cut(x: Float[Tensor, "i j"], size: int, y: Float[Tensor, "*any j"] | None = None) -> Float[Tensor, "i"]:
+        return x[:size, 0]
+
+    for _ in range(3):
+        assert cut(torch.zeros(4, 2), 4).shape == cut(torch.zeros(4, 2), 4, y=torch.zeros(5, 2)).shape == (4,)
+        with pytest.raises(BeartypeCallHintViolation, match="return"):
+            cut(torch.zeros(4, 2), 3)
+        with pytest.raises(BeartypeCallHintViolation, match="parameter x"):
+            cut(torch.zeros(4, 2).int(), 4)
+        with pytest.raises(BeartypeCallHintViolation, match="parameter y"):
+            cut(torch.zeros(4, 2), 4, y=torch.zeros(5, 3))
+
+
 def test_what_has_no_shape_is_left_as_it_is() -> None:
     assert not hasattr(normalise, "__wrapped__")
     assert hasattr(halved, "__wrapped__")
