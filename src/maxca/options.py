@@ -240,7 +240,8 @@ class TrainingOptions:
     ] = None
     seed: Annotated[int | None, About("Random seed, instead of that of the recipe.", START)] = None
     batch: Annotated[
-        int | None, About("Pairs in a step, over all processes, instead of those of the recipe.", START, least=1)
+        int | None,
+        About("Pairs, or scans, in a step, over all processes, instead of those of the recipe.", START, least=1),
     ] = None
     accumulate: Annotated[
         int | None, About("Parts in which a process computes its share of a batch, to save memory.", START, least=1)
@@ -282,6 +283,14 @@ class PreparationOptions:
         About(
             "Range LOW,HIGH of intensities, such as -1000,400 for lungs in CT; by default the range of the tissue of "
             "each image, as maxca register takes it."
+        ),
+    ] = None
+    label_names: Annotated[
+        Any,
+        About(
+            "Names of the labels: a table (.tsv, .csv) with the columns index and name, as maxca label --table writes "
+            "it. Where both sides of each label are named (left kidney, right kidney), segmentation networks also "
+            "learn from mirrored scans."
         ),
     ] = None
 

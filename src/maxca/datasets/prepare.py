@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
-from maxca.datasets.listed import read_list
+from maxca.datasets.listed import read_list, read_names
 from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
 from maxca.engine.affine import AffineSettings, align
 from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
@@ -61,6 +61,7 @@ class Plan:
         shape: to crop or pad to, around the centre; None keeps an axis. With a shape, scans of different subjects are
             resampled onto the grid of the template.
         window: intensities mapped to 0 and 1; None for the range of the tissue, as in ``register``.
+        names: of the labels by number, as far as known.
     """
 
     read: Callable[[Path], list[Scan]]
@@ -68,25 +69,34 @@ class Plan:
     spacing: tuple[float | None, float | None, float | None]
     shape: tuple[int | None, int | None, int | None] = (None, None, None)
     window: tuple[float, float] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def as_settings(self) -> dict[str, Any]:
         """The settings on which the files depend."""
         settings = asdict(replace(self, read=None))  # type: ignore[arg-type]
-        return settings if self.window else {name: value for name, value in settings.items() if name != "window"}
+        unused = {"names"} if self.window else {"names", "window"}
+        return {name: value for name, value in settings.items() if name not in unused}
 
 
+HIPPOCAMPUS = {1: "anterior", 2: "posterior"}
+HEART = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 DATASETS: dict[str, Plan] = {
-    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0)),
-    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None)),
-    "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32)),
+    "hippocampus": Plan(read_msd, "inter", (1.0, 1.0, 1.0), names=HIPPOCAMPUS),
+    "acdc": Plan(read_acdc, "intra", (1.5, 1.5, None), names=HEART),
+    "paper-cardiac": Plan(read_acdc, "intra", (1.5, 1.5, 3.15), (128, 128, 32), names=HEART),
     "bids": Plan(read_bids, "inter", (2.0, 2.0, 2.0)),
     **{name: Plan(reader(name), "inter", (1.0, 1.0, 1.0), (144, 192, 160)) for name in LAYOUTS},
 }
 
 
 def listed_plan(options: PreparationOptions) -> Plan:
-    """The plan for scans of a list."""
-    return Plan(read_list, options.kind, options.spacing_mm, options.shape_voxels, options.window)
+    """The plan for scans of a list.
+
+    Raises:
+        MaxcaError: for an invalid table of names.
+    """
+    names = {} if options.label_names is None else read_names(options.label_names)
+    return Plan(read_list, options.kind, options.spacing_mm, options.shape_voxels, options.window, names)
 
 
 def prepare(
@@ -150,6 +160,8 @@ def prepare(
         "dataset": dataset,
         "kind": plan.kind,
         "spacing": plan.spacing,
+        "shape": plan.shape,
+        "names": sorted(plan.names.items()),
         "settings": settings,
         "scans": rows,
         "failed": sorted(failed),

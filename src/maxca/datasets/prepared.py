@@ -8,10 +8,11 @@ common world space to its voxels, so that any scan can be resampled onto the gri
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta
@@ -25,6 +26,9 @@ from maxca.io.regular import check_regular
 MANIFEST, SCANS, FORMAT = "manifest.json", "scans", 1
 KINDS = ("inter", "intra")
 MEANT = "a manifest of prepared scans; run maxca prepare again"
+
+
+Size = Annotated[int, Meta(ge=1, le=100_000)] | None
 
 
 class ScanRow(TypedDict):
@@ -46,6 +50,8 @@ class Manifest(TypedDict):
     format: int
     kind: str
     scans: list[ScanRow]
+    names: NotRequired[list[tuple[int, str]]]
+    shape: NotRequired[tuple[Size, Size, Size]]
 
 
 class Voxels(NamedTuple):
@@ -85,12 +91,16 @@ class Prepared:
         kind: ``"inter"``: pairs are of two subjects; ``"intra"``: of one.
         scans: of all splits.
         sha256: of the manifest.
+        names: of the labels by number, as far as known.
+        shape: voxels to which the scans were cropped or padded; None for an axis that was kept.
     """
 
     folder: Path
     kind: str
     scans: tuple[PreparedScan, ...]
     sha256: str
+    names: Mapping[int, str] = field(default_factory=dict)
+    shape: tuple[int | None, int | None, int | None] = (None, None, None)
 
     def pairs(self, split: str) -> list[tuple[PreparedScan, PreparedScan]]:
         """All ordered pairs of a split, in an order that depends on the names alone."""
@@ -142,7 +152,8 @@ def read_prepared(folder: str | Path) -> Prepared:
 def _prepared(folder: Path, about: Manifest, sha256: str) -> Prepared:
     if about["format"] != FORMAT or about["kind"] not in KINDS:
         raise ValueError(f"format {about['format']!r} of kind {about['kind']!r}")
-    return Prepared(folder, str(about["kind"]), tuple(_scan(row) for row in about["scans"]), sha256)
+    scans, names = tuple(_scan(row) for row in about["scans"]), dict(about.get("names", ()))
+    return Prepared(folder, str(about["kind"]), scans, sha256, names, about.get("shape", (None, None, None)))
 
 
 def _scan(row: ScanRow) -> PreparedScan:

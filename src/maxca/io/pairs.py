@@ -128,15 +128,16 @@ def split_by_subject(scans: Sequence[Scan], share: float, seed: int = 0) -> tupl
     return [s for s in scans if s.subject not in chosen], [s for s in scans if s.subject in chosen]
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, without spaces around names and values.
+def read_table(path: Path, *, tabs: bool = False) -> list[dict[str, str]]:
+    """The rows of a CSV file, or of one with tabs, without spaces around names and values.
 
     Raises:
         MaxcaError: for a file that is not CSV.
     """
     try:
         file = io.StringIO(read_text(path).decode("utf-8-sig"), newline="")
-        return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+        rows = csv.DictReader(file, delimiter="\t" if tabs else ",")
+        return [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
         raise MaxcaError(f"{path}: not a CSV file: {error}") from error
 
