@@ -70,10 +70,11 @@ SETS = {
 def config(trial: Trial) -> Any:
     """The training configuration: with the paper's losses, which use no labels, or with labels in addition."""
     from maxca.networks import NetworkConfig
-    from maxca.training.config import Losses, Optimiser
+    from maxca.training.config import Losses, Optimiser, TrainingConfig
     from maxca.training.recipes import RECIPES
 
     recipe = RECIPES[SETS[trial.set][0]]()
+    assert isinstance(recipe, TrainingConfig)
     return replace(
         recipe,
         recipe=trial.experiment,
@@ -125,6 +126,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
     from maxca.datasets.prepared import read_prepared
     from maxca.training.loop import train
     from maxca.training.run import read_log, start_run
+    from maxca.training.start import task_of
 
     torch.set_num_threads(threads)
     settings = config(trial)
@@ -136,7 +138,7 @@ def run(trial: Trial, data: Path, threads: int) -> dict[str, Any]:
         fabric.launch()
         here = start_run(Path(folder) / "run", settings, prepared, resume=False)
         begin = time.perf_counter()
-        train(settings, prepared, here, fabric)
+        train(settings, task_of(settings, prepared), here, fabric)
         seconds = (time.perf_counter() - begin) / trial.steps
         last = read_log(here.folder / "log.csv")[-1]
     return {

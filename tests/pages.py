@@ -17,7 +17,7 @@ from maxca.training import recipes, start
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-FILE = re.compile(r'```python title="([^"]+)"\n(.*?)```', flags=re.DOTALL)  # a file that the reader is to write
+FILE = re.compile(r'```(?:python|csv) title="([^"]+)"\n(.*?)```', flags=re.DOTALL)  # a file that the reader is to write
 FENCE = re.compile(r"```(bash|python)\n(.*?)```", flags=re.DOTALL)
 
 

@@ -47,6 +47,10 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savetxt(folder / f"points_in_{name}.csv", places, delimiter=",", header="x,y,z", comments="")
     columns = "fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask"
     (folder / "pairs.csv").write_text(",".join(columns) + "\n" + ",".join(f"{name}.nii.gz" for name in columns) + "\n")
+    for number in (1, 2, 3):
+        organ = lambda points, n=number: points + np.array([2.0 * n, -n, n])  # noqa: E731
+        phantoms.save(folder / f"patient{number}.nii.gz", phantoms.image(where, organ))
+        phantoms.save(folder / f"patient{number}_labels.nii.gz", phantoms.image(where, organ, phantoms.regions))
     phantoms.save(folder / "t1.nii.gz", pair[0])
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
@@ -83,8 +87,17 @@ def both_measures_are_compared(folder: Path) -> None:
     assert abs(correlation[1]) > abs(correlation[0])
 
 
+def the_model_has_the_names_of_the_page(folder: Path) -> None:
+    about = read_description(folder / "run" / "best.safetensors")
+    assert [name for _, name in about["labels"]][1:] == [
+        f"{side} {part}" for part in ("posterior", "anterior") for side in ("left", "right")
+    ]
+    assert json.loads((folder / "guided" / "result.json").read_text())["guide"]["name"] == "best"
+
+
 # What is to be true of what a page leaves behind, besides that its code has run.
 LEFT: dict[str, Callable[[Path], None]] = {
+    "train-names": the_model_has_the_names_of_the_page,
     "use-in-other-tools": same_warped_image_everywhere,
     "your-own-block": the_model_names_its_plugin,
     "your-own-similarity": both_measures_are_compared,

@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[1] / "experiments" / "segmentation"
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in ("scans", "augment", "train"):
+    for name in ("scans", "train"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -50,15 +50,3 @@ def test_a_training_is_logged_and_goes_on_from_what_it_left(packed: Path, monkey
     assert again.step == 2
     again.run()
     assert again.step == 3
-
-
-@pytest.mark.usefixtures("scripts")
-def test_mirrored_brains_exchange_their_labels(packed: Path) -> None:
-    import torch
-    from augment import Variation, reshaped  # type: ignore[import-not-found]
-
-    still = Variation((1.0, 1.0, 1.0), (0.0,) * 3, 0.0, (0.0,) * 3, elastic=(0.0, 0.0), mirror=1.0)
-    labels = torch.zeros(1, 1, 8, 6, 5, dtype=torch.long)
-    labels[:, :, :3], labels[:, :, 5:] = 1, 2
-    _, found = reshaped(torch.rand(1, 1, 8, 6, 5), labels, torch.tensor([0, 2, 1]), still)
-    assert torch.equal(found, labels)

@@ -1,4 +1,4 @@
-"""Packed scans as tensors of one shape, and the voxels sampled in a training step."""
+"""Packed scans as tensors of one shape."""
 
 from __future__ import annotations
 
@@ -58,32 +58,3 @@ def framed(volume: Tensor, frame: Triple) -> Tensor:
     for n, have in zip(reversed(frame), reversed(volume.shape), strict=True):
         pads += [(n - have) // 2, n - have - (n - have) // 2]
     return F.pad(volume, pads)
-
-
-def gathered(embeddings: Tensor, where: Tensor, shape: Triple, fold: Triple) -> Tensor:
-    """Embeddings (B, K, D) of some voxels.
-
-    Args:
-        embeddings: (B, I/a, J/b, K/c, a·b·c, D), as ``SegmentationUNet`` returns them.
-        where: (B, K), flat indices into an image of ``shape``.
-        shape: of the image.
-        fold: a, b, c.
-    """
-    batch, i, j, k, parts, size = embeddings.shape
-    z, y, x = where % shape[2], where // shape[2] % shape[1], where // (shape[2] * shape[1])
-    a, b, c = fold
-    coarse = ((x // a) * j + y // b) * k + z // c
-    part = ((x % a) * b + y % b) * c + z % c
-    index = (coarse * parts + part).unsqueeze(-1).expand(-1, -1, size)
-    return embeddings.reshape(batch, i * j * k * parts, size).gather(1, index)
-
-
-def voxels_of_interest(images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(B, count) flat indices: four in five in the foreground, the rest anywhere."""
-    rows = []
-    for image, label in zip(images, labels, strict=True):
-        content = torch.nonzero(((image > 0.02) | (label > 0)).flatten())[:, 0]
-        inside = content[torch.randint(len(content), (count * 4 // 5,), device=image.device)]
-        anywhere = torch.randint(image.numel(), (count - len(inside),), device=image.device)
-        rows.append(torch.cat([inside, anywhere]))
-    return torch.stack(rows)

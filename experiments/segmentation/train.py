@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from augment import Variation, normalised, repainted, reshaped
 from safetensors.torch import load_file, save_file
-from scans import Scans, Triple, gathered, load, opened, voxels_of_interest
+from scans import Scans, Triple, load, opened
 from torch import Tensor
 
 from maxca.blocks import MAXCA
 from maxca.blocks.conv import matched
+from maxca.engine.volume import normalise
 from maxca.networks.segmentation import SegmentationUNet, unfolded
+from maxca.training.loop import follow
+from maxca.training.variation import Anatomy, Variation, repainted, reshaped
+from maxca.training.voxels import AtVoxels, chosen_voxels, voxel_loss
 
 WARMUP = 100  # steps
 AVERAGED = 0.998  # decay of the moving average of the weights per step
@@ -40,6 +42,7 @@ class Task:
     Args:
         frame: voxels of the validation images.
         crop: voxels of the training images.
+        spacing: mm of both.
         variation: how they vary.
         fold, strides: see ``SegmentationUNet``.
         region: of MAXCA.
@@ -48,6 +51,7 @@ class Task:
 
     frame: Triple
     crop: Triple
+    spacing: tuple[float, float, float]
     variation: Variation
     fold: Triple
     strides: tuple[Triple, ...]
@@ -59,7 +63,8 @@ TASKS = {
     "brains": Task(
         (160, 192, 160),
         (144, 176, 144),
-        Variation((1.0, 1.0, 1.0), (15.0, 12.0, 12.0), 0.12, (8.0, 8.0, 8.0)),
+        (1.0, 1.0, 1.0),
+        Variation(inverted=0.2, curve=0.2, painted=0.12, head=0.2),
         (2, 2, 2),
         ((2, 2, 2),) * 3,
         (8, 8, 8),
@@ -68,17 +73,8 @@ TASKS = {
     "hearts": Task(
         (128, 128, 16),
         (128, 128, 16),
-        Variation(
-            (1.5, 1.5, 8.0),
-            (5.0, 5.0, 180.0),
-            0.2,
-            (12.0, 12.0, 1.0),
-            (5, 10),
-            (4.0, 1.5),
-            inverted=0.0,
-            painted=0.0,
-            head=0.0,
-        ),
+        (1.5, 1.5, 8.0),
+        Variation(rotate=180.0, scale=0.2, shift=0.09, nodes=(5, 10), elastic=(0.1, 0.08), curve=0.2),
         (2, 2, 1),
         ((2, 2, 1), (2, 2, 2), (2, 2, 2)),
         (8, 8, 4),
@@ -91,23 +87,6 @@ def build(task: Task, classes: int, variant: str, channels: tuple[int, ...]) -> 
     maxca = partial(MAXCA, heads=2, region=task.region)
     finest = {"conv": None, "maxca": maxca, "matched": matched(maxca, "multiply_adds", side=16)}[variant]
     return SegmentationUNet(classes, channels, task.fold, task.strides, finest=finest)
-
-
-def loss_of(scores: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice over the classes that occur.
-
-    Args:
-        scores: (M, classes), before the softmax.
-        truth: (M,) class indices.
-    """
-    entropy = F.cross_entropy(scores, truth, label_smoothing=0.02)
-    share = torch.softmax(scores, dim=1)
-    own = share.gather(1, truth[:, None])[:, 0]
-    zeros = torch.zeros(scores.shape[1], device=scores.device)
-    both = zeros.index_add(0, truth, own)
-    count = zeros.index_add(0, truth, torch.ones_like(own))
-    dice = (2 * both + 1) / (share.sum(0) + count + 1)
-    return entropy + 1 - dice[count > 0].mean()
 
 
 def in_contrast(image: Tensor, how: str) -> Tensor:
@@ -124,7 +103,7 @@ def dice_of(network: SegmentationUNet, scans: Scans, how: str = "as is") -> list
     for image, label in zip(scans.images, scans.labels, strict=True):
         x = image[None].float() / 255
         with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            embeddings = network(normalised(in_contrast(x, how)))
+            embeddings = network(normalise(in_contrast(x, how)[0, 0])[None, None])
         best = [network.scores(part.float()).argmax(-1) for part in embeddings.split(8, dim=1)]
         found = unfolded(torch.cat(best, dim=1), network.fold)
         found = torch.where(x[:, 0] > 0, found, torch.zeros_like(found)).flatten()
@@ -152,9 +131,9 @@ class Training:
         self.task = TASKS[options.task]
         self.arrays = opened(options.packed, options.task)
         self.scans = load(self.arrays, "train", self.task.crop, self.device)
-        self.swap, self.tissues = (
-            torch.as_tensor(self.arrays[k], device=self.device).long() for k in ("swap", "tissues")
-        )
+        swap, tissues = (torch.as_tensor(self.arrays[k], device=self.device).long() for k in ("swap", "tissues"))
+        self.anatomy = Anatomy(self.task.spacing, swap, tissues)
+        self.random = torch.Generator(self.device).manual_seed(options.seed)
         make = partial(build, self.task, len(self.arrays["numbers"]), options.variant, tuple(options.channels))
         self.network, self.average = make().to(self.device), make().to(self.device)
         self.step = self._start()
@@ -166,8 +145,8 @@ class Training:
             self.network.parameters(), lr=options.rate, weight_decay=0.01, fused=self.fast
         )
         compiled = torch.compile if options.compile else lambda each: each
-        self.embed: Callable[[Tensor], Tensor] = compiled(self.network)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = compiled(loss_of)
+        self.scores: Callable[[Tensor, Tensor], Tensor] = compiled(AtVoxels(self.network))
+        self.loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = compiled(voxel_loss)
         options.out.mkdir(parents=True, exist_ok=True)
 
     def _start(self) -> int:
@@ -225,27 +204,26 @@ class Training:
         fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, (self.step + 1) / WARMUP) * fall
-        chosen = torch.randint(len(self.scans.names), (options.batch,), device=self.device)
+        chosen = torch.randint(len(self.scans.names), (options.batch,), device=self.device, generator=self.random)
         with torch.no_grad():
             images, labels = self.scans.images[chosen].float() / 255, self.scans.labels[chosen]
-            images, labels = reshaped(images, labels, self.swap, task.variation)
-            images = repainted(images, labels, self.tissues, task.variation)
-            where = voxels_of_interest(images, labels, options.voxels)
+            images, labels = reshaped(images, labels, self.anatomy, task.variation, self.random)
+            images = repainted(images, labels, self.anatomy, task.variation, self.random)
+            where = chosen_voxels(images, labels, options.voxels, self.random)
             truth = labels.flatten(1).gather(1, where).flatten()
         if self.fast:
             images = images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast or options.bfloat16):
-            embeddings = self.embed(images)
-            scores = self.network.scores(gathered(embeddings, where, task.crop, task.fold)).float().flatten(0, 1)
-        loss = self.loss(scores, truth)
+            scores = self.scores(images, where).flatten(0, 1)
+        entropy, misses = self.loss(scores, truth)
+        loss = entropy + misses
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
         keep = min(AVERAGED, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - keep)
+        follow(self.average, self.network, keep)
         return loss.detach()
 
     def save(self) -> None:

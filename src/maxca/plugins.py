@@ -92,7 +92,7 @@ def network(name: str) -> Callable[[T], T]:
 def recipe(name: str) -> Callable[[T], T]:
     """Register a training recipe, under a name for ``maxca train``.
 
-    The decorated function returns a ``TrainingConfig``.
+    The decorated function returns a ``TrainingConfig`` or a ``SegmentationConfig``.
     """
 
     def added(make: T) -> T:

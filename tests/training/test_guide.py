@@ -68,7 +68,7 @@ def test_coarse_voxels_are_asked_for_the_share_of_each_label(apart: int) -> None
 @pytest.mark.parametrize("name", ["corrxca_tiny", "nice_net_tiny"])
 def test_every_weight_of_the_encoder_and_the_heads_learns(name: str, tmp_path: Path) -> None:
     data = read_prepared(make(tmp_path / "data", shape=(16, 20, 16)))
-    names = label_names(data)
+    names = label_names(Scans(data))
     network = guided(build_network(name), len(names))
     batch = next(batches(Pairs(Scans(data), "train"), [0], 1, 0, pin=False))
     tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
@@ -101,7 +101,7 @@ def test_a_lattice_asks_fewer_voxels_of_the_finer_levels() -> None:
 
 def test_a_batch_counts_as_its_pairs_alone(tmp_path: Path) -> None:
     data = read_prepared(make(tmp_path / "data", shape=(16, 20, 16)))
-    names = label_names(data)
+    names = label_names(Scans(data))
     network = guided(build_network("corrxca_tiny"), len(names)).eval()
     losses = replace(Losses(), image=0.0, segmentation=1.0)
     pairs = Pairs(Scans(data), "train")

@@ -19,7 +19,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="The recipe: hippocampus, cardiac_cine, brain_t1, synth, paper_brain or paper_cardiac.",
+            help="The recipe: hippocampus, cardiac_cine, brain_t1, synth, segmentation, segmentation_any_contrast, "
+            "paper_brain or paper_cardiac.",
             show_default=False,
         ),
     ],
@@ -33,17 +34,24 @@ def train(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a registration network by a recipe.
+    """Train a registration or segmentation network by a recipe.
+
+    The recipes segmentation and segmentation_any_contrast train on labelled scans of any organ; their models guide
+    maxca register --model, and label scans with maxca label --model.
 
     The folder contains run.json (configuration, code version, data), log.csv (for its columns see the page
     reference/training of the documentation), TensorBoard events, a checkpoint to continue from (--resume), and
-    last.safetensors and best.safetensors for maxca register --model.
+    last.safetensors and best.safetensors for maxca register --model; for a segmentation network also last.tsv and
+    best.tsv, the Dice of each label.
     """
     from maxca.cli.terminal import training_table
+    from maxca.models.segmentation_file import is_segmenter
     from maxca.training.start import train_in
 
     noticed: list[str] = []
     with training_table(quiet=quiet) as show:
         folder = train_in(recipe, data, out, options, resume=resume, report=show, warn=noticed.append)
     warn(noticed)
-    report(f"{folder}: trained; try maxca register --model {folder / 'best.safetensors'}", quiet=quiet)
+    best = folder / "best.safetensors"
+    more = f", or maxca label --model {best}" if is_segmenter(best) else ""
+    report(f"{folder}: trained; try maxca register --model {best}{more}", quiet=quiet)

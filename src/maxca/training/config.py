@@ -12,7 +12,9 @@ from maxca.options import Precision
 from maxca.origins import UnknownName, origin
 from maxca.training.augmentation import Augmentation
 from maxca.training.synthesis import Synth
+from maxca.training.variation import Variation
 
+SEGMENTATION = "segmentation"  # kind of a configuration without a moving image, in files
 CropShape = tuple[int | None, int | None, int | None]
 
 
@@ -58,38 +60,28 @@ class Optimiser:
     clip: float = 0.0
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The configuration of a run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What the configurations of all runs have in common.
 
     Args:
         recipe: its name.
-        network: to train.
-        losses: of the training.
         optimiser: of the training.
-        augmentation: of the pairs.
-        synth: train on synthetic images instead of scans.
         spacing: required spacing of the prepared data in mm; None for any.
-        shape: of the crops.
         steps: of the optimiser.
-        batch: pairs in a step, over all processes and accumulations.
+        batch: samples in a step, over all processes and accumulations: pairs, or scans of a segmentation network.
         accumulate: number of parts in which a process computes its share of a batch.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         seed: of weights, order and augmentation.
         validate: steps between validations.
-        validation_pairs: number of validation pairs.
+        validation_pairs: number of validation pairs, or validation scans of a segmentation network.
         save: steps between checkpoints.
         average: decay of the moving average of the weights, which is validated and saved; 0 for none.
     """
 
     recipe: str
-    network: NetworkConfig
-    losses: Losses = field(default_factory=Losses)
     optimiser: Optimiser = field(default_factory=Optimiser)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    synth: Synth | None = None
     spacing: tuple[float | None, float | None, float | None] = (None, None, None)
-    shape: CropShape = (None, None, None)
     steps: int = 10_000
     batch: int = 1
     accumulate: int = 1
@@ -100,15 +92,77 @@ class TrainingConfig:
     save: int = 200
     average: float = 0.0
 
+    @property
+    def needs_scans(self) -> bool:
+        """Whether there is nothing to train on without prepared data."""
+        return True
+
     def as_plain(self) -> dict[str, Any]:
         """The configuration as plain data, with the plugins of its names."""
-        network = self.network.as_plain()
-        named = {origin("recipe", self.recipe), origin("similarity", self.losses.similarity)} - {None}
-        plugins = sorted({*map(str, named), *network.get("plugins", ())})
-        return asdict(self) | {"network": network} | ({"plugins": plugins} if plugins else {})
+        plugins = sorted(self._plugins())
+        return asdict(self) | ({"plugins": plugins} if plugins else {})
+
+    def _plugins(self) -> set[str]:
+        return {str(name) for name in [origin("recipe", self.recipe)] if name}
 
 
-def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(RunConfig):
+    """The configuration of a run that trains a registration network; see also ``RunConfig``.
+
+    Args:
+        network: to train.
+        losses: of the training.
+        augmentation: of the pairs.
+        synth: train on synthetic images instead of scans.
+        shape: of the crops.
+    """
+
+    network: NetworkConfig
+    losses: Losses = field(default_factory=Losses)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    synth: Synth | None = None
+    shape: CropShape = (None, None, None)
+
+    @property
+    def needs_scans(self) -> bool:
+        """Whether there is nothing to train on without prepared data."""
+        return self.synth is None
+
+    def as_plain(self) -> dict[str, Any]:
+        """The configuration as plain data, with the plugins of its names."""
+        return super().as_plain() | {"network": self.network.as_plain()}
+
+    def _plugins(self) -> set[str]:
+        measure = origin("similarity", self.losses.similarity)
+        return super()._plugins() | ({measure} if measure else set()) | {*self.network.as_plain().get("plugins", ())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig(RunConfig):
+    """The configuration of a run that trains a segmentation network; see also ``RunConfig``.
+
+    Strides and classes of the network, and the shape of its training images, follow from the prepared data; see
+    ``maxca.training.architecture``.
+
+    Args:
+        channels: of the levels of the network, finest first; fewer levels for small images.
+        variation: augmentation of the scans.
+        crop: most voxels of a training image.
+        voxels: of each training image at which the loss is computed.
+    """
+
+    channels: tuple[int, ...] = (24, 48, 96, 192)
+    variation: Variation = field(default_factory=Variation)
+    crop: int = 2_500_000
+    voxels: int = 50_000
+
+    def as_plain(self) -> dict[str, Any]:
+        """The configuration as plain data, with the plugins of its names."""
+        return {"kind": SEGMENTATION} | super().as_plain()
+
+
+def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:
     """The configuration from the output of ``as_plain``.
 
     Raises:
@@ -116,16 +170,25 @@ def config_from_plain(plain: Mapping[str, Any]) -> TrainingConfig:
         TypeError: for invalid data.
         KeyError: for missing fields.
     """
-    network = network_from_plain(plain["network"])
-    parts = {"losses": Losses, "optimiser": Optimiser, "augmentation": Augmentation}
-    nested: dict[str, Any] = {name: kind(**_with_tuples(plain[name])) for name, kind in parts.items()}
-    if (similarity := nested["losses"].similarity) not in SIMILARITIES:
+    kind = kind_of(plain)
+    parts: dict[str, Any] = {"optimiser": Optimiser}
+    nested: dict[str, Any] = {}
+    if kind is TrainingConfig:
+        nested["network"] = network_from_plain(plain["network"])
+        parts |= {"losses": Losses, "augmentation": Augmentation} | ({"synth": Synth} if plain.get("synth") else {})
+    else:
+        parts |= {"variation": Variation}
+    nested |= {name: make(**_with_tuples(plain[name])) for name, make in parts.items()}
+    if "losses" in nested and (similarity := nested["losses"].similarity) not in SIMILARITIES:
         raise UnknownName("similarity measure", similarity, SIMILARITIES).from_plugins(plain.get("plugins", ()))
-    synth = plain.get("synth")
-    nested["synth"] = None if synth is None else Synth(**_with_tuples(synth))
-    known = {f.name for f in fields(TrainingConfig)}
-    rest = {k: v for k, v in plain.items() if k in known and k not in nested and k != "network"}
-    return TrainingConfig(network=network, **nested, **_with_tuples(rest))
+    known = {f.name for f in fields(kind)}
+    rest = {k: v for k, v in plain.items() if k in known and k not in nested}
+    return kind(**nested, **_with_tuples(rest))
+
+
+def kind_of(plain: Mapping[str, Any]) -> type[TrainingConfig] | type[SegmentationConfig]:
+    """The class of a configuration as plain data."""
+    return SegmentationConfig if plain.get("kind") == SEGMENTATION else TrainingConfig
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

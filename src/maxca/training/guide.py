@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maxca.blocks.layers import Conv3d
-from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.geometry.grid import triple
 from maxca.losses.overlap import channels, soft_dice
 from maxca.networks.pyramid import CoarseToFine
+from maxca.training.loader import Scans
 
 
 class GuidedPrediction(NamedTuple):
@@ -98,11 +98,11 @@ def guided(network: nn.Module, labels: int, lattice: int = 1) -> Guided:
     return Guided(network, labels, lattice)
 
 
-def label_names(data: Prepared) -> list[int]:
+def label_names(scans: Scans) -> list[int]:
     """All labels of the training scans, in order."""
     found: set[int] = set()
-    for scan in data.scans:
-        labels = data.load(scan).labels if scan.split == "train" else None
+    for scan in scans.data.scans:
+        labels = scans(scan).labels if scan.split == "train" else None
         found |= set() if labels is None else set(labels.unique().tolist())
     return sorted(found - {0})
 

@@ -188,7 +188,8 @@ def stacked(samples: Sequence[Sample]) -> Sample:
     common = [set(sample) for sample in samples]
     for key in sorted(set.intersection(*common) - {"name"}):
         tensors = [tensor for sample in samples if isinstance(tensor := sample[key], Tensor)]
-        batch[key] = torch.stack([_widened(t, tensors) for t in tensors]) if key != "spacing" else torch.stack(tensors)
+        images = tensors[0].ndim >= 3
+        batch[key] = torch.stack([_widened(t, tensors) for t in tensors] if images else tensors)
     return batch
 
 

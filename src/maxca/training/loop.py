@@ -17,15 +17,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError, one_line
 from maxca.runtime import seeded
-from maxca.training.config import TrainingConfig
-from maxca.training.guide import guided, label_names
-from maxca.training.loader import Pairs, Sample, Scans, SyntheticPairs, batches
-from maxca.training.objective import objective
+from maxca.training.config import RunConfig
+from maxca.training.loader import Sample, batches
 from maxca.training.run import CHECKPOINT, Run
-from maxca.training.validation import Validation
+from maxca.training.task import Task
 
 Report = Callable[[dict[str, float]], None]
 LOGGED_EVERY = 10
@@ -43,8 +40,8 @@ class State:
 
 
 def train(
-    config: TrainingConfig,
-    data: Prepared,
+    config: RunConfig,
+    task: Task,
     run: Run,
     fabric: Fabric,
     *,
@@ -56,17 +53,17 @@ def train(
 
     Args:
         config: of the run.
-        data: prepared scans.
+        task: what is trained.
         run: the folder of the run; a checkpoint in it is continued.
         fabric: launched; devices and precision.
-        weights: initial weights, in place of random ones.
+        weights: initial weights by name, in place of random ones.
         workers: processes that prepare samples, in addition to the training process.
         report: called with each row of the log, in the first process.
 
     Raises:
-        MaxcaError: if the loss of a pair is not finite; it names the pair.
+        MaxcaError: if the loss of a sample is not finite; it names the sample.
     """
-    trainer = Trainer(config, data, run, fabric, weights)
+    trainer = Trainer(config, task, run, fabric, weights)
     trainer.feed(workers)
     while trainer.state.step < config.steps:
         measured = trainer.step()
@@ -87,47 +84,42 @@ class Trainer:
 
     Args:
         config: of the run.
-        data: prepared scans.
+        task: what is trained.
         run: the folder of the run; a checkpoint in it is continued.
         fabric: launched; devices and precision.
-        weights: initial weights, in place of random ones.
+        weights: initial weights by name, in place of random ones.
     """
 
     def __init__(
-        self, config: TrainingConfig, data: Prepared, run: Run, fabric: Fabric, weights: dict[str, Tensor] | None
+        self, config: RunConfig, task: Task, run: Run, fabric: Fabric, weights: dict[str, Tensor] | None
     ) -> None:
-        self.config, self.run, self.fabric = config, run, fabric
-        self.scans = Scans(data)
+        self.config, self.task, self.run, self.fabric = config, task, run, fabric
         self.share = shared(config, fabric.world_size)
-        self.names = label_names(data) if config.losses.segmentation else []
         with seeded(config.seed):
-            self.network = config.network.build()
+            self.network = task.network()
             if weights is not None:
-                self.network.load_state_dict(weights, strict=True)
+                self.network.load_state_dict(self.network.state_dict() | weights, strict=True)
             average = copy.deepcopy(self.network).requires_grad_(False) if config.average else None
-            heads = len(self.names)
-            trained = guided(self.network, heads, config.losses.lattice) if heads else self.network
+            trained = task.trained(self.network)
         rates = config.optimiser
         optimiser = torch.optim.AdamW(trained.parameters(), lr=rates.rate, weight_decay=rates.decay)
         self.model, optimiser = fabric.setup(trained, optimiser)
         self.state = State(trained, optimiser, average if average is None else average.to(fabric.device))
         restore(self.state, run, fabric)
-        self.validation = Validation(config, self.scans)
         self.events = run.events(self.state.step) if fabric.is_global_zero else None
         self.begin, self.since = time.perf_counter(), self.state.step
 
     def feed(self, workers: int) -> None:
         """Prepare the samples of the remaining steps."""
-        pairs = training_pairs(self.config, self.scans)
         numbers = list(samples(self.config, self.fabric.global_rank, self.fabric.world_size, self.state.step))
         pin = self.fabric.device.type == "cuda"
-        self.batches = batches(pairs, numbers, self.share, workers, pin=pin)
+        self.batches = batches(self.task.samples(), numbers, self.share, workers, pin=pin)
 
     def step(self) -> Measured:
         """Forward, backward and update, over all parts of a batch.
 
         Raises:
-            MaxcaError: if the loss of a pair is not finite.
+            MaxcaError: if the loss of a sample is not finite.
         """
         config, state = self.config, self.state
         rate = scheduled(config, state.step)
@@ -152,10 +144,10 @@ class Trainer:
 
     def _terms(self, batch: Sample) -> dict[str, Tensor]:
         tensors = {k: self.fabric.to_device(v) for k, v in batch.items() if isinstance(v, Tensor)}
-        terms = objective(self.model, tensors, self.config.losses, chosen=self.state.step, names=self.names)
+        terms = self.task.terms(self.model, tensors, self.state.step)
         if not bool(torch.isfinite(terms["loss"])):
-            pairs = ", ".join(batch["name"])
-            raise MaxcaError(f"step {self.state.step}: the loss of {pairs} is {float(terms['loss'])}")
+            names = ", ".join(batch["name"])
+            raise MaxcaError(f"step {self.state.step}: the loss of {names} is {float(terms['loss'])}")
         return terms
 
     def after_step(self, measured: Measured, report: Report) -> None:
@@ -192,14 +184,12 @@ class Trainer:
 
     def _validated(self) -> dict[str, float]:
         """Validate the network, or its average, and save it, also as the best if it is."""
-        network = self.state.average or self.network
-        row = self.validation(network, self.fabric)
-        known = self.validation.known(network, row["gain"]) if "gain" in row else (None, None)
-        self.run.save_model("last", network, self.config, known)
-        score = row.get("score", self.state.step)  # without validation pairs, the last is the best
+        row, save = self.task.validate(self.state.average or self.network, self.fabric)
+        save(self.run.model("last"))
+        score = row.get("score", self.state.step)  # without a validation, the last is the best
         if score > self.state.best:
             self.state.best = score
-            self.run.save_model("best", network, self.config, known)
+            save(self.run.model("best"))
         return row
 
     def close(self) -> None:
@@ -208,35 +198,19 @@ class Trainer:
             self.events.close()
 
 
-def training_pairs(config: TrainingConfig, scans: Scans) -> Pairs | SyntheticPairs:
-    """The samples of a run.
-
-    Raises:
-        MaxcaError: if there are none.
-    """
-    if config.synth is not None:
-        return SyntheticPairs(scans, config.synth, config.seed)
-    pairs = Pairs(scans, "train", config.augmentation, config.seed, config.shape)
-    if not len(pairs):
-        raise MaxcaError(
-            f"{scans.data.folder}: contains no pairs to train on; assign at least two subjects to the split train"
-        )
-    return pairs
-
-
-def shared(config: TrainingConfig, processes: int) -> int:
-    """Number of pairs that one process computes at once.
+def shared(config: RunConfig, processes: int) -> int:
+    """Number of samples that one process computes at once.
 
     Raises:
         MaxcaError: if the batch is not divisible.
     """
     parts = processes * config.accumulate
     if config.batch % parts:
-        raise MaxcaError(f"a batch of {config.batch} pairs is not divisible into {parts} equal parts")
+        raise MaxcaError(f"a batch of {config.batch} is not divisible into {parts} equal parts")
     return config.batch // parts
 
 
-def samples(config: TrainingConfig, rank: int, processes: int, start: int) -> Iterator[int]:
+def samples(config: RunConfig, rank: int, processes: int, start: int) -> Iterator[int]:
     """Indices of the samples of a process from step ``start`` on."""
     share = config.batch // processes
     for step in range(start, config.steps):
@@ -244,7 +218,7 @@ def samples(config: TrainingConfig, rank: int, processes: int, start: int) -> It
         yield from range(first, first + share)
 
 
-def scheduled(config: TrainingConfig, step: int) -> float:
+def scheduled(config: RunConfig, step: int) -> float:
     """The learning rate of a step."""
     rates = config.optimiser
     warm = min(1.0, (step + 1) / (rates.warmup + 1))

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from maxca.networks import FlowOptions, NetworkConfig
 from maxca.training.augmentation import Augmentation
-from maxca.training.config import Losses, Optimiser, TrainingConfig
+from maxca.training.config import Losses, Optimiser, RunConfig, SegmentationConfig, TrainingConfig
 from maxca.training.synthesis import Synth
+from maxca.training.variation import Variation
 
 # The flow is found at half resolution, where a step takes a third of the time, and is a diffeomorphism by construction.
 SMALL = {"encoder_channels": 8, "decoder_channels": 16, "levels": 4, "region": 4}
@@ -99,11 +100,37 @@ def paper_cardiac() -> TrainingConfig:
     return replace(PAPER, recipe="paper_cardiac", spacing=(1.5, 1.5, 3.15), shape=(128, 128, 32))
 
 
-RECIPES: dict[str, Callable[[], TrainingConfig]] = {
+def segmentation() -> SegmentationConfig:
+    """A segmentation network for labelled scans of any organ and spacing, of the contrast of the scans."""
+    return SegmentationConfig(
+        recipe="segmentation",
+        optimiser=Optimiser(rate=2e-3, decay=0.01, warmup=100, cosine=True, clip=5.0),
+        steps=4_000,
+        batch=2,
+        validate=500,
+        save=100,
+        validation_pairs=10,
+        average=0.998,
+    )
+
+
+def segmentation_any_contrast() -> SegmentationConfig:
+    """The same for images of other contrasts too: inverted and random curves of intensities, and painted labels."""
+    return replace(
+        segmentation(),
+        recipe="segmentation_any_contrast",
+        variation=Variation(inverted=0.2, curve=0.2, painted=0.12),
+        steps=6_000,
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
     "hippocampus": hippocampus,
     "cardiac_cine": cardiac_cine,
     "brain_t1": brain_t1,
     "synth": synth,
+    "segmentation": segmentation,
+    "segmentation_any_contrast": segmentation_any_contrast,
     "paper_brain": paper_brain,
     "paper_cardiac": paper_cardiac,
 }

@@ -14,24 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import torch
 from msgspec import Meta
-from torch import nn
 
 from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.io.records import fitted, read_json, read_text
 from maxca.io.regular import check_regular
-from maxca.models.distribution import TrainingDistribution
-from maxca.models.domain import Domain
-from maxca.models.load import Model
 from maxca.origins import UnknownName
-from maxca.training.config import TrainingConfig, config_from_plain
+from maxca.training.config import RunConfig, config_from_plain, kind_of
 from maxca.version import installed_version
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Known = tuple[Domain | None, TrainingDistribution | None]  # intended pairs, and training images
 MEANT = "the record of a run; start it again in another folder"
 ABOUT, LOG, CHECKPOINT = "run.json", "log.csv", "checkpoint.pt"
 LOG_COLUMNS = {
@@ -43,6 +38,8 @@ LOG_COLUMNS = {
     "folding": "folded fraction of the volume, times its weight",
     "overlap": "1 minus the Dice of the labels, times its weight",
     "segmentation": "loss of the auxiliary segmentation heads, times its weight",
+    "entropy": "cross-entropy of a segmentation network",
+    "misses": "1 minus the soft Dice of a segmentation network",
     "consistency": "mean squared round-trip error of both directions in voxels, times its weight",
     "rate": "learning rate",
     "gradient": "norm of the gradient before clipping",
@@ -51,8 +48,9 @@ LOG_COLUMNS = {
     "ndv": "non-diffeomorphic volume on the validation pairs, %",
     "gain": "fraction of 1 minus the similarity that is removed in nine of ten validation pairs",
     "dice_before": "Dice of the validation pairs before registration",
-    "dice": "Dice of the validation pairs, labels warped by nearest neighbour",
+    "dice": "Dice of the validation pairs, labels warped by nearest neighbour; or of the segmented validation scans",
     "hd95": "95th percentile of the surface distances of the validation pairs, mm",
+    "confidence": "smallest mean probability of the labels of a segmented validation scan",
     "score": "Dice, or the similarity without labels, minus a tenth of ndv; the best network has the highest",
 }
 
@@ -73,7 +71,10 @@ class CheckpointState(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """A folder with ``run.json``, ``log.csv``, ``checkpoint.pt``, ``last.safetensors`` and ``best.safetensors``."""
+    """A folder with ``run.json``, ``log.csv``, ``checkpoint.pt``, ``last.safetensors`` and ``best.safetensors``.
+
+    A segmentation network also leaves the Dice of each label, in ``last.tsv`` and ``best.tsv``.
+    """
 
     folder: Path
 
@@ -102,12 +103,9 @@ class Run:
         except Exception as error:
             raise MaxcaError(f"{path}: not a checkpoint: {' '.join(str(error).split())[:200]}") from error
 
-    def save_model(self, name: str, network: nn.Module, config: TrainingConfig, known: Known) -> None:
-        """Write ``NAME.safetensors``, a model for ``register --model``."""
-        domain, distribution = known
-        Model(
-            network, config.network, config.spacing, name, domain=domain, distribution=distribution, shape=config.shape
-        ).save(self.folder / f"{name}.safetensors")
+    def model(self, name: str) -> Path:
+        """The file of a trained network, ``"last"`` or ``"best"``."""
+        return self.folder / f"{name}.safetensors"
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the log; a new column rewrites the file."""
@@ -139,7 +137,7 @@ class Run:
             ) from error
 
 
-def start_run(folder: str | Path, config: TrainingConfig, data: Prepared, *, resume: bool) -> Run:
+def start_run(folder: str | Path, config: RunConfig, data: Prepared, *, resume: bool) -> Run:
     """Create the folder of a run, or open one to resume.
 
     Raises:
@@ -187,7 +185,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / ABOUT
     about = read_json(path, RunDescription, MEANT)
-    config = fitted(about["config"], TrainingConfig, path, MEANT)
+    config = fitted(about["config"], kind_of(about["config"]), path, MEANT)
     for name in ("steps", "batch", "accumulate", "validate", "save"):
         if getattr(config, name) < 1:
             raise MaxcaError(f"{path}: `config.{name}` is {getattr(config, name)}, it must be at least 1; correct it")

@@ -6,25 +6,24 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from maxca.datasets.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
 from maxca.fields import OptionError
 from maxca.io.alone import alone_in
-from maxca.models.load import load_model
-from maxca.models.zoo import find_model
 from maxca.options import TrainingOptions
 from maxca.origins import UnknownName
 from maxca.runtime import torch_thread_limit
-from maxca.training.config import TrainingConfig, config_from_plain
+from maxca.training.config import RunConfig, SegmentationConfig, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
 from maxca.training.recipes import RECIPES
+from maxca.training.registration import RegistrationTask
 from maxca.training.run import Run, make_folder, read_about, start_run
-from maxca.training.validation import SPLIT
+from maxca.training.segmentation import SegmentationTask
+from maxca.training.task import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,16 +63,14 @@ def train_in(
         plugins = read_about(folder)["config"].get("plugins", ()) if resume else ()
         raise UnknownName("recipe", recipe, RECIPES).from_plugins(plugins)
     config = resumed_config(folder, options) if resume else replace(RECIPES[recipe](), **options.changes())
-    if data is None and config.synth is None:
+    if data is None and config.needs_scans:
         raise MaxcaError(f"the recipe {recipe} needs data=FOLDER, an output folder of maxca prepare")
     prepared = NOTHING if data is None else read_prepared(data)
     check_spacing(config, prepared)
-    if not prepared.pairs(SPLIT):
-        warn(
-            f"{folder}: there are no validation pairs, so the last network counts as the best; assign some subjects to "
-            "the split val (maxca prepare LIST.csv, column split)"
-        )
-    weights = None if options.init is None else _weights(options.init, config)
+    task = task_of(config, prepared)
+    for line in task.warnings():
+        warn(f"{folder}: {line}")
+    weights = None if options.init is None else task.weights(options.init)
     fabric = _fabric(options, config)
     run = Run(Path(folder))
     with ExitStack() as stack:
@@ -84,11 +81,25 @@ def train_in(
             held = run.checkpoint(torch.device("cpu"))
             run.trim_log(0 if held is None else int(held["step"]))
         fabric.barrier()
-        train(config, prepared, run, fabric, weights=weights, workers=options.workers, report=report)
+        train(config, task, run, fabric, weights=weights, workers=options.workers, report=report)
     return run.folder
 
 
-def resumed_config(folder: str | Path, options: TrainingOptions) -> TrainingConfig:
+def task_of(config: RunConfig, data: Prepared) -> Task:
+    """What a configuration trains.
+
+    Raises:
+        MaxcaError: if the data does not suit it.
+        TypeError: for another class of configurations.
+    """
+    if isinstance(config, SegmentationConfig):
+        return SegmentationTask(config, data)
+    if isinstance(config, TrainingConfig):
+        return RegistrationTask(config, data)
+    raise TypeError(f"a recipe returns a TrainingConfig or a SegmentationConfig, received {type(config).__name__}")
+
+
+def resumed_config(folder: str | Path, options: TrainingOptions) -> RunConfig:
     """The configuration of a resumed run, possibly with more steps.
 
     Raises:
@@ -106,7 +117,7 @@ def resumed_config(folder: str | Path, options: TrainingOptions) -> TrainingConf
     return config if options.steps is None else replace(config, steps=options.steps)
 
 
-def _fabric(options: TrainingOptions, config: TrainingConfig) -> Fabric:
+def _fabric(options: TrainingOptions, config: RunConfig) -> Fabric:
     """Launch Lightning Fabric.
 
     Raises:
@@ -126,7 +137,7 @@ def _fabric(options: TrainingOptions, config: TrainingConfig) -> Fabric:
     return fabric
 
 
-def check_spacing(config: TrainingConfig, data: Prepared) -> None:
+def check_spacing(config: RunConfig, data: Prepared) -> None:
     """Check that the spacing of the data is that of the recipe.
 
     Raises:
@@ -139,11 +150,3 @@ def check_spacing(config: TrainingConfig, data: Prepared) -> None:
                 f"{data.folder}: {scan.name} was prepared at {scan.spacing} mm, but the recipe {config.recipe} "
                 f"requires {config.spacing}"
             )
-
-
-def _weights(init: str | Path, config: TrainingConfig) -> dict[str, Tensor]:
-    model = load_model(find_model(init))
-    theirs: dict[str, Any] = model.config.as_plain()
-    if theirs != config.network.as_plain():
-        raise MaxcaError(f"{init}: is a {theirs}, but the recipe {config.recipe} trains a {config.network.as_plain()}")
-    return dict(model.network.state_dict())

@@ -94,10 +94,8 @@ class Validation:
         """Extents may differ from those of the training scans by a sixth."""
         if not training:  # a recipe of synthetic images
             training = self.scans.data.scans
-        extents = np.array([np.array(self.scans(scan).image.shape) * scan.spacing for scan in training])
-        least, most = extents.min(axis=0) / (1 + SPARE), extents.max(axis=0) * (1 + SPARE)
-        bounds = tuple((float(a), float(b)) for a, b in np.column_stack([least, most]).round(1))
-        return Domain(bounds, self.config.losses.similarity, round(gained / 2, 4))
+        extents = [np.array(self.scans(scan).image.shape) * scan.spacing for scan in training]
+        return Domain(with_spare(extents), self.config.losses.similarity, round(gained / 2, 4))
 
     def _distribution(self, network: nn.Module, training: Sequence[PreparedScan]) -> TrainingDistribution | None:
         """Descriptors of some training scans; None for a network without an encoder."""
@@ -106,6 +104,12 @@ class Validation:
         found = [describe(network, self.scans(scan).image.to(device).float() / 255) for scan in chosen]
         descriptors = [one for one in found if one is not None]
         return learn_distribution(descriptors) if descriptors else None
+
+
+def with_spare(extents: Sequence[np.ndarray]) -> tuple[tuple[float, float], ...]:
+    """Smallest and largest of extents (3,) in mm along each axis, and a sixth more on both sides, three digits."""
+    least, most = np.min(extents, axis=0) / (1 + SPARE), np.max(extents, axis=0) * (1 + SPARE)
+    return tuple((float(f"{a:.3g}"), float(f"{b:.3g}")) for a, b in zip(least, most, strict=True))
 
 
 def _similarity(tensors: Mapping[str, Tensor], flow: DenseField, config: TrainingConfig) -> dict[str, float]:
