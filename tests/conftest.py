@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# As the command line does, before torch and NumPy are loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import forks
 import pytest
 import shapes
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Before the first import of maxca: from here on every annotated shape is checked whenever a function is called.
 shapes.install("maxca")

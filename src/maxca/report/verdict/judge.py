@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from maxca.geometry import Affine
 from maxca.report.verdict.check import Check, Verdict, graded
 from maxca.report.verdict.evidence import DOUBTFUL, Evidence, Registered, gather
 from maxca.report.verdict.given import of_labels, of_masks, of_points, of_predicted_labels
+from maxca.runtime import tuned
 
 # (threshold of acceptance, threshold of failure)
 AS_GOOD_AS_AGAIN = (0.85, 0.65)
@@ -43,19 +42,8 @@ def judge(case: Registered) -> Verdict:
 
     The grids are too small for several threads, and the numbers do not depend on the thread count.
     """
-    with one_thread():
+    with tuned(1):
         return Verdict((*judged(gather(case)), *_recorded(case)))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Context manager that sets torch to one thread and restores the thread count."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def judged(found: Evidence) -> tuple[Check, ...]:
