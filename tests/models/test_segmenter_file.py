@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_a_segmentation_model_is_no_registration_model(tmp_path: Path) -> None:
     with pytest.raises(MaxcaError, match=r"small\.safetensors: a segmentation model"):
         load_model(saved(tmp_path))
+
+
+def test_a_block_without_a_name_is_not_saved(tmp_path: Path) -> None:
+    network = SegmentationUNet(3, channels=(4, 6), strides=((2, 2, 2),), finest=lambda channels: torch.nn.Identity())
+    with pytest.raises(ValueError, match="cannot be saved by name"):
+        save_segmenter(replace(small(), network=network), tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_block_in_a_file_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path, network=small().network.arguments | {"finest": {"name": "squeeze"}})
+    with pytest.raises(MaxcaError, match=r"small\.safetensors: .*squeeze"):
+        load_segmenter(path)

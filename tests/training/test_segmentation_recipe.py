@@ -13,6 +13,7 @@ from prepared_data import make
 from safetensors.torch import load_file, save_file
 from segmenters import ByBrightness
 
+from maxca.blocks import MAXCA
 from maxca.datasets.prepared import SCANS, read_prepared
 from maxca.errors import MaxcaError
 from maxca.models.segmentation import Segmenter
@@ -214,3 +215,16 @@ def test_other_labels_keep_the_features_of_a_model(data: Path, tmp_path: Path) -
     task = SegmentationTask(SMALL, read_prepared(data))
     weights = task.weights(first / "last.safetensors")
     assert set(task.network().state_dict()) - set(weights) == {"classes.weight", "classes.bias"}
+
+
+def test_attention_at_the_finest_level_comes_back_from_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, replace(SMALL, finest=recipes.RECIPES["segmentation_maxca"]().finest))  # type: ignore[attr-defined]
+    run = train_in("small", data, tmp_path / "run", replace(CPU, steps=2))
+    network = load_segmenter(run / "last.safetensors").network
+    assert isinstance(network.down[0][0], MAXCA) and isinstance(network.up[0][1], MAXCA)
+    assert not any(isinstance(module, MAXCA) for level in network.down[1:] for module in level)
+    trained = torch.load(run / "checkpoint.pt", weights_only=True)["average"]
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, trained[name], atol=1e-3, rtol=1e-3)

@@ -20,7 +20,7 @@ def train(
         str,
         typer.Argument(
             help="The recipe: hippocampus, cardiac_cine, brain_t1, synth, segmentation, segmentation_any_contrast, "
-            "paper_brain or paper_cardiac.",
+            "segmentation_maxca, paper_brain or paper_cardiac.",
             show_default=False,
         ),
     ],
@@ -36,8 +36,8 @@ def train(
 ) -> None:
     """Train a registration or segmentation network by a recipe.
 
-    The recipes segmentation and segmentation_any_contrast train on labelled scans of any organ; their models guide
-    maxca register --model, and label scans with maxca label --model.
+    The recipes segmentation, segmentation_any_contrast and segmentation_maxca train on labelled scans of any organ;
+    their models guide maxca register --model, and label scans with maxca label --model.
 
     The folder contains run.json (configuration, code version, data), log.csv (for its columns see the page
     reference/training of the documentation), TensorBoard events, a checkpoint to continue from (--resume), and

@@ -12,18 +12,19 @@ from maxca.models.load import FORMAT, SEGMENTATION, Model, load_model, named
 from maxca.models.segmentation import BACKGROUND, Segmenter
 from maxca.networks.segmentation import SegmentationUNet
 
-ARGUMENTS = {"classes", "channels", "fold", "strides", "depth", "embedding"}
+ARGUMENTS = {"classes", "channels", "fold", "strides", "depth", "embedding", "finest"}
 
 
 def save_segmenter(model: Segmenter, path: str | Path) -> None:
     """Write one safetensors file in half precision.
 
     Args:
-        model: with the default blocks.
+        model: with the default blocks, or one with a name at the finest level.
         path: ends in ``.safetensors``.
 
     Raises:
         MaxcaError: when the file cannot be written.
+        ValueError: for a block without a name.
     """
     about = {
         "format": FORMAT,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maxca.blocks.layers import Conv3d
+from maxca.networks.perlevel import Blocks, describe, per_level
 
 Block = Callable[[int], nn.Module]
 Factors = tuple[int, int, int]
@@ -74,9 +76,7 @@ class SegmentationUNet(nn.Module):
         depth: blocks per level of the encoder.
         embedding: numbers per voxel that the class scores are made from.
         block: channels → a shape-preserving module; after the first convolution of each level of encoder and decoder.
-        finest: another block for the finest level, where it differs.
-
-    ``arguments`` are those of a network with the default blocks, as plain data.
+        finest: another block for the finest level, or its name in ``BLOCKS``, or a name with arguments.
     """
 
     def __init__(
@@ -88,20 +88,13 @@ class SegmentationUNet(nn.Module):
         depth: int = 2,
         embedding: int = 32,
         block: Block = conv_unit,
-        finest: Block | None = None,
+        finest: Blocks | None = None,
     ) -> None:
         super().__init__()
         self.fold, self.strides, self.embedding = fold, tuple(strides), embedding
-        self.arguments = {
-            "classes": classes,
-            "channels": list(channels),
-            "fold": list(fold),
-            "strides": [list(each) for each in strides],
-            "depth": depth,
-            "embedding": embedding,
-        }
+        self.channels, self.depth, self.finest = tuple(channels), depth, finest
         levels = len(channels)
-        first = finest or block
+        first = block if finest is None else per_level(finest, 1)[0]
         self.stem = ConvUnit(prod(fold), channels[0])
         self.down = nn.ModuleList(
             nn.Sequential(*[(first if n == 0 else block)(channels[n]) for _ in range(1 if n == 0 else depth)])
@@ -115,6 +108,23 @@ class SegmentationUNet(nn.Module):
         )
         self.head = nn.Conv3d(channels[0], prod(fold) * embedding, 1)
         self.classes = nn.Linear(embedding, classes)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of the constructor as plain data, for a network whose ``block`` is the default.
+
+        Raises:
+            ValueError: for a block of the finest level that has no name.
+        """
+        named = {} if self.finest is None else {"finest": describe(self.finest)}
+        return named | {
+            "classes": self.classes.out_features,
+            "channels": list(self.channels),
+            "fold": list(self.fold),
+            "strides": [list(each) for each in self.strides],
+            "depth": self.depth,
+            "embedding": self.embedding,
+        }
 
     @property
     def multiple(self) -> Factors:

@@ -147,12 +147,14 @@ class SegmentationConfig(RunConfig):
 
     Args:
         channels: of the levels of the network, finest first; fewer levels for small images.
+        finest: block at the finest level, by its name or its name and arguments; None for convolutions.
         variation: augmentation of the scans.
         crop: most voxels of a training image.
         voxels: of each training image at which the loss is computed.
     """
 
     channels: tuple[int, ...] = (24, 48, 96, 192)
+    finest: str | dict[str, Any] | None = None
     variation: Variation = field(default_factory=Variation)
     crop: int = 2_500_000
     voxels: int = 50_000
@@ -160,6 +162,11 @@ class SegmentationConfig(RunConfig):
     def as_plain(self) -> dict[str, Any]:
         """The configuration as plain data, with the plugins of its names."""
         return {"kind": SEGMENTATION} | super().as_plain()
+
+    def _plugins(self) -> set[str]:
+        name = self.finest.get("name") if isinstance(self.finest, dict) else self.finest
+        block = origin("block", name) if name else None
+        return super()._plugins() | ({block} if block else set())
 
 
 def config_from_plain(plain: Mapping[str, Any]) -> RunConfig:

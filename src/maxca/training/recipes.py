@@ -115,13 +115,18 @@ def segmentation() -> SegmentationConfig:
 
 
 def segmentation_any_contrast() -> SegmentationConfig:
-    """The same for images of other contrasts too: inverted and random curves of intensities, and painted labels."""
+    """A segmentation network for other contrasts too: inverted or random curves of intensities, painted labels."""
     return replace(
         segmentation(),
         recipe="segmentation_any_contrast",
         variation=Variation(inverted=0.2, curve=0.2, painted=0.12),
         steps=6_000,
     )
+
+
+def segmentation_maxca() -> SegmentationConfig:
+    """A segmentation network with multi-axis cross-covariance attention at the finest level."""
+    return replace(segmentation(), recipe="segmentation_maxca", finest={"name": "maxca", "heads": 2, "region": 8})
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -131,6 +136,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "synth": synth,
     "segmentation": segmentation,
     "segmentation_any_contrast": segmentation_any_contrast,
+    "segmentation_maxca": segmentation_maxca,
     "paper_brain": paper_brain,
     "paper_cardiac": paper_cardiac,
 }

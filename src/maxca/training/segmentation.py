@@ -81,7 +81,8 @@ class SegmentationTask:
         """A network for the scans of the data."""
         found = self.shape_of
         channels = self.config.channels[: len(found.strides) + 1]
-        return SegmentationUNet(len(self.numbers), channels, found.fold, found.strides)
+        finest = self.config.finest
+        return SegmentationUNet(len(self.numbers), channels, found.fold, found.strides, finest=finest)
 
     def trained(self, network: nn.Module) -> nn.Module:
         """The network at some voxels."""
