@@ -136,7 +136,7 @@ def test_a_batch_counts_as_its_scans_alone(data: Path) -> None:
 
 def test_large_scans_are_cropped_around_their_labels(tmp_path: Path) -> None:
     task = SegmentationTask(replace(SMALL, crop=1000), read_prepared(make(tmp_path / "data", shape=(40, 24, 18))))
-    crop = task.shape_of.shape
+    crop = task.design.shape
     assert np.prod(crop) <= 1000
     samples = task.samples()
     middles = [samples[n]["centre"] for n in range(40)]

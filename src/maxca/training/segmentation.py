@@ -57,8 +57,8 @@ class SegmentationTask:
         self.examples = LabelledScans(self.scans, labelled, self.numbers, config.seed)
         shapes = [each.image.shape for each in self.examples.contents]
         spacings = [scan.spacing for scan in labelled]
-        self.shape_of = architecture(shapes, spacings, len(config.channels), config.crop)
-        self.examples.crop = self.shape_of.shape
+        self.design = architecture(shapes, spacings, len(config.channels), config.crop)
+        self.examples.crop = self.design.shape
         self.spacing = tuple(np.median(spacings, axis=0).tolist())
         self.names = {n: data.names.get(n, str(n)) for n in self.numbers} | {0: BACKGROUND}
         self.extent_mm = with_spare([extent_of(volume_of(self.scans, scan)) for scan in labelled])
@@ -79,7 +79,7 @@ class SegmentationTask:
 
     def network(self) -> SegmentationUNet:
         """A network for the scans of the data."""
-        found = self.shape_of
+        found = self.design
         channels = self.config.channels[: len(found.strides) + 1]
         finest = self.config.finest
         return SegmentationUNet(len(self.numbers), channels, found.fold, found.strides, finest=finest)
@@ -123,7 +123,7 @@ class SegmentationTask:
             random = torch.Generator(device).manual_seed(seed)
             image, labels = batch["image"][n : n + 1].float() / 255, batch["classes"][n : n + 1]
             centre = batch["centre"][n : n + 1]
-            image, labels = reshaped(image, labels, anatomy, how, random, shape=self.shape_of.shape, centre=centre)
+            image, labels = reshaped(image, labels, anatomy, how, random, shape=self.design.shape, centre=centre)
             image = repainted(image, labels, anatomy, how, random)
             where = chosen_voxels(image, labels, min(self.config.voxels, image.numel()), random)
             samples.append((image, labels, where))

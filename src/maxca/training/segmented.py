@@ -94,7 +94,7 @@ class SegmentationValidation:
         """
         model = replace(segmenter, calibration=IDENTITY)
         points = []
-        pairs = [pair for pair in self.scans.data.pairs(SPLIT) if all(scan.name in coarse for scan in pair)]
+        pairs = replace(self.scans.data, scans=tuple(self.chosen)).pairs(SPLIT)
         for fixed, moving in _spread(pairs, self.most):
             chain = _between(fixed, moving)
             overlap = SegmentedPair(model, coarse[fixed.name], coarse[moving.name]).overlap(chain)
