@@ -105,6 +105,15 @@ def test_the_model_knows_the_data_it_was_trained_on(data: Path, tmp_path: Path) 
     assert tuple(model.network.fold) == (2, 2, 1)
 
 
+@pytest.mark.parametrize(("shape", "finest"), [((20, 95, 18), 0.0), ((20, 97, 18), 1.5), ((20, 24, 18), 0.0)])
+def test_a_small_organ_is_guided_at_every_level(shape: tuple[int, int, int], finest: float, tmp_path: Path) -> None:
+    folder = make(tmp_path / "data", shape=shape)
+    for path in (folder / SCANS).iterdir():  # content in every voxel
+        tensors = load_file(path)
+        save_file(tensors | {"image": tensors["image"].clamp(min=40)}, path)
+    assert SegmentationTask(SMALL, read_prepared(folder)).finest_mm == finest
+
+
 @pytest.mark.parametrize("shape", [(24, 20, 1), (20, 24, 3), (7, 9, 8)])
 def test_a_slice_a_stack_of_few_slices_and_a_tiny_image_can_be_trained_on(
     shape: tuple[int, int, int], tmp_path: Path

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from maxca.datasets.prepared import Prepared, PreparedScan
+from maxca.engine.settings import COARSEST
 from maxca.errors import MaxcaError
 from maxca.fields import OptionError
 from maxca.io.atomic import atomic_path
@@ -32,7 +33,8 @@ from maxca.training.validation import with_spare
 from maxca.training.variation import Anatomy, repainted, reshaped
 from maxca.training.voxels import AtVoxels, chosen_voxels, voxel_loss
 
-FINEST = 1.5  # voxels: a registration is not guided at levels of smaller ones, as with the bundled models
+FINEST = 1.5  # voxels: a registration is not guided at levels of smaller ones, as with the bundled models,
+SMALL = 2 * COARSEST  # unless its images are smaller than this along their longest axis: they have hardly other levels
 SAME = 1e-3  # of a spacing
 
 
@@ -63,6 +65,8 @@ class SegmentationTask:
         self.names = {n: data.names.get(n, str(n)) for n in self.numbers} | {0: BACKGROUND}
         self.extent_mm = with_spare([extent_of(volume_of(self.scans, scan)) for scan in labelled])
         self.common_mm = _common_spacing(labelled)
+        longest = max(n * mm for n, mm in zip(np.median(shapes, axis=0), self.spacing, strict=True))
+        self.finest_mm = FINEST * min(self.spacing) if longest > SMALL * min(self.spacing) else 0.0
         self.validation = SegmentationValidation(self.scans, config.validation_pairs)
 
     def warnings(self) -> Sequence[str]:
@@ -139,7 +143,7 @@ class SegmentationTask:
             spacing=self.common_mm,
             shape=self.data.shape,
             extent_mm=self.extent_mm,
-            finest_mm=FINEST * min(self.spacing),
+            finest_mm=self.finest_mm,
         )
         measured = self.validation(segmenter, fabric.device)
         model = replace(segmenter, confidence=measured.least_confidence, calibration=measured.calibration)
