@@ -128,6 +128,17 @@ def test_the_moving_mask_pulls_nothing_where_it_is_empty() -> None:
     assert motion[20:].max() < 0.1
 
 
+def test_a_level_that_ends_lower_hands_on_its_best_field() -> None:
+    """Steps of eight voxels only take aligned images apart; the next level begins where this one did."""
+    where = phantoms.grid(SPACINGS["isotropic"])
+    same = volume(where)
+    levels = (Level(2, 4), Level(1, 1))
+    _, (coarse, fine) = optimise(same, same, STILL, replace(settings(where), stride=8.0, levels=levels))
+    assert max(coarse.similarity[1:]) < 0.9 * coarse.similarity[0]
+    _, (alone,) = optimise(same, same, STILL, replace(settings(where), stride=8.0, levels=levels[1:]))
+    assert fine.similarity == alone.similarity
+
+
 def test_a_smoother_field_is_asked_for_in_mm() -> None:
     where = phantoms.grid((3.0, 3.0, 3.0))
     rough, smooth = (optimise(*noise(where), STILL, settings(where, smoothness=mm))[0] for mm in (6.0, 18.0))

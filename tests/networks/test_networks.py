@@ -106,7 +106,7 @@ def test_a_batch_is_its_examples(name: str, block: str) -> None:
             together = network(*map(torch.cat, zip(*given, strict=True)))
             size = float(together.flow.abs().max())
             # In float32 sums are rounded in another order: some units of the last place of the largest motion.
-            close = {"atol": 1e-6 if precision == torch.float64 else 3e-6 * max(1.0, size), "rtol": 0}
+            close = {"atol": 1e-12 if precision == torch.float64 else 3e-6 * max(1.0, size), "rtol": 0}
             assert size > 0.01
             torch.testing.assert_close(together.flow, torch.cat([each.flow for each in alone]), **close)
             if together.affine is not None:

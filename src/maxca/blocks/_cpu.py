@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ._slabs import Slab, in_context, joined, slabs
-from .layers import channels_first, channels_last, convolve, pad_ends
+from .layers import at_least_float32, channels_first, channels_last, convolve, pad_ends
 
 if TYPE_CHECKING:
     from .channel import ResidualChannelAttention
@@ -141,7 +141,7 @@ def _tokens(layer: XCA, slab: Slab) -> _Tokens:
     if qk.dtype == torch.float16:  # a sum of squares over a million tokens leaves its range
         qk = qk.float()
     gram = _Gram.apply(qk)
-    return _Tokens(gram.to(torch.promote_types(gram.dtype, torch.float32)), v, shape, sizes)
+    return _Tokens(at_least_float32(gram), v, shape, sizes)
 
 
 def _real(layer: XCA, t: Tensor, shape: Sequence[int], sizes: dict[str, int]) -> Tensor:

@@ -51,6 +51,11 @@ def checkpointed(forward: Forward) -> Forward:
     return thrifty
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in float32, or in its own type if that is more precise."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Conv3d(nn.Conv3d):
     """``nn.Conv3d`` with a fast path for a single small volume on a CPU."""
 

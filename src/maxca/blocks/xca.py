@@ -15,7 +15,17 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import _cpu
-from .layers import Conv3d, LayerNorm, channels_first, channels_last, cut_ends, pad_ends, to_whole, tuned
+from .layers import (
+    Conv3d,
+    LayerNorm,
+    at_least_float32,
+    channels_first,
+    channels_last,
+    cut_ends,
+    pad_ends,
+    to_whole,
+    tuned,
+)
 
 Tokens = Literal["within", "across"]
 Region = tuple[int, int, int]
@@ -94,7 +104,7 @@ class XCA(nn.Module):
 
     def _scaled(self, t: Tensor) -> Tensor:
         """Each channel over its tokens, divided by its norm or by the root of the number of tokens, in float32."""
-        t = t.to(torch.promote_types(t.dtype, torch.float32))
+        t = at_least_float32(t)
         return F.normalize(t, dim=-1) if self.normalise else t / t.shape[-1] ** 0.5
 
     def _joined(self, out: Tensor, shape: Sequence[int], filling: Sequence[int]) -> Tensor:

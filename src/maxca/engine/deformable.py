@@ -25,6 +25,7 @@ StepProgress = Callable[[str, int, int], None]
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
+DECREASE = 0.01  # of the best value: a level that ended lower than this hands on its best field
 SHORTEST = 0.05  # smallest fraction of the first stride
 
 
@@ -82,7 +83,7 @@ def optimise(
         done += level.steps
         spacing = tuple(ascent.lattice.image_grid.spacing)
         records.append(LevelRecord(spacing, len(values), tuple(values), _stalled(values, settings)))
-        field = ascent.field(on_nodes=level is not settings.levels[-1])
+        field = ascent.field(values, on_nodes=level is not settings.levels[-1])
     progress("deformed", total, total)
     if field is None:
         field = DenseField(torch.zeros(3, *fixed.grid.shape, device=fixed.device), fixed.grid)
@@ -135,12 +136,14 @@ class _Ascent:
         self.displacement = self.lattice.at_nodes(field)
         self.velocity = torch.zeros_like(self.displacement)
         self.prior = self.lattice.at_nodes(prior)
+        self.best = self.displacement
         self.momentum = settings.momentum
         self.stride = settings.stride * self.lattice.mm
         self.shortest = SHORTEST * settings.stride * self.lattice.image_grid.smallest_spacing
 
     def step(self, before: list[float]) -> float:
         """Take one step and return the sum of the terms before it; ``before`` contains those of earlier steps."""
+        start = self.displacement
         forces = [term.force(self.displacement) for term in self.terms]
         forces += [guide.force(self.displacement, similarity=forces[0]) for guide in self.guides]
         force = sum((each.nodes for each in forces[1:]), start=forces[0].nodes)
@@ -151,11 +154,17 @@ class _Ascent:
         value = float(sum((each.value for each in forces[1:]), start=forces[0].value))
         if before and value < max(before):
             self.stride = max(SHRINK * self.stride, self.shortest)
+        else:
+            self.best = start
         return value
 
-    def field(self, *, on_nodes: bool) -> DenseField:
-        """The field in world mm, on its nodes, or interpolated on the voxels of the level."""
-        field = self.lattice.field(self.displacement)
+    def field(self, values: Sequence[float], *, on_nodes: bool) -> DenseField:
+        """The field in world mm, on its nodes, or interpolated on the voxels of the level.
+
+        The last one, unless the sum of the terms has decreased below the best of the level.
+        """
+        decreased = bool(values) and values[-1] < max(values) - DECREASE * abs(max(values))
+        field = self.lattice.field(self.best if decreased else self.displacement)
         if on_nodes:
             return field
         smooth = self.lattice.expand(unfolded(field, FLATTEST).displacement)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from maxca.blocks.layers import at_least_float32
 from maxca.geometry.warp import voxel_coordinates
 
 
@@ -23,7 +24,7 @@ class AffineHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, I, J, K) → (N, 3, 4), relative: see ``centred_matrix``."""
         means = features.mean(dim=(2, 3, 4))  # (N, C)
-        return self.out(torch.relu(self.hidden(means))).float().unflatten(1, (3, 4))
+        return at_least_float32(self.out(torch.relu(self.hidden(means)))).unflatten(1, (3, 4))
 
 
 def centred_matrix(linear: Tensor, shape: Sequence[int]) -> Tensor:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maxca.blocks import layers as layout
-from maxca.blocks.layers import Conv3d, channels_first, cut_ends, to_whole
+from maxca.blocks.layers import Conv3d, at_least_float32, channels_first, cut_ends, to_whole
 from maxca.geometry.warp import Padding, sample_unit, unit_coordinates, voxel_coordinates
 
 Shape = torch.Size | tuple[int, int, int]
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     """The prediction of a network for a pair.
 
     Attributes:
-        flow: (N, 3, I, J, K), voxels, the total displacement: fixed voxel → moving voxel. float32.
+        flow: (N, 3, I, J, K), voxels, the total displacement: fixed voxel → moving voxel; at least float32.
         affine: (N, 3, 4), voxel → voxel, its linear part, from networks that predict one.
     """
 
@@ -46,8 +46,8 @@ class FlowHead(nn.Module):
         nn.init.constant_(self.conv.get_parameter("bias"), 0.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, I, J, K) → (N, 3, I, J, K), float32."""
-        return self.conv(features).float()
+        """(N, C, I, J, K) → (N, 3, I, J, K), at least float32."""
+        return at_least_float32(self.conv(features))
 
 
 def warp(
@@ -61,8 +61,9 @@ def warp(
         padding: ``"zeros"``: 0 outside; ``"border"``: the edge is repeated.
     """
     shape = volume.shape[2:]
-    moved = voxel_coordinates(shape, flow.device) + flow.float()
-    return sample_unit(volume.float(), unit_coordinates(moved, shape), padding=padding).to(volume.dtype)
+    moved = voxel_coordinates(shape, flow.device) + at_least_float32(flow)
+    values = volume.to(moved.dtype)
+    return sample_unit(values, unit_coordinates(moved, shape), padding=padding).to(volume.dtype)
 
 
 def compose(first: Float[Tensor, "n 3 i j k"], second: Float[Tensor, "n 3 i j k"]) -> Float[Tensor, "n 3 i j k"]:

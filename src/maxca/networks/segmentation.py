@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maxca.blocks.layers import Conv3d
+from maxca.blocks.layers import Conv3d, at_least_float32
 from maxca.networks.perlevel import Blocks, describe, per_level
 
 Block = Callable[[int], nn.Module]
@@ -36,7 +36,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, I, J, K) → the same shape and type."""
-        values, space = x.float(), (2, 3, 4)
+        values, space = at_least_float32(x), (2, 3, 4)
         mean = values.mean(dim=space, keepdim=True)
         # torch.var_mean takes ten times as long on a CPU.
         power = torch.linalg.vector_norm(values, dim=space, keepdim=True).square() / prod(x.shape[2:])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maxca.blocks import Window
-from maxca.blocks.layers import Conv3d
+from maxca.blocks.layers import Conv3d, at_least_float32
 from maxca.networks.flow import PUBLISHED, FlowOptions
 from maxca.networks.parts import (
     ConvLayer,
@@ -100,7 +100,9 @@ class UpStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(N, C, I, J, K) and (N, S, 2I, 2J, 2K) → (N, C', 2I, 2J, 2K)."""
-        x = F.interpolate(x.float(), size=skip.shape[2:], mode="trilinear", align_corners=False).to(skip.dtype)
+        x = F.interpolate(at_least_float32(x), size=skip.shape[2:], mode="trilinear", align_corners=False).to(
+            skip.dtype
+        )
         x = torch.cat([x, skip], dim=1)
         for conv in (self.conv1, self.conv2):
             x = F.leaky_relu(instance_norm(conv(x)), 0.2)
