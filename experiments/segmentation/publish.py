@@ -25,6 +25,7 @@ from maxca.networks.segmentation import SegmentationUNet
 from maxca.options import RegistrationOptions
 from maxca.registration.inputs import SideInputs
 from maxca.registration.pair import prepare, read_pair
+from maxca.training.sides import counterparts
 
 EXTENT_MM = ((124.0, 186.0), (154.0, 233.0), (123.0, 183.0))  # of the training scans, 15 % more on both sides
 CONFIDENCE = 0.84  # between the least of the training scans, 0.860, and the highest of two heads with skull, 0.822
@@ -44,9 +45,13 @@ def segmenter(data: Path, weights: Path) -> Segmenter:
         names = {int(row["Label Number"]): row["Label Name"] for row in csv.DictReader(file_of_names)} | {0: BACKGROUND}
     network = SegmentationUNet(len(numbers))
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+    ordered = {number: names[number] for number in sorted(numbers)}
+    swapped = counterparts(ordered)
+    assert swapped is not None
     return Segmenter(
         network.eval(),
-        {number: names[number] for number in sorted(numbers)},
+        ordered,
+        mirror=tuple(swapped),
         extent_mm=EXTENT_MM,
         confidence=CONFIDENCE,
         share=SHARE,

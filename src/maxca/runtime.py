@@ -129,3 +129,11 @@ def environment(**values: str) -> Iterator[None]:
     finally:
         for name in missing:
             os.environ.pop(name, None)
+
+
+def fast_bfloat16() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 in hardware (AMX)."""
+    import torch
+
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_tile") and capabilities.get("amx_bf16"))

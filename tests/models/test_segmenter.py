@@ -10,7 +10,9 @@ from segmenters import ByBrightness
 
 from maxca.engine.volume import Volume, normalise
 from maxca.geometry import Chain, Grid
+from maxca.models import segmentation
 from maxca.models.segmentation import DIMENSIONS, Segmenter
+from maxca.networks.segmentation import SegmentationUNet
 
 NAMES = {0: "background", 7: "grey", 1000: "bright"}
 
@@ -78,3 +80,45 @@ def test_the_middle_of_a_large_image_is_segmented() -> None:
     assert found.grid.shape[:2] == (32, 32) and found.grid.shape[2] >= 50
     middle = found.grid.to_world((np.array(found.grid.shape) - 1) / 2)
     np.testing.assert_allclose(middle, 0, atol=1.5)
+
+
+def unet() -> SegmentationUNet:
+    """A network with random weights, whose answers differ between an image and its mirror image."""
+    torch.manual_seed(0)
+    network = SegmentationUNet(4, channels=(4, 6), fold=(2, 2, 2), strides=((2, 2, 2),), depth=1, embedding=5)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return network.eval()
+
+
+def test_averaged_with_its_mirror_image_both_sides_are_equal() -> None:
+    """The labels of the mirror image are the mirrored labels, with left and right exchanged."""
+    names = {0: "background", 1: "left", 2: "middle", 3: "right"}
+    swapped = torch.tensor([0, 3, 2, 1])
+    where = Grid((24, 20, 16), np.eye(4))
+    values = torch.rand(where.shape, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.2
+
+    def labels(volume: torch.Tensor, mirror: tuple[int, ...] | None) -> torch.Tensor:
+        model = Segmenter(unet(), names, mirror=mirror)
+        return model.labels(model(Volume(volume, where)))
+
+    alone, averaged = (labels(values, mirror) for mirror in (None, (0, 3, 2, 1)))
+    assert (swapped[labels(values.flip(0), None)].flip(0) != alone).float().mean() > 0.05
+    assert (swapped[labels(values.flip(0), (0, 3, 2, 1))].flip(0) != averaged).float().mean() < 1e-3
+    assert 0.01 < float((alone != averaged).float().mean()) < 0.9
+
+
+def test_bfloat16_changes_few_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Grid((24, 20, 16), np.eye(4))
+    volume = Volume(torch.rand(where.shape, generator=torch.Generator().manual_seed(1)) * 0.8 + 0.2, where)
+    results = []
+    for fast in (False, True):
+        monkeypatch.setattr(segmentation, "fast_bfloat16", lambda fast=fast: fast)
+        model = Segmenter(unet(), {n: str(n) for n in range(4)}).on(torch.device("cpu"))
+        found = model(volume)
+        assert found.embeddings.dtype == torch.float32
+        results.append((found.embeddings, model.labels(found)))
+    (exact, labels), (rounded, others) = results
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, atol=0.05 * float(exact.abs().max()), rtol=0)
+    assert (labels != others).float().mean() < 0.05

@@ -35,6 +35,7 @@ def small() -> Segmenter:
         share=0.4,
         finest_mm=1.25,
         calibration=(-0.1, 1.2),
+        mirror=(0, 2, 1),
     )
 
 
@@ -52,7 +53,7 @@ def saved(folder: Path, **changes: Any) -> Path:
 def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
     before, after = small(), load_any(saved(tmp_path))
     assert isinstance(after, Segmenter)
-    for name in ("names", "spacing", "shape", "extent_mm", "confidence", "share", "finest_mm", "calibration"):
+    for name in ("names", "spacing", "shape", "extent_mm", "confidence", "share", "finest_mm", "calibration", "mirror"):
         assert getattr(after, name) == getattr(before, name), name
     assert list(after.names) == list(before.names) and after.name == "small"
     assert after.source is not None and after.source["path"].endswith("small.safetensors")
@@ -74,6 +75,9 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
         {"confidence": 2.0},
         {"extent_mm": [[1.0, 2.0]]},
         {"calibration": [0.0]},
+        {"mirror": [0, 1]},
+        {"mirror": [0, 1, 3]},
+        {"mirror": [1, 2, 0]},
         {"format": 2},
     ],
 )

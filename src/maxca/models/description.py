@@ -64,6 +64,7 @@ class SegmentationDescription(TypedDict):
     share: Annotated[float, Meta(ge=0, lt=1)]
     finest_mm: Annotated[float, Meta(ge=0)]
     calibration: tuple[float, float]
+    mirror: NotRequired[list[int] | None]
 
 
 def check_description(path: Path, about: Mapping[str, Any], kind: Any = Description) -> None:

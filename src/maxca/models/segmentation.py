@@ -25,6 +25,7 @@ from maxca.geometry.grid import triple
 from maxca.models.domain import outside_extent
 from maxca.models.load import CropShape, Spacing
 from maxca.networks.segmentation import SegmentationUNet, folded, unfolded
+from maxca.runtime import fast_bfloat16
 
 DIMENSIONS = 16  # of the vectors: the squared distances of 142 labels are from 0.5 to 3.6
 MARGIN_MM = 2.0  # around the content of an image
@@ -42,11 +43,13 @@ class Segmentation:
         embeddings: (I/a, J/b, K/c, a·b·c, D) of the network, for an image folded by a, b, c.
         inside: the same shape without D: the content of the image.
         grid: of the image, (I, J, K).
+        image: the input of the network.
     """
 
     embeddings: Float[Tensor, "i j k parts d"]
     inside: Tensor
     grid: Grid
+    image: Float[Tensor, "1 1 _ _ _"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,8 @@ class Segmenter:
         share: of the force, in a registration that it guides.
         finest_mm: it does not guide levels with smaller voxels.
         calibration: offset and slope from the overlap of two predictions to the expected Dice of reference labels.
+        mirror: for each class its counterpart on the other side, itself if it has none; the labels are then the most
+            probable on average over the image and its mirror image. None for the image alone.
         source: the ``"path"`` of its file and its ``"sha256"``; None if created in Python.
     """
 
@@ -93,6 +98,7 @@ class Segmenter:
     share: float = 0.5
     finest_mm: float = 0.0
     calibration: tuple[float, float] = (0.0, 1.0)
+    mirror: tuple[int, ...] | None = None
     source: Mapping[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +106,10 @@ class Segmenter:
 
     def on(self, device: torch.device) -> Segmenter:
         """The model on a device, for evaluation."""
-        return replace(self, network=self.network.eval().to(device))
+        network = self.network.eval().to(device)
+        if reduced_precision(device):
+            network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return replace(self, network=network)
 
     @torch.no_grad()
     def __call__(self, volume: Volume) -> Segmentation:
@@ -113,8 +122,9 @@ class Segmenter:
         i, j, k = ((b, n - have - b) for b, n, have in zip(before, size, image.shape, strict=True))
         image = F.pad(image, (*k, *j, *i))
         grid = grid.box([-b for b in before], [n - b for n, b in zip(size, before, strict=True)])
-        inside = folded(image[None, None] > FAINT, self.network.fold)[0].permute(1, 2, 3, 0)
-        return Segmentation(self.network(image[None, None])[0], inside, grid)
+        image = image[None, None]
+        inside = folded(image > FAINT, self.network.fold)[0].permute(1, 2, 3, 0)
+        return Segmentation(self._embeddings(image), inside, grid, image)
 
     def obstacle(self, volume: Volume) -> str:
         """Why the network cannot run on an image; empty if it can."""
@@ -126,11 +136,16 @@ class Segmenter:
 
     @torch.no_grad()
     def labels(self, found: Segmentation) -> Int[Tensor, "i j k"]:
-        """The most probable label of every voxel."""
+        """The most probable label of every voxel; see ``mirror``."""
         best = torch.zeros(found.inside.shape, dtype=torch.long, device=found.inside.device)
-        parts = [self.network.scores(part).argmax(-1) for part in self._parts(found.embeddings[found.inside])]
-        if parts:
-            best[found.inside] = torch.cat(parts)
+        parts = self._parts(found.embeddings[found.inside])
+        if self.mirror is None:
+            chosen = [self.network.scores(part).argmax(-1) for part in parts]
+        else:
+            others = self._parts(self._mirrored(found)[found.inside])
+            chosen = [self._averaged(*both).argmax(-1) for both in zip(parts, others, strict=True)]
+        if chosen:
+            best[found.inside] = torch.cat(chosen)
         numbers = torch.tensor(list(self.names), device=best.device)
         return numbers[unfolded(best[None], self.network.fold)[0]]
 
@@ -183,6 +198,23 @@ class Segmenter:
         directions[0] = 0
         return directions
 
+    def _embeddings(self, image: Float[Tensor, "1 1 i j k"]) -> Float[Tensor, "a b c parts d"]:
+        place = image.device
+        with torch.autocast(place.type, torch.bfloat16, enabled=reduced_precision(place)):
+            embeddings: Tensor = self.network(image)
+        return embeddings[0].float()
+
+    def _mirrored(self, found: Segmentation) -> Float[Tensor, "i j k parts d"]:
+        """The embeddings of the mirror image, at the voxels of the image."""
+        mirrored = self._embeddings(found.image.flip(2))
+        fold = self.network.fold
+        return mirrored.flip(0).unflatten(3, fold).flip(3).flatten(3, 5)
+
+    def _averaged(self, embeddings: Tensor, mirrored: Tensor) -> Float[Tensor, "n classes"]:
+        """The mean probabilities of the classes of the image and its mirror image, (N, D) each."""
+        first, second = (torch.softmax(self.network.scores(each), dim=-1) for each in (embeddings, mirrored))
+        return (first + second[:, list(self.mirror or ())]) / 2
+
     def _grid(self, content: Grid) -> Grid:
         """The grid of the network's input over the content of an image, before padding."""
         grid = content.canonical.at_spacing(self.spacing)
@@ -199,3 +231,8 @@ class Segmenter:
         affine[:3, 3] = grid.to_world((fold - 1) / 2)
         affine[:3, :3] *= fold
         return Grid(triple(np.array(grid.shape) // fold), affine)
+
+
+def reduced_precision(device: torch.device) -> bool:
+    """Whether the network is evaluated in bfloat16: only where that takes a fraction of the time."""
+    return device.type == "cpu" and fast_bfloat16()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,6 +40,7 @@ def save_segmenter(model: Segmenter, path: str | Path) -> None:
         "share": model.share,
         "finest_mm": model.finest_mm,
         "calibration": model.calibration,
+        "mirror": model.mirror,
     }
     state = {name: tensor.half() for name, tensor in model.network.state_dict().items()}
     save_checkpoint(path, state, about)
@@ -76,9 +79,19 @@ def load_segmenter(path: str | Path, device: torch.device | str = "cpu") -> Segm
         path.stem,
         None if extent is None else tuple((low, high) for low, high in extent),
         calibration=tuple(about["calibration"]),
+        mirror=_mirror(about, len(names)),
         source={"path": str(path.resolve()), "sha256": digest},
         **kept,
     )
+
+
+def _mirror(about: Mapping[str, Any], classes: int) -> tuple[int, ...] | None:
+    mirror = about.get("mirror")
+    if mirror is None:
+        return None
+    if len(mirror) != classes or any(not 0 <= n < classes or mirror[mirror[n]] != n for n in mirror):
+        raise ValueError(f"its {len(mirror)} mirrored classes are not the {classes} classes in another order")
+    return tuple(mirror)
 
 
 def load_any(path: str | Path, device: torch.device | str = "cpu") -> Model | Segmenter:
