@@ -87,7 +87,8 @@ def unet() -> SegmentationUNet:
     torch.manual_seed(0)
     network = SegmentationUNet(4, channels=(4, 6), fold=(2, 2, 2), strides=((2, 2, 2),), depth=1, embedding=5)
     for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.5)
     return network.eval()
 
 

@@ -67,6 +67,7 @@ def load_segmenter(path: str | Path, device: torch.device | str = "cpu") -> Segm
         if len(names) != len(about["labels"]) or next(iter(names)) != 0 or arguments.get("classes") != len(names):
             raise ValueError(f"its network has {arguments.get('classes')} classes, its labels are {len(names)} with 0")
         check_weights(lambda: SegmentationUNet(**arguments), arguments, state)
+        mirror = _mirror(about, len(names))
         network = SegmentationUNet(**arguments)
         network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
     kept = {key: about[key] for key in ("confidence", "share", "finest_mm")}
@@ -79,7 +80,7 @@ def load_segmenter(path: str | Path, device: torch.device | str = "cpu") -> Segm
         path.stem,
         None if extent is None else tuple((low, high) for low, high in extent),
         calibration=tuple(about["calibration"]),
-        mirror=_mirror(about, len(names)),
+        mirror=mirror,
         source={"path": str(path.resolve()), "sha256": digest},
         **kept,
     )

@@ -144,6 +144,7 @@ class SegmentationTask:
             shape=self.data.shape,
             extent_mm=self.extent_mm,
             finest_mm=self.finest_mm,
+            mirror=self._mirror(),
         )
         measured = self.validation(segmenter, fabric.device)
         model = replace(segmenter, confidence=measured.least_confidence, calibration=measured.calibration)
@@ -158,9 +159,14 @@ class SegmentationTask:
 
     def _anatomy(self, device: torch.device) -> Anatomy:
         i, j, k = self.spacing
-        swap = counterparts(self.names) if self.data.names else None
+        mirror = self._mirror()
         tissues = torch.arange(len(self.numbers), device=device)
-        return Anatomy((i, j, k), None if swap is None else torch.tensor(swap, device=device), tissues)
+        return Anatomy((i, j, k), None if mirror is None else torch.tensor(mirror, device=device), tissues)
+
+    def _mirror(self) -> tuple[int, ...] | None:
+        """The counterpart of each class, if scans are mirrored in training."""
+        swapped = counterparts(self.names) if self.data.names and self.config.variation.mirror else None
+        return None if swapped is None else tuple(swapped)
 
 
 def _numbers(scans: Scans, labelled: Sequence[PreparedScan], data: Prepared) -> list[int]:
