@@ -147,6 +147,10 @@ def test_training_images_fit_the_network_and_the_memory(
         (["background", "anterior", "posterior"], [0, 1, 2]),
         (["background", "left kidney", "liver"], None),
         (["background", "liver", "liver"], None),
+        (["background", "right ventricle", "myocardium", "left ventricle"], None),
+        (["background", "heart_atrium_left", "heart_atrium_right"], None),
+        (["background", "Left Lateral Ventricle", "3rd Ventricle", "Right Lateral Ventricle"], [0, 3, 2, 1]),
+        (["background", "Left Inf Lat Vent", "Right Inf Lat Vent"], [0, 2, 1]),
     ],
 )
 def test_counterparts_are_found_by_name(names: list[str], expected: list[int] | None) -> None:
