@@ -4,6 +4,10 @@ The numbers are those of ``golden/accuracy.json``. They are computed from the tr
 not by the package's own metrics. A deliberate change of accuracy records them again, and its commit says so:
 
     python tests/test_accuracy_gate.py
+
+Rounding alone changes some of them by more: a processor with other instructions sums in another order, and the ascent
+of a pair whose optimum is flat ends elsewhere. So the table has mean and standard deviation over moving images that
+are shifted by some ``ROUNDING``, and the tolerance is half a percent or ``DEVIATIONS``, whichever is larger.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from maxca.io.points import read_points
 
 GOLDEN = Path(__file__).parent / "golden" / "accuracy.json"
 TOLERANCE = 0.005
+DEVIATIONS = 4.0
+REPEATS, ROUNDING = 12, 1e-5  # of the recording: registrations of each pair, and their shifts in smallest spacings
 HIPPOCAMPUS = "hippocampus/{}Tr/hippocampus_185.nii.gz", "hippocampus/{}Tr/hippocampus_361.nii.gz"
 REAL: dict[str, dict[str, Any]] = {
     "hippocampi of two people": {
@@ -62,13 +68,14 @@ def test_accuracy_of_a_real_pair_is_kept(name: str, data_folder: Callable[[str],
 def check(name: str, found: Mapping[str, float]) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[name]
     assert found.keys() == golden.keys()
-    for measure, value in golden.items():
-        assert found[measure] == pytest.approx(value, rel=TOLERANCE), f"{name}: {measure}"
+    for measure, (mean, deviation) in golden.items():
+        most = max(TOLERANCE * mean, DEVIATIONS * deviation)
+        assert found[measure] == pytest.approx(mean, abs=most), f"{name}: {measure}"
 
 
-def synthetic(organ: Organ) -> dict[str, float]:
+def synthetic(organ: Organ, seed: int = 0) -> dict[str, float]:
     """Dice, TRE in mm over the organ, and correlation, of a pair whose warp is known everywhere."""
-    fixed, moving = organ.fixed(), organ.moving()
+    fixed, moving = organ.fixed(), shifted(organ.moving(), seed)
     result = register(fixed, moving, **organ.options)
     points = nodes(fixed.grid)
     truth, found = organ.truth(points), result.chain.map_points(points)
@@ -80,12 +87,12 @@ def synthetic(organ: Organ) -> dict[str, float]:
     }
 
 
-def real(files: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def real(files: Mapping[str, Any], folder: Path, seed: int = 0) -> dict[str, float]:
     """The same where labels or landmarks were drawn by people."""
     fixed, moving, *labels = (
         thinned(read(folder / name), files.get("every", 1)) for name in (*files["images"], *files.get("labels", ()))
     )
-    result = register(fixed, moving, **files["options"])
+    result = register(fixed, shifted(moving, seed), **files["options"])
     found = {"similarity": correlation(fixed, result.warped)}
     if labels:
         drawn, other = labels
@@ -100,6 +107,15 @@ def thinned(image: Image, every: int) -> Image:
     """Every n-th voxel in the plane: large slices take too long for a test."""
     data = image.data[::every, ::every].copy()
     return replace(image, data=data, grid=Grid(data.shape, image.grid.affine @ np.diag([every, every, 1, 1])))
+
+
+def shifted(image: Image, seed: int) -> Image:
+    """An image moved by so little that only the rounding differs; itself for 0."""
+    if not seed:
+        return image
+    affine = image.grid.affine.copy()
+    affine[:3, 3] += ROUNDING * image.grid.smallest_spacing * np.random.default_rng(seed).normal(size=3)
+    return replace(image, grid=Grid(image.grid.shape, affine))
 
 
 def register(fixed: Image, moving: Image, **options: Any) -> Result:
@@ -130,11 +146,16 @@ def nearest(labels: Image, points: np.ndarray) -> np.ndarray:
 
 def record(data: Path) -> None:
     """Write the table of golden values anew."""
-    found = {name: synthetic(organ) for name, organ in ORGANS.items()}
-    found |= {name: real(files, data) for name, files in REAL.items()}
-    rounded = {name: {key: float(f"{value:.6g}") for key, value in each.items()} for name, each in found.items()}
+    found = {name: [synthetic(organ, seed) for seed in range(REPEATS)] for name, organ in ORGANS.items()}
+    found |= {name: [real(files, data, seed) for seed in range(REPEATS)] for name, files in REAL.items()}
+    golden = {name: {key: spread([each[key] for each in rows]) for key in rows[0]} for name, rows in found.items()}
     GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(json.dumps(rounded, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    GOLDEN.write_text(json.dumps(golden, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def spread(values: list[float]) -> list[float]:
+    """Mean and standard deviation."""
+    return [float(f"{number:.6g}") for number in (np.mean(values), np.std(values, ddof=1))]
 
 
 if __name__ == "__main__":

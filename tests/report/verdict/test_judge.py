@@ -66,7 +66,9 @@ def turned(degrees: float, axis: int) -> Image:
 
 
 def mirrored() -> Image:
-    return replace(MOVING, data=MOVING.data[::-1].copy())
+    """With noise of a hundredth of the range: without it, rounding decides between two equal rotations."""
+    noise = np.random.default_rng(0).normal(scale=5.0, size=WHERE.shape)
+    return replace(MOVING, data=np.where(MOVING.data > 0, MOVING.data + noise, 0)[::-1].astype(np.float32))
 
 
 def noise() -> Image:
