@@ -21,7 +21,7 @@ from maxca.losses.regularity import diffusion
 from maxca.losses.similarity import LocalNCC, dissimilarity, local_window
 from maxca.networks import warp
 
-STEPS = 120
+STEPS = 150
 
 
 def on_one_grid(images: tuple[Path, Path], interpolation: str) -> list[Tensor]:

@@ -34,7 +34,7 @@ def pair(*shape):
     return image, image.flip(2)
 
 torch.manual_seed(0)
-network = build_network("corrxca_tiny", levels=2)  # every part of it: further levels repeat them
+network = build_network("corrxca_tiny")
 with torch.no_grad():  # heads begin by moving nothing, which every mistake would do too
     for key, p in network.named_parameters():
         if "heads" in key:
