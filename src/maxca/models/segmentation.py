@@ -106,10 +106,7 @@ class Segmenter:
 
     def on(self, device: torch.device) -> Segmenter:
         """The model on a device, for evaluation."""
-        network = self.network.eval().to(device)
-        if reduced_precision(device):
-            network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        return replace(self, network=network)
+        return replace(self, network=self.network.eval().to(device))
 
     @torch.no_grad()
     def __call__(self, volume: Volume) -> Segmentation:
@@ -200,7 +197,10 @@ class Segmenter:
 
     def _embeddings(self, image: Float[Tensor, "1 1 i j k"]) -> Float[Tensor, "a b c parts d"]:
         place = image.device
-        with torch.autocast(place.type, torch.bfloat16, enabled=reduced_precision(place)):
+        reduced = reduced_precision(place)
+        if reduced:  # in the other order its convolutions copy everything, and take four times as long
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        with torch.autocast(place.type, torch.bfloat16, enabled=reduced):
             embeddings: Tensor = self.network(image)
         return embeddings[0].float()
 
