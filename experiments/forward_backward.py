@@ -9,13 +9,12 @@ after the affine and the mean round-trip error, and of the landmarks the true er
 
 from __future__ import annotations
 
-import argparse
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from pair_rows import add_rows
 
 from maxca.engine.affine import align
 from maxca.engine.deformable import optimise
@@ -26,7 +25,6 @@ from maxca.io.points import read_points
 from maxca.options import RegistrationOptions
 from maxca.registration.inputs import SideInputs
 from maxca.registration.pair import prepare, read_pair
-from maxca.runtime import tuned
 
 FACTORS = (1, 2, 4, 8)
 POINTS = 5000
@@ -65,22 +63,5 @@ def rows_of(folder: Path) -> list[dict[str, object]]:
     return out
 
 
-def main() -> None:
-    """Add the rows of the kinds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--kinds", required=True)
-    options = parser.parse_args()
-    new = not options.output.exists()
-    with options.output.open("a", newline="") as file, tuned(2), torch.no_grad():
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        for kind in options.kinds.split(","):
-            writer.writerows(rows_of(options.work / kind))
-            file.flush()
-
-
 if __name__ == "__main__":
-    main()
+    add_rows(__doc__, COLUMNS, rows_of)

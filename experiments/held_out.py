@@ -11,13 +11,12 @@ of the landmarks in mm, or 1 minus the Dice of the labels.
 
 from __future__ import annotations
 
-import argparse
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from pair_rows import add_rows, overlap
 from scipy.ndimage import binary_erosion
 
 from maxca.engine.affine import align
@@ -29,11 +28,9 @@ from maxca.io.images import read
 from maxca.io.pairs import Pair, read_pairs
 from maxca.io.points import read_points
 from maxca.losses.similarity import LocalNCC, similarity_measure
-from maxca.metrics import common_labels, dice
 from maxca.options import RegistrationOptions
 from maxca.registration.inputs import SideInputs
 from maxca.registration.pair import prepare, read_pair
-from maxca.runtime import tuned
 
 FACTORS = (1, 2, 4, 8)
 BLOCK, SHARE, CENTRE = 8.0, 0.35, 2.0  # voxels of the finest level; of the image; voxels of a block not evaluated
@@ -106,10 +103,7 @@ def error(row: Pair, chain: Chain) -> float:
         here, there = (read_points(path).coordinates for path in (row.fixed_points, row.moving_points))
         return float(np.linalg.norm(chain.map_points(here) - there, axis=1).mean())
     assert row.fixed_labels is not None and row.moving_labels is not None
-    fixed, moving = read(row.fixed_labels), read(row.moving_labels)
-    labels = torch.as_tensor(moving.data.astype(np.int32))[None]
-    warped = chain.resample(labels, moving.grid, fixed.grid, "nearest")[0].numpy()
-    return 1 - float(np.mean(list(dice(fixed.data, warped, common_labels(fixed.data, moving.data)).values())))
+    return 1 - overlap(chain, read(row.fixed_labels), read(row.moving_labels))
 
 
 def rows_of(folder: Path) -> list[dict[str, object]]:
@@ -135,22 +129,5 @@ def rows_of(folder: Path) -> list[dict[str, object]]:
     return out
 
 
-def main() -> None:
-    """Add the rows of the kinds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--kinds", required=True)
-    options = parser.parse_args()
-    new = not options.output.exists()
-    with options.output.open("a", newline="") as file, tuned(2), torch.no_grad():
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        for kind in options.kinds.split(","):
-            writer.writerows(rows_of(options.pairs / kind))
-            file.flush()
-
-
 if __name__ == "__main__":
-    main()
+    add_rows(__doc__, COLUMNS, rows_of)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pair_rows import overlap
 
 from maxca.engine.affine import align
 from maxca.engine.deformable import optimise
@@ -27,8 +28,7 @@ from maxca.engine.settings import between_contrasts, settings_for
 from maxca.engine.volume import FAINT
 from maxca.geometry import Chain
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.io.images import Image, read
-from maxca.metrics import common_labels, dice
+from maxca.io.images import read
 from maxca.options import RegistrationOptions
 from maxca.registration.inputs import SideInputs
 from maxca.registration.pair import prepare, read_pair
@@ -69,13 +69,6 @@ def hippocampi(data: Path) -> Iterator[Files]:
 
 
 SETS = {"brain": brains, "cardiac": hearts, "hippocampus": hippocampi}
-
-
-def overlap(chain: Chain, fixed: Image, moving: Image) -> float:
-    """Mean Dice of the labels."""
-    labels = torch.as_tensor(moving.data.astype(np.int32))[None]
-    warped = chain.resample(labels, moving.grid, fixed.grid, "nearest")[0].numpy()
-    return float(np.mean(list(dice(fixed.data, warped, common_labels(fixed.data, moving.data)).values())))
 
 
 def measured(files: Files, settings: list[tuple[float, float]]) -> Iterator[tuple[float, float, float, float]]:
