@@ -41,14 +41,19 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def data_folder() -> Callable[[str], Path]:
+def data_root() -> Path:
+    """The folder that holds the real data, where there is any."""
+    return Path(os.environ.get("MAXCA_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def data_folder(data_root: Path) -> Callable[[str], Path]:
     """Finds a folder of the real data by name (``oasis``, ``acdc``, …), or skips the test."""
-    root = Path(os.environ.get("MAXCA_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
     def find(name: str) -> Path:
-        folder = root / name
+        folder = data_root / name
         if not folder.is_dir():
-            pytest.skip(f"no real data: {name} is not in {root}; set MAXCA_DATA to the folder that holds it")
+            pytest.skip(f"no real data: {name} is not in {data_root}; set MAXCA_DATA to the folder that holds it")
         return folder
 
     return find
