@@ -6,8 +6,7 @@
 Every pair is registered with ``balanced`` and no model for each setting: the smoothness in smallest spacings (σ of the
 update), and the relaxation as a fraction of it (σ of the field after each step). The table has mean Dice of the labels,
 SDlogJ over the content, NDV in % and seconds of one thread. The relaxation of maxca is a ``sampled`` Gaussian; with
-``exact`` its variance is what its σ says. All pairs are training pairs; the defaults may be chosen
-here.
+``exact`` its variance is what its σ says. All pairs are training pairs; the defaults may be chosen here.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 The measures are computed from the transform and the warped image alone, not by the package's own metrics. Libraries
 choose among kernels that round differently, by the processor; the ascent of a pair whose optimum is flat then ends
-elsewhere (its TRE differs by up to 15 %). So this script runs itself again
-with the environment variables by which each library takes the same kernels on every x86-64 processor with AVX2.
+elsewhere (its TRE differs by up to 15 %). So this script runs itself again with the environment variables by which
+each library takes the same kernels on every x86-64 processor with AVX2.
 """
 
 from __future__ import annotations
