@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import meshio
 import numpy as np
 import phantoms
 import pytest
 import torch
+from nibabel.gifti import GiftiDataArray, GiftiImage
+from nibabel.streamlines import TckFile, Tractogram
 from pages import DOCS, FENCE, ROOT, follow, shorten
 
 import maxca
@@ -54,7 +57,17 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms.save(folder / "t1.nii.gz", pair[0])
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
+    surface_and_tracts(folder, points)
     return folder
+
+
+def surface_and_tracts(folder: Path, points: np.ndarray) -> None:
+    """A surface, as Workbench and 3D Slicer have it, and streamlines, as MRtrix has them."""
+    rows, faces = points.astype(np.float32), np.array([[0, 1, 2], [3, 4, 5]], np.int32)
+    arrays = [GiftiDataArray(rows, "pointset"), GiftiDataArray(faces, "triangle")]
+    GiftiImage(darrays=arrays).to_filename(folder / "lh.pial.surf.gii")
+    meshio.Mesh(rows, [("triangle", faces)]).write(folder / "tumour.stl", binary=True)
+    TckFile(Tractogram([rows, rows[:3]], affine_to_rasmm=np.eye(4))).save(folder / "tracts.tck")
 
 
 def same_warped_image_everywhere(folder: Path) -> None:
@@ -145,7 +158,7 @@ def test_the_readme_can_be_followed(scans: Path, tmp_path: Path, monkeypatch: py
                 shutil.copytree("result", "results/first")
             assert main(words) == 0, line
             done.append(words[0])
-    assert done == ["register", "apply", "apply-points", "report", "report"]
+    assert done == ["register", "apply", "apply-geometry", "report", "report"]
     assert (tmp_path / "from_python" / "transform.h5").is_file()
     assert (tmp_path / "results" / "cohort.html").is_file()
 

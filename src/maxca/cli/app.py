@@ -8,7 +8,7 @@ import typer
 
 from maxca.cli import (
     apply,
-    apply_points,
+    apply_geometry,
     demo,
     evaluate,
     info,
@@ -67,7 +67,7 @@ app.callback()(_options)
 for name, command, example in (
     ("register", register.register, register.EXAMPLE),
     ("apply", apply.apply, apply.EXAMPLE),
-    ("apply-points", apply_points.apply_points, apply_points.EXAMPLE),
+    ("apply-geometry", apply_geometry.apply_geometry, apply_geometry.EXAMPLE),
     ("label", label.label, label.EXAMPLE),
     ("prepare", prepare.prepare, prepare.EXAMPLE),
     ("train", train.train, train.EXAMPLE),
@@ -77,5 +77,8 @@ for name, command, example in (
     ("info", info.info, info.EXAMPLE),
 ):
     app.command(name, help=help_of(command), epilog=example)(command)
+app.command("apply-points", hidden=True, help="The earlier name of apply-geometry.", epilog=apply_geometry.EXAMPLE)(
+    apply_geometry.apply_geometry
+)
 app.add_typer(transform.app, name="transform")
 app.add_typer(models.app, name="models")

@@ -16,7 +16,7 @@ from maxca.options import (
 NAMES = {
     each.name for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions) for each in options_of(kind)
 }
-NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init"}
+NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init", "space"}
 _KEYWORD = re.compile(rf"(?<![\w/.=-])({'|'.join(sorted(NAMES, key=len, reverse=True))})=(\S+?)(?=[\s,;).]|$)")
 _FIELD = re.compile(rf"(?<![\w/.-])({'|'.join(name for name in sorted(NAMES) if '_' in name)})(?![\w.=/-])")
 

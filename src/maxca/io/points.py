@@ -15,9 +15,9 @@ import numpy as np
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.regular import read_bytes
+from maxca.io.space import SIGNS, known_space
 
 SUFFIXES = (".csv", ".fcsv", ".mrk.json")
-SIGNS = {"RAS": np.array([1.0, 1.0, 1.0]), "LPS": np.array([-1.0, -1.0, 1.0])}
 SLICER_NUMBERS = {"0": "RAS", "1": "LPS"}
 SPACE = re.compile(r"#\s*(?:space|CoordinateSystem)\s*[:=]\s*(\w+)\s*$", re.IGNORECASE)
 SAY_SPACE = "unless the first line is # space: LPS"  # ... the coordinates of a CSV file are RAS
@@ -165,13 +165,7 @@ def _space(line: str, path: Path, number: int) -> str | None:
     if not found:
         return None
     space = SLICER_NUMBERS.get(found[1], found[1].upper())
-    return _known_space(space, f"{path}, line {number}")
-
-
-def _known_space(space: object, where: str) -> str:
-    if space not in SIGNS:
-        raise MaxcaError(f"{where}: the coordinate system {str(space)[:40]} is unknown; use RAS or LPS")
-    return str(space)
+    return known_space(space, f"{path}, line {number}")
 
 
 def _header(cells: list[str], path: Path, number: int) -> list[str]:
@@ -208,7 +202,7 @@ def _parse_json(text: str, path: Path) -> Points:
 def _parse_markup(markup: Any, path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
     """Labels and coordinates (3,) of one list of points; None for an unplaced point."""
     space = markup.get("coordinateSystem", "LPS")
-    space = _known_space(SLICER_NUMBERS.get(str(space), space), str(path))
+    space = known_space(SLICER_NUMBERS.get(str(space), space), str(path))
     units = markup.get("coordinateUnits", "mm")
     if any(unit not in ("mm", ["mm"], "[mm]") for unit in (units if isinstance(units, list) else [units])):
         raise MaxcaError(f"{path}: coordinates in {str(units)[:40]!r}; save the points in mm")
