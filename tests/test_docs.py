@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import meshio
+import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
@@ -24,7 +25,8 @@ from maxca import plugins
 from maxca.blocks import BLOCKS
 from maxca.cli.main import main
 from maxca.evaluate.rows import read_rows
-from maxca.io.images import read
+from maxca.io.images import Image, read
+from maxca.io.transforms import write_transform
 from maxca.models.checkpoint import read_description
 from maxca.training import recipes
 
@@ -58,6 +60,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
     surface_and_tracts(folder, points)
+    series(folder, pair[1])
     return folder
 
 
@@ -68,6 +71,16 @@ def surface_and_tracts(folder: Path, points: np.ndarray) -> None:
     GiftiImage(darrays=arrays).to_filename(folder / "lh.pial.surf.gii")
     meshio.Mesh(rows, [("triangle", faces)]).write(folder / "tumour.stl", binary=True)
     TckFile(Tractogram([rows, rows[:3]], affine_to_rasmm=np.eye(4))).save(folder / "tracts.tck")
+
+
+def series(folder: Path, moving: Image) -> None:
+    """A 4-D image in the space of the moving image, and the motion of its volumes."""
+    (folder / "motion").mkdir()
+    for number in range(3):
+        shift = np.eye(4)
+        shift[0, 3] = number / 2
+        write_transform(maxca.Chain((maxca.Affine(shift),)), folder / "motion" / f"v{number}.tfm")
+    nib.save(nib.Nifti1Image(np.stack([moving.data] * 3, axis=3), moving.grid.affine), folder / "bold.nii.gz")
 
 
 def same_warped_image_everywhere(folder: Path) -> None:

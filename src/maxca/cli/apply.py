@@ -35,11 +35,21 @@ class Resampling:
 
 @from_options()
 def apply(
-    image: Annotated[Path, typer.Option("--input", "-i", help="The image to warp, in moving space.")],
+    image: Annotated[
+        Path, typer.Option("--input", "-i", help="The image to warp, in moving space: 2-D, 3-D, or 4-D (NIfTI, MGH).")
+    ],
     reference: Annotated[Path, typer.Option("--reference", "-r", help="An image that defines the grid of the result.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write: .nii, .nii.gz, .mha or .nrrd.")],
     how: Resampling,
     transforms: OptionalTransforms = None,
+    volume_transforms: Annotated[
+        Path | None,
+        typer.Option(
+            "--volume-transforms",
+            help="Of a 4-D image: a folder with one transform per volume, in the order of their names, or a text file "
+            "that lists them. A point of the reference passes through them after those of -t.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,18 +59,15 @@ def apply(
     the moving grid.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.images import WRITTEN_SUFFIXES, check_grid, read, write
-    from maxca.registration.interpolation import choose
-    from maxca.registration.resampling import apply as run
+    from maxca.io.images import WRITTEN_SUFFIXES
+    from maxca.registration.image_files import warp_file
+    from maxca.registration.volumes import Motion, transforms_of_volumes
 
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
-    target = read(reference)
-    check_grid(out, target.grid)
-    source = read(image)
-    choice = choose(source, how.interpolation)
-    warped = run(source, target, transforms or (), choice.interpolation, how.matrix_convention, how.fill)
-    write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
-    warn([*source.warnings, *warped.warnings])
+    each = transforms_of_volumes(volume_transforms) if volume_transforms else ()
+    motion = Motion(transforms or (), each, how.matrix_convention)
+    choice, warnings = warp_file(image, reference, out, motion, how.interpolation, how.fill)
+    warn(warnings)
     if how.interpolation == "auto":
         note(f"interpolation: {choice.interpolation}, {choice.reason}", quiet=quiet)
     report(str(out), quiet=quiet)

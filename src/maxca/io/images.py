@@ -129,7 +129,7 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
         from maxca.io.dicom import read_series  # pydicom takes a quarter of a second
 
         data, grid, warnings = read_series(path)
-        return _finished(data, grid, path, warnings)
+        return finished(data, grid, path, warnings)
     check_regular(path)
     if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
@@ -210,17 +210,18 @@ def _from_array(data: np.ndarray, affine: np.ndarray) -> Image:
         voxels = plain(data.reshape(grid.shape))
     except (TypeError, ValueError) as error:
         raise MaxcaError(f"an array and its affine make no image: {error}") from error
-    return _finished(voxels, grid, None, form=Form(dimension=data.ndim))
+    return finished(voxels, grid, None, form=Form(dimension=data.ndim))
 
 
 def _from_nifti(nifti: SpatialImage, path: Path | None) -> Image:
     data, grid, warnings = image_of(nifti, path)
-    return replace(_finished(data, grid, path, warnings, form_of(nifti)), intent=intent_of(nifti))
+    return replace(finished(data, grid, path, warnings, form_of(nifti)), intent=intent_of(nifti))
 
 
-def _finished(
+def finished(
     data: np.ndarray, grid: Grid, path: Path | None, warnings: tuple[str, ...] = (), form: Form | None = None
 ) -> Image:
+    """An image of voxels as read: those that are not finite become 0, with a warning."""
     if data.dtype.kind == "f" and (count := int(data.size - np.isfinite(data).sum())):
         data = np.where(np.isfinite(data), data, data.dtype.type(0))
         warnings += (f"{path or 'the image'}: {count} voxels are NaN or infinite; they are treated as background (0)",)
@@ -233,7 +234,7 @@ def _from_container(path: Path) -> Image:
         data = plain(found.data)
     except ValueError as error:
         raise MaxcaError(f"{path}: {error}") from error
-    return _finished(data, found.grid, path, found.layout.warnings, Form(dimension=found.dimension))
+    return finished(data, found.grid, path, found.layout.warnings, Form(dimension=found.dimension))
 
 
 def _from_itk(image: sitk.Image, path: Path | None) -> Image:
@@ -247,7 +248,7 @@ def _from_itk(image: sitk.Image, path: Path | None) -> Image:
         data, grid = from_sitk(image)
     except ValueError as error:
         raise MaxcaError(f"{path or 'the image'}: {error}; repair the header or convert the image again") from error
-    return _finished(plain(data), grid, path, form=Form(dimension=image.GetDimension()))
+    return finished(plain(data), grid, path, form=Form(dimension=image.GetDimension()))
 
 
 def _without_single_volumes(size: tuple[int, ...]) -> tuple[int, ...]:

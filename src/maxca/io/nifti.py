@@ -22,7 +22,7 @@ from maxca.geometry import Grid
 from maxca.io.atomic import atomic_path
 from maxca.io.form import Form
 from maxca.io.stored import beginning, check_written, foreign, holder, is_gzip, read_to_end
-from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
+from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_stored, plain
 
 PAIR_SUFFIXES = (".hdr", ".img")
 NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
@@ -54,13 +54,16 @@ def image_of(nifti: SpatialImage, path: Path | None) -> tuple[np.ndarray, Grid, 
         )
     if nifti.get_data_dtype().kind not in "iufb":
         raise MaxcaError(f"{name}: voxels are {_type_name(nifti)}, not real numbers; convert it to one grey value")
-    grid, by_sform = _where(nifti, path)
-    warnings = _disagreement(nifti, grid, name) if by_sform else (f"{name}: the sform is singular; the qform is used",)
+    grid, warnings = grid_and_warnings(nifti, path)
     return load_nifti(nifti, path).reshape(grid.shape), grid, warnings
 
 
-def open_nifti(path: Path) -> Any:
+def open_nifti(path: Path, whole: bool = True) -> Any:
     """Read the header of a NIfTI or MGH file and check it against the size of the file, without reading the voxels.
+
+    Args:
+        path: the file.
+        whole: whether all volumes are to be in memory, or one at a time.
 
     Raises:
         MaxcaError: for a file that is neither, or smaller than its header claims.
@@ -78,8 +81,21 @@ def open_nifti(path: Path) -> Any:
         )
     if 0 in spacing:
         raise MaxcaError(f"{path}: a voxel size of 0 mm: {spacing}; repair the header or convert the image again")
-    _check_claim(nifti, path)
+    _check_claim(nifti, path, whole)
     return nifti
+
+
+def grid_and_warnings(nifti: SpatialImage, path: Path | None) -> tuple[Grid, tuple[str, ...]]:
+    """The grid of a NIfTI image, as ``nifti_grid``, and warnings if sform and qform differ or one is invalid.
+
+    Raises:
+        MaxcaError: if neither is valid.
+    """
+    name = path or "the image"
+    grid, by_sform = _where(nifti, path)
+    if not by_sform:
+        return grid, (f"{name}: the sform is singular; the qform is used",)
+    return grid, _disagreement(nifti, grid, name)
 
 
 def nifti_grid(nifti: SpatialImage, path: Path | None) -> Grid:
@@ -267,7 +283,7 @@ def _opened(path: Path) -> Any:
     return kind.from_file_map(files, mmap=False)
 
 
-def _check_claim(nifti: Any, path: Path) -> None:
+def _check_claim(nifti: Any, path: Path, whole: bool) -> None:
     """Check the size claimed by a header against the file and the free memory.
 
     Raises:
@@ -277,7 +293,8 @@ def _check_claim(nifti: Any, path: Path) -> None:
     count = int(np.prod([int(n) for n in nifti.shape], dtype=object))
     dtype = nifti.get_data_dtype()
     packed = is_gzip(stored)
-    check_size(path, count * dtype.itemsize, stored.stat().st_size, DEFLATE_LIMIT if packed else 1, packed)
+    check_stored(path, count * dtype.itemsize, stored.stat().st_size, DEFLATE_LIMIT if packed else 1, packed)
+    count = count if whole else count // max(1, int(np.prod([int(n) for n in nifti.shape[3:]], dtype=object)))
     scaled = (nifti.dataobj.slope, nifti.dataobj.inter) != (1.0, 0.0)
     check_memory(path, count * (dtype.itemsize + (4 if scaled or dtype.itemsize > 4 else 0)))
 

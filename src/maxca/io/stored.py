@@ -90,10 +90,10 @@ def read_to_end(image: Any) -> None:
     """
     for file in image.file_map.values():
         if isinstance(file.fileobj, gzip.GzipFile):
-            _drain(file.fileobj)
+            drain(file.fileobj)
         elif file.fileobj is None and file.filename and is_gzip(Path(file.filename)):
             with gzip.open(file.filename) as stream:
-                _drain(stream, 1 << 62)
+                drain(stream, 1 << 62)
 
 
 def check_written(path: Path, size: int, packed: bool | None = None) -> None:
@@ -116,7 +116,12 @@ def check_written(path: Path, size: int, packed: bool | None = None) -> None:
         raise OSError(errno.EIO, "the written file is incomplete; is the disk full?")
 
 
-def _drain(stream: gzip.GzipFile, limit: int = LARGEST_REST) -> None:
+def drain(stream: gzip.GzipFile, limit: int = LARGEST_REST) -> None:
+    """Read a gzip stream to its end, where its checksum is verified.
+
+    Raises:
+        OSError, EOFError, zlib.error: for a wrong checksum or length, or more than ``limit`` bytes.
+    """
     while block := stream.read(BLOCK):
         limit -= len(block)
         if limit < 0:

@@ -98,6 +98,18 @@ def cast(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool = False) -> None:
     """Reject, before allocation, a header that claims more bytes than the file can contain or than fit into memory.
 
+    Args and errors as ``check_stored``, and:
+
+    Raises:
+        MaxcaError: for an image larger than the free memory.
+    """
+    check_stored(path, claimed, stored, growth, packed)
+    check_memory(path, claimed)
+
+
+def check_stored(path: Path, claimed: int, stored: int, growth: int, packed: bool = False) -> None:
+    """Reject, before allocation, a header that claims more bytes than the file can contain.
+
     Args:
         path: the file.
         claimed: bytes of the voxels according to the header.
@@ -106,7 +118,7 @@ def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool 
         packed: whether the file is compressed and must not expand to gigabytes of a single value.
 
     Raises:
-        MaxcaError: for a truncated file, or an image larger than the free memory.
+        MaxcaError: for a truncated file, or one that expands to gigabytes of a single value.
     """
     if claimed > stored * growth:
         raise MaxcaError(
@@ -118,7 +130,6 @@ def check_size(path: Path, claimed: int, stored: int, growth: int, packed: bool 
             f"{path}: {amount(stored)} that expand to {amount(claimed)}, so almost entirely one value; crop it, "
             "store it in a smaller type, or unpack it first"
         )
-    check_memory(path, claimed)
 
 
 def check_memory(path: Path, needed: int) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from maxca.geometry import Chain
 from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, ImageLike, read
+from maxca.io.series import Series, open_series
 from maxca.registration.interpolation import CHOICES, Choice, InterpolationChoice, choose
 from maxca.registration.record import Applied
 from maxca.registration.resampling import check_fill, fill_of, resample
+from maxca.registration.volumes import Motion, WarpedSeries
 
 SUFFIX = ".nii.gz"
 LABELS = f"labels{SUFFIX}"  # the name of the warped labels
@@ -22,19 +25,26 @@ class AdditionalImage:
     """An image to warp and its settings.
 
     Args:
-        image: in moving space.
+        image: in moving space; of a 4-D image, its first volume.
         choice: its interpolation, and the reason.
         fill: the value outside its field of view.
         warnings: corrections made on reading, and its output name if that was changed.
+        series: all volumes of a 4-D image.
     """
 
     image: Image
     choice: Choice
     fill: float
     warnings: tuple[str, ...] = ()
+    series: Series | None = None
 
-    def warped(self, fixed: Image, chain: Chain) -> Image:
-        """The image resampled on the fixed grid, with the header fields of the fixed file."""
+    def warped(self, fixed: Image, chain: Chain) -> Image | WarpedSeries:
+        """The image resampled on the fixed grid, with the header fields of the fixed file.
+
+        The volumes of a 4-D image are resampled when they are written.
+        """
+        if self.series is not None:
+            return WarpedSeries(self.series, fixed, Motion(chain), self.choice.interpolation, self.fill)
         return resample(self.image, fixed.grid, chain, self.choice.interpolation, self.fill, fixed.form)
 
     def as_applied(self) -> Applied:
@@ -58,7 +68,8 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
     named: dict[str, AdditionalImage] = {}
     for number, each in enumerate(apply):
         source, wanted = each if isinstance(each, tuple) and isinstance(each[1], str) else (each, "auto")
-        image = read(source)
+        series = open_series(source) if isinstance(source, str | Path) else None
+        image = read(source) if series is None else series.first
         choice = choose(image, wanted)
         wished = _name(image, number)
         name = _free(wished, {*named, LABELS})
@@ -66,7 +77,8 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
         labels = choice.interpolation == "labels"
         outside = fill_of(image, choice.interpolation) if fill is None or labels else fill
         check_fill(outside, image)
-        named[name] = AdditionalImage(image, choice, outside, image.warnings + (renamed if name != wished else ()))
+        warnings = (image.warnings if series is None else ()) + (renamed if name != wished else ())
+        named[name] = AdditionalImage(image, choice, outside, warnings, series)
     return named
 
 

@@ -11,8 +11,10 @@ from maxca.geometry import Chain, Grid
 from maxca.io.atomic import RESULT_FILE, output_folder
 from maxca.io.images import Image, read
 from maxca.io.records import encode
+from maxca.io.series import Series, open_series
 from maxca.io.transforms import read_transform, write_transform
 from maxca.registration.record import Assessment, Record, read_record
+from maxca.registration.volumes import WarpedSeries
 
 WARPED, LABELS = "warped.nii.gz", "warped_labels.nii.gz"
 TRANSFORM, INVERSE = "transform.h5", "inverse_transform.h5"
@@ -31,7 +33,8 @@ class Result:
         warped_labels: the moving labels on the fixed grid, if labels were given: each label interpolated linearly, the
             largest weight wins. (Dice and distances are measured on labels warped by nearest neighbour, as for every
             method.)
-        applied: additional images of moving space on the fixed grid, by name.
+        applied: additional images of moving space on the fixed grid, by name; the volumes of a 4-D image are
+            resampled when they are saved.
     """
 
     chain: Chain
@@ -40,7 +43,7 @@ class Result:
     warped: Image
     record: Record
     warped_labels: Image | None = None
-    applied: Mapping[str, Image] = field(default_factory=dict)
+    applied: Mapping[str, Image | WarpedSeries | Series] = field(default_factory=dict)
 
     @property
     def metrics(self) -> Assessment:
@@ -70,7 +73,7 @@ class Result:
             warped,
             record,
             read(labels) if labels.is_file() else None,
-            {name: read(_inside(place, f"warped_{name}")) for name in record.applied},
+            {name: _additional(_inside(place, f"warped_{name}")) for name in record.applied},
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, save_field: bool = False) -> Path:
@@ -111,6 +114,10 @@ class Result:
             f"Result({self.record.settings.transform}, {score.name} {score.before:.3f} → {score.after:.3f}, "
             f"folding {self.metrics.folding.ndv_percent:.2g} %, on {shape} voxels)"
         )
+
+
+def _additional(path: Path) -> Image | Series:
+    return open_series(path) or read(path)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from maxca.geometry import Chain
 from maxca.io.images import Image
 from maxca.registration.pair import LoadedPair
 from maxca.registration.resampling import resample
+from maxca.registration.volumes import WarpedSeries
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,7 @@ class Warped:
 
     image: Image
     labels: Image | None
-    applied: Mapping[str, Image]
+    applied: Mapping[str, Image | WarpedSeries]
     warnings: tuple[str, ...]
 
 

@@ -1,0 +1,168 @@
+"""Application of transforms to 4-D images, a volume at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from maxca.errors import MaxcaError
+from maxca.geometry import Chain, Interpolation
+from maxca.io.images import Image, ImageLike, read
+from maxca.io.regular import check_regular, read_bytes
+from maxca.io.series import Series, open_series, write_series
+from maxca.options import MatrixConvention
+from maxca.registration.interpolation import InterpolationChoice, choose
+from maxca.registration.resampling import OneTransform, Transforms, check_fill, fill_of, join, resample
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Transforms of a 4-D image, each fixed world points → moving world points.
+
+    Args:
+        common: to all volumes; a point of the reference passes through them first.
+        each: one per volume, after ``common``; or none.
+        matrix_convention: of a bare 4x4 matrix.
+    """
+
+    common: Transforms = ()
+    each: tuple[OneTransform, ...] = ()
+    matrix_convention: MatrixConvention | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WarpedSeries:
+    """A 4-D image on a reference grid; its volumes are resampled when they are asked for.
+
+    Args:
+        series: in moving space.
+        reference: an image in fixed space, whose grid and header fields the result has.
+        motion: the transforms.
+        interpolation: see ``maxca.apply``.
+        fill: the value outside the field of view.
+    """
+
+    series: Series
+    reference: Image
+    motion: Motion
+    interpolation: Interpolation
+    fill: float
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the file and its first volume."""
+        return (*self.series.warnings, *self._resampled(self.series.first, 0).warnings)
+
+    def volumes(self) -> Iterator[Image]:
+        """The volumes on the reference grid, each in its own data type."""
+        for number, volume in enumerate(self.series.volumes()):
+            yield self._resampled(volume, number)
+
+    def save(self, path: str | Path) -> tuple[str, ...]:
+        """Write the volumes to a NIfTI file, with the repetition time, units and intent of the source.
+
+        Returns:
+            Warnings about the file and about volumes, one line for each kind.
+
+        Raises:
+            MaxcaError: for a file that is damaged or cannot be written.
+        """
+        noticed: dict[str, list[int]] = {}
+
+        def values() -> Iterator[np.ndarray]:
+            for number, volume in enumerate(self.volumes()):
+                for line in volume.warnings:
+                    noticed.setdefault(re.sub(r"\d+ voxels", "voxels", line), []).append(number + 1)
+                yield volume.data
+
+        write_series(self.series, values(), self.reference.grid, self.reference.form, path)
+        lines = (f"{line} ({_listed(numbers)})" for line, numbers in noticed.items())
+        return (*self.series.warnings, *lines)
+
+    def _resampled(self, volume: Image, number: int) -> Image:
+        chain, motion = self._common, self.motion
+        if motion.each:
+            images = (self.reference.grid, volume.grid) if not chain.steps else None
+            chain = (join(motion.each[number], motion.matrix_convention, images) @ chain).simplified()
+        warped = resample(volume, self.reference.grid, chain, self.interpolation, self.fill, self.reference.form)
+        return replace(warped, warnings=(*volume.warnings, *warped.warnings))
+
+    @cached_property
+    def _common(self) -> Chain:
+        images = None if self.motion.each else (self.reference.grid, self.series.grid)
+        return join(self.motion.common, self.motion.matrix_convention, images)
+
+
+def apply_series(
+    series: str | Path | Series,
+    reference: ImageLike,
+    motion: Motion,
+    interpolation: InterpolationChoice = "auto",
+    fill: float | None = None,
+) -> WarpedSeries:
+    """Resample a 4-D image onto a reference grid, a volume at a time; each volume is interpolated once.
+
+    Args:
+        series: NIfTI or MGH, in moving space.
+        reference: an image in fixed space that defines the grid of the result.
+        motion: transforms, common to all volumes and one for each.
+        interpolation: as for ``maxca.apply``; detected from the first volume.
+        fill: the value outside the field of view; by default the background of the first volume.
+
+    Raises:
+        MaxcaError: for a file that is not 4-D, or another number of transforms than of volumes.
+    """
+    opened = series if isinstance(series, Series) else open_series(series)
+    if opened is None:
+        raise MaxcaError(f"{series}: not a 4-D image in NIfTI or MGH format; use maxca.apply for other images")
+    if motion.each and len(motion.each) != opened.count:
+        raise MaxcaError(
+            f"{opened.path}: {opened.count} volumes, but {len(motion.each)} transforms of volumes; give one for each"
+        )
+    chosen = choose(opened.first, interpolation).interpolation
+    outside = fill_of(opened.first, chosen) if fill is None else fill
+    check_fill(outside, opened.first)
+    return WarpedSeries(opened, read(reference), motion, chosen, outside)
+
+
+def transforms_of_volumes(place: str | Path) -> tuple[Path, ...]:
+    """The transforms of the volumes of a 4-D image, in the order of the volumes.
+
+    Args:
+        place: a folder with one file per volume, ordered by name, numbers by their value; or a text file that lists
+            one file per line, relative to its folder.
+
+    Raises:
+        MaxcaError: for a folder without files, or files that are missing.
+    """
+    place = Path(place)
+    if place.is_dir():
+        found = [each for each in place.iterdir() if each.is_file() and not each.name.startswith(".")]
+        files = sorted(found, key=lambda each: _by_number(each.name))
+    else:
+        try:
+            lines = read_bytes(place).decode("utf-8-sig").splitlines()
+            files = [place.parent / line.strip() for line in lines if line.strip()]
+        except UnicodeDecodeError as error:
+            raise MaxcaError(f"{place}: neither a folder nor a text file that lists transforms; pass one") from error
+        for each in files:
+            check_regular(each)
+    if not files:
+        raise MaxcaError(f"{place}: no transforms there; give one for each volume")
+    return tuple(files)
+
+
+def _listed(numbers: list[int]) -> str:
+    return (
+        f"volume {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} volumes, the first of which is {numbers[0]}"
+    )
+
+
+def _by_number(name: str) -> list[str | int]:
+    """For sorting: ``v9`` before ``v10``. Text and numbers alternate."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
