@@ -4,7 +4,7 @@
     python experiments/smoothness.py ../shared/data --set hippocampus
 
 ``maxca evaluate`` on evenly spaced pairs of each set, every method at each smoothness, including the default of maxca
-(three times the smallest spacing); elastix at suitable control-point spacings (its default is 10 mm): a grid as fine as
+(twice the smallest spacing); elastix at suitable control-point spacings (its default is 10 mm): a grid as fine as
 the voxels folds, and took more than five minutes of CPU on a heart before it was stopped.
 """
 

@@ -127,8 +127,8 @@ class RegistrationOptions:
     smoothness: Annotated[
         float | None,
         About(
-            "Regularisation: Gaussian σ of the update, in mm; larger is smoother. By default three times the smallest "
-            "spacing, and nine times between different contrasts.",
+            "Regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the smallest "
+            "spacing, in a slice three times, and three times as much between different contrasts.",
             above=0,
             unit="millimetres",
         ),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maxca.engine.settings import Level, Settings
 from maxca.engine.volume import FAINT, Volume, steps_within
-from maxca.geometry.separable import Separable, cubic, gaussian, per_axis
+from maxca.geometry.separable import Separable, cubic, diffusion, per_axis
 from maxca.geometry.transforms import Chain, DenseField
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 
@@ -39,9 +39,9 @@ class Lattice:
         shape, nodes = self.image_grid.shape, self.node_grid.shape
         self.expand = per_axis(cubic, shape, apart, nodes).to(self.device)
         reach = settings.smoothness * level.factor / self.node_grid.spacing
-        self._smooth = per_axis(gaussian, nodes, (1, 1, 1), reach).to(self.device)
+        self._smooth = per_axis(diffusion, nodes, reach).to(self.device)
         self._collect = self._smooth @ self.expand.adjoint
-        relax = per_axis(gaussian, nodes, (1, 1, 1), settings.relaxation * reach)
+        relax = per_axis(diffusion, nodes, settings.relaxation * reach)
         self.relax = _at_rest(relax, _empty_faces(fixed)).to(self.device)
         to_nodes = unit_matrix(nodes)
         self._still = transform_coordinates(to_nodes, voxel_coordinates(nodes, self.device))

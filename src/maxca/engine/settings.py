@@ -12,8 +12,8 @@ from maxca.losses.similarity import WINDOW
 from maxca.options import EffortName
 
 COARSEST = 48  # voxels along the longest axis at the first level: fewer resolve no anatomy, more cost time
-
-
+SMOOTHNESS = 2.0  # smallest spacings; see docs/decisions/2026-11-27-relaxation.md
+SLICE_SMOOTHNESS = 3.0  # of a slice, where as many voxels have a larger extent
 SMOOTHER = 3.0  # between contrasts; see docs/decisions/2026-11-21-affine-and-optimiser.md
 STEPS = 50  # most steps per level; coarse ones cost little
 AFFORDABLE = 8_000_000  # voxels times steps at full resolution that take seconds: minimum for small images
@@ -110,7 +110,8 @@ def settings_for(
     factors = [coarsest // 2**n for n in range(int(np.log2(coarsest / finest)) + 1)]
     cheap = AFFORDABLE // int(np.prod(grid.shape))
     levels = tuple(Level(f, STEPS if f > 1 else min(max(work.fine, cheap), STEPS)) for f in factors)
-    return Settings(levels, similarity, smoothness or 3 * grid.smallest_spacing)
+    usual = SLICE_SMOOTHNESS if grid.thin_axes else SMOOTHNESS
+    return Settings(levels, similarity, smoothness or usual * grid.smallest_spacing)
 
 
 def between_contrasts(settings: Settings) -> Settings:

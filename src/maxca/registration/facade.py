@@ -74,8 +74,8 @@ def register(
         effort: trade-off between time and accuracy.
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
             contrasts, such as T1 and T2) or mse (same scanner and units). The affine supports all of them.
-        smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default three times the
-            smallest spacing, and nine times between different contrasts.
+        smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
+            smallest spacing, in a slice three times, and three times as much between different contrasts.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,
             -1024 in CT). Labels are always 0 there.
         device: auto uses the GPU if there is one.
