@@ -17,6 +17,7 @@ TransformName = Literal["deformable", "affine", "rigid"]
 EffortName = Literal["fast", "balanced", "accurate"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 MatrixConvention = Literal["ras", "fsl"]
+TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 

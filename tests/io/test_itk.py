@@ -203,7 +203,8 @@ def test_a_chain_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.h5", "sheared"),
         (Chain((field(Grid(GRID.shape, sheared)),)), "t.nii.gz", "sheared"),
         (Chain((field(), Affine(MATRIX))), "t.mat", r"t\.mat: .* write the file as \.h5"),
-        (Chain(), "t.lta", "a transform ends in one of"),
+        (Chain(), "t.xfm", "a transform ends in one of"),
+        (Chain((field(),)), "t.lta", r"t\.lta: .* affine transform only"),
     ]
     for chain, name, message in cases:
         with pytest.raises(MaxcaError, match=message):
@@ -277,10 +278,13 @@ def test_an_image_or_a_field_of_another_convention_is_refused(tmp_path: Path, sh
     refused(tmp_path / "other.nii.gz", "intent 1007 (LPS mm) or 1006 (RAS mm)")
 
 
-def test_a_bspline_transform_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_transform_of_another_kind_is_refused_with_what_to_do(tmp_path: Path) -> None:
     bspline = sitk.BSplineTransformInitializer(sitk.Image(8, 8, 8, sitk.sitkFloat32), [2, 2, 2])
     sitk.WriteTransform(bspline, str(tmp_path / "spline.tfm"))
-    refused(tmp_path / "spline.tfm", "BSplineTransform is not supported", "TransformToDisplacementField")
+    text = (tmp_path / "spline.tfm").read_text()
+    (tmp_path / "kernel.tfm").write_text(text.replace("BSplineTransform", "ThinPlateSplineKernelTransform"))
+    words = ("ThinPlateSplineKernelTransform is not supported", "TransformToDisplacementField")
+    refused(tmp_path / "kernel.tfm", *words)
 
 
 # Images

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import MatrixConvention, Overwrite, Quiet, Transforms
+from maxca.cli.options import Overwrite, Quiet, TransformFiles, Transforms, from_options
 from maxca.cli.terminal import report, warn
 from maxca.io.space import HELP, Space
 
@@ -16,12 +16,13 @@ FORMATS = "Points: .csv with columns x,y,z (RAS mm), .fcsv or .mrk.json. Surface
 FORMATS += ".ply, .stl or .obj. Tractograms: .trk, .tck or .trx."
 
 
+@from_options()
 def apply_geometry(
+    files: TransformFiles,
     source: Annotated[Path, typer.Option("--input", "-i", help=FORMATS)],
     transforms: Transforms,
     out: Annotated[Path, typer.Option("--output", "-o", help="The file to write, in the format of the input.")],
     space: Annotated[Space | None, typer.Option("--space", help=HELP)] = None,
-    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,11 +34,13 @@ def apply_geometry(
     Positions and normals change; faces, scalars, names and headers are kept.
     """
     from maxca.io.atomic import check_new_file, full_suffix
+    from maxca.registration.resampling import grids_of
     from maxca.registration.shapes import apply_geometry as run
     from maxca.registration.shapes import check_same_format
 
     check_same_format(source, out)
     check_new_file(out, (full_suffix(out),), overwrite)
-    moved = run(source, out, transforms, space, matrix_convention)
+    images = grids_of(files.fixed, files.moving)
+    moved = run(source, out, transforms, space, files.matrix_convention, images)
     warn(moved.warnings)
     report(f"{out}: {moved.number} {moved.what}", quiet=quiet)

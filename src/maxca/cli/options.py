@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, is_dataclass
+from dataclasses import MISSING, dataclass, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from maxca.cli.dashes import flag
-from maxca.fields import Option, OptionError, about, options_of
+from maxca.fields import About, Option, OptionError, about, options_of
 from maxca.options import IMAGES, MACHINE, REGIONS, RegistrationOptions
 from maxca.options import MatrixConvention as Convention
 
@@ -42,8 +42,20 @@ MatrixConvention = Annotated[
     Convention | None,
     typer.Option("--matrix-convention", help=about(RegistrationOptions, "matrix_convention").help),
 ]
-EXTENSIONS = ".h5, .tfm, .txt, .mat, or a displacement .nii.gz"
-READ_EXTENSIONS = f"{EXTENSIONS}, .mha or .nrrd"
+EXTENSIONS = ".h5, .tfm, .txt, .mat, .lta, .1D, .x5, or a displacement .nii.gz"
+READ_EXTENSIONS = f"{EXTENSIONS}, .m3z, .mha or .nrrd"
+
+
+_OF_BOTH = "of the transform, for files of FSL, FreeSurfer and AFNI, whose coordinates depend on both."
+
+
+@dataclass(frozen=True)
+class TransformFiles:
+    """What the files of a transform do not say about themselves."""
+
+    fixed: Annotated[Path | None, About(f"The fixed image {_OF_BOTH}", short="-f")] = None
+    moving: Annotated[Path | None, About(f"The moving image {_OF_BOTH}", short="-m")] = None
+    matrix_convention: Annotated[Convention | None, about(RegistrationOptions, "matrix_convention")] = None
 
 
 def from_options(**callbacks: Callable[[Any], Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

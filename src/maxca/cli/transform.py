@@ -7,12 +7,23 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import EXTENSIONS, READ_EXTENSIONS, MatrixConvention, Overwrite, Quiet, Transforms, help_of
+from maxca.cli.options import (
+    EXTENSIONS,
+    READ_EXTENSIONS,
+    MatrixConvention,
+    Overwrite,
+    Quiet,
+    TransformFiles,
+    Transforms,
+    from_options,
+    help_of,
+)
 from maxca.cli.terminal import report
+from maxca.options import TransformTool
 
 COMPOSE = "Example:  maxca transform compose -t warp.nii.gz -t affine.mat -o both.h5"
 INVERT = "Example:  maxca transform invert -i OUTDIR/transform.h5 -o inverse.h5"
-CONVERT = "Example:  maxca transform convert -i OUTDIR/transform.h5 -r fixed.nii.gz -o displacement.nii.gz"
+CONVERT = "Example:  maxca transform convert sub_1Warp.nii.gz sub_0GenericAffine.mat -o both.x5"
 JACOBIAN = "Example:  maxca transform jacobian -t OUTDIR/transform.h5 -r fixed.nii.gz -o determinant.nii.gz"
 
 app = typer.Typer(
@@ -77,25 +88,47 @@ def invert(
     report(f"{out}: residual {residual.mean:.3g} mm on average, {residual.max:.3g} mm at most", quiet=quiet)
 
 
+@from_options()
 def convert(
-    source: Input,
-    out: Output,
+    files: TransformFiles,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help=f"The file to write: {EXTENSIONS}; for ants a prefix, such as OUTDIR/sub-1_."
+        ),
+    ],
+    sources: Annotated[list[Path] | None, typer.Argument(metavar="TRANSFORM", show_default=False)] = None,
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--input", "-i", help="The same, as an option.", show_default=False),
+    ] = None,
+    tool: Annotated[
+        TransformTool | None,
+        typer.Option(
+            help="The tool that reads the output; by default itk, except for .lta, .1D and .x5.", show_default=False
+        ),
+    ] = None,
     reference: Sampled = None,
-    matrix_convention: MatrixConvention = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a transform in another format, chosen by the suffix.
+    """Write a transform, or several in the order of antsApplyTransforms, for another tool.
 
-    .h5 stores any transform; .tfm, .txt and .mat store an affine; .nii and .nii.gz store a displacement field on the
-    grid of the field in the input, or of the reference.
+    The suffix chooses the format. .h5 and .x5 store any transform; .tfm, .txt, .mat, .lta and .1D an affine; .nii and
+    .nii.gz a displacement field on the grid of the field in the input, or of the reference.
     """
     from maxca.io.atomic import check_new_file
-    from maxca.io.transforms import TRANSFORM_SUFFIXES, write_transform
+    from maxca.io.transforms import write_transform, written_files
     from maxca.registration.resampling import compose as run
+    from maxca.registration.resampling import grids_of
 
-    check_new_file(out, TRANSFORM_SUFFIXES, overwrite)
-    write_transform(run([source], reference, matrix_convention), out)
+    transforms = [*(sources or ()), *(given or ())]
+    if not transforms:
+        raise typer.BadParameter("no transform; give one or several files: maxca transform convert FILE -o OUTPUT")
+    for path, suffixes in written_files(out, tool):
+        check_new_file(path, suffixes, overwrite)
+    images = grids_of(files.fixed, files.moving)
+    write_transform(run(transforms, reference, files.matrix_convention, images), out, tool=tool, images=images)
     report(str(out), quiet=quiet)
 
 

@@ -28,7 +28,11 @@ WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothnes
 SHORT = ("effort", "model", "smoothness")  # options in a short name
 CHECKPOINTS = ("best", "last")  # names of model files that all training runs share
 WEIGHTS = " model "  # in the versions of a row, before the hash of a model's file
-SUFFIXES = (".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+# Of maxca.io.transforms, which imports torch, and .npz; the longer one of two that end alike comes first.
+SUFFIXES = (
+    *(".h5", ".nii.gz", ".npz", ".tfm", ".txt", ".mat", ".hdf5", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr"),
+    *(".lta", ".m3z", ".m3d", ".aff12.1d", ".1d", ".x5"),
+)
 LARGEST_SMOOTHNESS = 1000.0  # mm
 
 

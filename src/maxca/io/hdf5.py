@@ -1,7 +1,7 @@
-"""ITK's transform files in HDF5: their numbers, read from memory and validated, in a separate process if necessary.
+"""Transform files in HDF5, ITK's and X5: their numbers, read from memory and validated, in a process if necessary.
 
 HDF5 trusts a file: it follows links into other files, allocates any claimed size and, for a damaged file, accesses
-invalid memory or loops endlessly. Therefore only the structure that ITK writes is followed, no more is allocated than
+invalid memory or loops endlessly. Therefore only the structure of these formats is followed, no more is allocated than
 the bytes of the file can decompress to, and a file without a valid checksum is read by ``python -m maxca.io.hdf5``,
 with limited memory and time. This module imports neither torch nor SimpleITK: the process starts in 0.15 s.
 """
@@ -9,6 +9,7 @@ with limited memory and time. This module imports neither torch nor SimpleITK: t
 from __future__ import annotations
 
 import io
+import math
 import sys
 from typing import Any
 
@@ -26,6 +27,7 @@ FIXED = ("TransformFixedParameters", "TranformFixedParameters")
 PARAMETERS = ("TransformParameters", "TranformParameters")
 
 Numbers = tuple[str, np.ndarray, np.ndarray]  # kind, fixed parameters, parameters
+X5 = "X5 "  # begins the kinds of transforms in X5: linear, displacements, deformations
 
 
 class Refused(ValueError):
@@ -67,6 +69,8 @@ def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
     if count > LARGEST_GROUP:
         raise Refused(f"it claims to hold {count} transforms")
     parts = [_member(group, (str(number),), h5py.Group) for number in range(count)]
+    if _attribute(file, "Format") == "X5":
+        return _in_x5(file, parts, stored)
     kinds = [_text(_member(part, ("TransformType",), h5py.Dataset)) for part in parts]
     plan = [
         None
@@ -74,16 +78,64 @@ def _transforms(file: h5py.File, stored: int) -> list[Numbers]:
         else (_member(part, FIXED, h5py.Dataset), _member(part, PARAMETERS, h5py.Dataset))
         for part, kind in zip(parts, kinds, strict=True)
     ]
-    arrays = [array for pair in plan if pair for array in pair]
-    for array in arrays:
-        _check(array, stored)
-    claimed = sum(array.nbytes for array in arrays)
-    if claimed > stored * DEFLATE_LIMIT:
-        raise Refused(f"truncated or damaged: it claims {claimed} bytes of parameters and holds {stored}")
-    grant(3 * claimed)
+    _allow([(array, 1) for pair in plan if pair for array in pair], stored)
     nothing = np.zeros(0)
     pairs = [(nothing, nothing) if pair is None else (pair[0][()], pair[1][()]) for pair in plan]
     return [(kind, *pair) for kind, pair in zip(kinds, pairs, strict=True)]
+
+
+def _in_x5(file: h5py.File, parts: list[h5py.Group], stored: int) -> list[Numbers]:
+    """The transforms of the first chain of an X5 file, or its only one, in the order of application to a point.
+
+    The fixed parameters are those of the domain: its size, and the (4, 4) matrix from its voxels to world space.
+    """
+    order = list(range(len(parts)))
+    if file.get("TransformChain", getlink=True) is not None:
+        words = _text(_member(_member(file, ("TransformChain",), h5py.Group), ("0",), h5py.Dataset)).split("/")
+        if not all(word.isdecimal() and int(word) < len(parts) for word in words) or len(words) > LARGEST_GROUP:
+            raise Refused("damaged: its chain names transforms that it does not hold")
+        order = [int(word) for word in words]
+    elif len(parts) != 1:
+        raise Refused(f"it contains {len(parts)} transforms without a chain that defines their order")
+    chosen = [parts[number] for number in order]
+    kinds = [_attribute(part, "Type") for part in chosen]
+    kinds = [
+        _attribute(part, "Representation") if kind == "nonlinear" else kind
+        for kind, part in zip(kinds, chosen, strict=True)
+    ]
+    held = [_member(part, ("Transform",), h5py.Dataset) for part in chosen]
+    domains = [None if kind == "linear" else _domain(part) for kind, part in zip(kinds, chosen, strict=True)]
+    matrices = [(domain[1], 2) for domain in domains if domain]
+    _allow([*((each, 4 if domain else 2) for each, domain in zip(held, domains, strict=True)), *matrices], stored)
+    return [
+        (f"{X5}{kind}", np.concatenate([d[()].ravel() for d in domain]) if domain else np.zeros(0), each[()].ravel())
+        for kind, domain, each in zip(kinds, domains, held, strict=True)
+    ]
+
+
+def _domain(part: h5py.Group) -> tuple[Any, Any]:
+    """The size and the mapping of the domain of a field in X5."""
+    domain = _member(part, ("Domain",), h5py.Group)
+    size, mapping = (_member(domain, (name,), h5py.Dataset) for name in ("Size", "Mapping"))
+    if size.shape != (3,) or size.dtype.kind not in "iu" or size.external or size.is_virtual:
+        raise Refused("damaged: the size of its domain is not three integers")
+    return size, mapping
+
+
+def _attribute(place: Any, name: str) -> str:
+    """A text in the attributes of a file or group, empty where there is none."""
+    value = place.attrs.get(name, "")
+    return value.decode("ascii", errors="replace") if isinstance(value, bytes) else str(value)[:80]
+
+
+def _allow(arrays: list[tuple[Any, int]], stored: int) -> None:
+    """Check datasets of given dimensions before they are read, and raise the memory limit by what they need."""
+    for array, dimensions in arrays:
+        _check(array, stored, dimensions)
+    claimed = sum(array.nbytes for array, _ in arrays)
+    if claimed > stored * DEFLATE_LIMIT:
+        raise Refused(f"truncated or damaged: it claims {claimed} bytes of parameters and holds {stored}")
+    grant(3 * claimed)
 
 
 def _member(group: h5py.Group, names: tuple[str, ...], kind: type) -> Any:
@@ -109,11 +161,11 @@ def _text(dataset: Any) -> str:
     return bytes(value).decode("ascii", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _check(dataset: Any, stored: int) -> None:
+def _check(dataset: Any, stored: int, dimensions: int = 1) -> None:
     """Reject numbers that are not stored completely in this file in a form that ITK writes."""
     if dataset.external or dataset.is_virtual:
         raise Refused("its parameters are stored in another file, which is not followed")
-    if dataset.ndim != 1 or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
+    if dataset.ndim != dimensions or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
         raise Refused(f"damaged: parameters of shape {dataset.shape} and type {dataset.dtype}")
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(n)[0] for n in range(properties.get_nfilters())}
@@ -122,10 +174,11 @@ def _check(dataset: Any, stored: int) -> None:
     if dataset.chunks is None:
         whole = dataset.id.get_storage_size() == dataset.nbytes
     else:
-        (size,) = dataset.chunks
+        size = math.prod(dataset.chunks)
         if size * dataset.dtype.itemsize > stored * DEFLATE_LIMIT:
             raise Refused(f"damaged: it claims chunks of {size} numbers, the file has {stored} bytes")
-        whole = dataset.id.get_num_chunks() == -(-dataset.size // size)
+        counts = (-(-n // each) for n, each in zip(dataset.shape, dataset.chunks, strict=True))
+        whole = dataset.id.get_num_chunks() == math.prod(counts)
     if not whole:
         raise Refused("truncated or damaged: parameters are missing")
 

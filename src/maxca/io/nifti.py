@@ -220,10 +220,21 @@ def save_nifti(
     Raises:
         MaxcaError: when the file cannot be written.
     """
-    nifti = as_nifti(data, grid, intent, form)
+    save_as_it_is(as_nifti(data, grid, intent, form), path)
+
+
+def save_as_it_is(nifti: nib.Nifti1Image, path: Path) -> None:
+    """Write an image in memory to ``path``.
+
+    Raises:
+        MaxcaError: when the file cannot be written.
+    """
+    voxels = np.asanyarray(nifti.dataobj)
     with atomic_path(path) as temporary:
         nib.save(nifti, temporary)
-        check_written(temporary, nifti.header.single_vox_offset + data.nbytes)
+        check_written(
+            temporary, nifti.header.single_vox_offset + nifti.header.extensions.get_sizeondisk() + voxels.nbytes
+        )
 
 
 def _unit(header: Any, name: object = "the image") -> str:

@@ -12,9 +12,12 @@ import torch
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid, Interpolation
 from maxca.geometry.jacobian import jacobian_determinant
+from maxca.io.atomic import full_suffix
 from maxca.io.form import Form
 from maxca.io.images import Image, ImageLike, read
+from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, nifti_grid, open_nifti
 from maxca.io.points import Points, read_points
+from maxca.io.regular import check_regular
 from maxca.io.transforms import read_transform
 from maxca.io.voxels import cast
 from maxca.options import MatrixConvention
@@ -64,6 +67,7 @@ def apply_points(
     points: str | Path | np.ndarray | Points,
     transforms: Transforms,
     matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
 ) -> Points:
     """Map points from fixed space to moving space.
 
@@ -72,20 +76,22 @@ def apply_points(
     Args:
         points: a file, or (N, 3) world points in RAS+ mm.
         transforms: as for ``apply``: a point passes through the first one first.
-        matrix_convention: ``"ras"`` for a bare 4x4 matrix, fixed to moving in RAS mm.
+        matrix_convention: convention of a text file with a bare 4x4 matrix, as for ``apply``.
+        images: the grids of the fixed and the moving image, for a transform of FSL or AFNI; see ``grids_of``.
 
     Raises:
         MaxcaError: for files that cannot be read.
     """
     if not isinstance(points, Points):
         points = Points(points) if isinstance(points, np.ndarray) else read_points(points)
-    return points.moved_to(join(transforms, matrix_convention).map_points(points.coordinates))
+    return points.moved_to(join(transforms, matrix_convention, images).map_points(points.coordinates))
 
 
 def compose(
     transforms: Transforms,
     reference: ImageLike | None = None,
     matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
 ) -> Chain:
     """One chain from several files or chains, in the order of ``apply``.
 
@@ -93,10 +99,32 @@ def compose(
         transforms: each fixed world points → moving world points.
         reference: an image in fixed space; the chain becomes one displacement field on its grid, or on an orthogonal
             one around it if it is sheared.
-        matrix_convention: ``"ras"`` for a bare 4x4 matrix, fixed to moving in RAS mm.
+        matrix_convention: convention of a text file with a bare 4x4 matrix, as for ``apply``.
+        images: the grids of the fixed and the moving image, for a transform of FSL or AFNI; see ``grids_of``.
     """
-    chain = join(transforms, matrix_convention)
+    chain = join(transforms, matrix_convention, images)
     return chain if reference is None else Chain((chain.field_on(read(reference).grid.upright),), chain.dimension)
+
+
+def grids_of(fixed: ImageLike | None, moving: ImageLike | None) -> tuple[Grid, Grid] | None:
+    """The grids of the two images of a transform; None where they are not given.
+
+    Raises:
+        MaxcaError: for one image without the other, or one that cannot be read.
+    """
+    if fixed is None and moving is None:
+        return None
+    if fixed is None or moving is None:
+        raise MaxcaError("a transform has a fixed and a moving image; pass fixed=FILE and moving=FILE, or neither")
+    return _grid_of(fixed), _grid_of(moving)
+
+
+def _grid_of(image: ImageLike) -> Grid:
+    """The grid of an image; of a file in NIfTI or MGH only the header is read, and it may be a series."""
+    if isinstance(image, str | Path) and full_suffix(Path(image)) in (*NIFTI_SUFFIXES, *MGH_SUFFIXES):
+        check_regular(Path(image))
+        return nifti_grid(open_nifti(Path(image)), Path(image))
+    return read(image).grid
 
 
 class JacobianSummary(NamedTuple):
@@ -130,8 +158,8 @@ def join(
     Args:
         transforms: each fixed world points → moving world points.
         matrix_convention: of a bare 4x4 matrix, see ``read_transform``.
-        images: the grids of the fixed and the moving image; with several transforms, a matrix of
-            FLIRT is not supported, because it need not be between these two.
+        images: the grids of the fixed and the moving image; with several transforms, a file of
+            FSL or AFNI is not supported, because it need not be between these two.
     """
     given = [transforms] if isinstance(transforms, OneTransform) else list(transforms)
     images = images if len(given) == 1 else None

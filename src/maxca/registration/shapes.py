@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Chain
+from maxca.geometry import Chain, Grid
 from maxca.io.atomic import atomic_path, full_suffix
 from maxca.io.points import SUFFIXES as POINTS
 from maxca.io.points import write_points
@@ -50,6 +50,7 @@ def apply_geometry(
     transforms: Transforms,
     space: Space | None = None,
     matrix_convention: MatrixConvention | None = None,
+    images: tuple[Grid, Grid] | None = None,
 ) -> Moved:
     """Map the points, vertices or streamlines of a file from fixed space to moving space.
 
@@ -61,7 +62,8 @@ def apply_geometry(
         out: the file to write.
         transforms: as for ``maxca.apply``: a point passes through the first one first.
         space: ``"ras"`` or ``"lps"``, for a surface whose file does not declare its coordinates.
-        matrix_convention: ``"ras"`` for a bare 4x4 matrix, fixed to moving in RAS mm.
+        matrix_convention: convention of a text file with a bare 4x4 matrix, as for ``maxca.apply``.
+        images: the grids of the fixed and the moving image, for a transform of FSL or AFNI.
 
     Raises:
         MaxcaError: for files that cannot be read or written, or an output of another format.
@@ -71,16 +73,16 @@ def apply_geometry(
     if space is not None and kind != "surface":
         raise MaxcaError(f"{source}: its format defines its coordinates; leave out space={space}")
     if kind == "points":
-        points = apply_points(source, transforms, matrix_convention)
+        points = apply_points(source, transforms, matrix_convention, images)
         write_points(points, out)
         return Moved(len(points.coordinates), "points")
     if kind == "tractogram":
-        chain = join(transforms, matrix_convention)
+        chain = join(transforms, matrix_convention, images)
         with atomic_path(out) as temporary:
             number, warnings = move_tractogram(source, temporary, chain.map_points)
         return Moved(number, "streamlines", tuple(f"{source}: {warning}" for warning in warnings))
     mesh = read_surface(source, space)
-    content = moved_surface(mesh, join(transforms, matrix_convention))
+    content = moved_surface(mesh, join(transforms, matrix_convention, images))
     with atomic_path(out) as temporary:
         temporary.write_bytes(content)
         check_written(temporary, len(content), packed=False)

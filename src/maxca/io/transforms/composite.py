@@ -27,10 +27,10 @@ def parse_composite(content: bytes) -> list[Part]:
         ValueError: for content that is damaged, not what ITK writes, or refers to other files.
     """
     body, seal = content[:-SEAL_SIZE], content[-SEAL_SIZE:]
-    sealed = seal.startswith(SEAL)
-    if sealed and seal != _seal(body):
+    verified = seal.startswith(SEAL)
+    if verified and seal != _seal(body):
         raise ValueError("damaged: its content does not match its SHA-256")
-    return [Part(*each) for each in (read_trusted(body) if sealed else read_guarded(content))]
+    return [Part(*each) for each in (read_trusted(body) if verified else read_guarded(content))]
 
 
 def write_composite(chain: Chain, path: Path) -> None:
@@ -55,8 +55,12 @@ def write_composite(chain: Chain, path: Path) -> None:
                 f"{group}/TransformParameters", data=parameters, chunks=chunks, compression="gzip", compression_opts=1,
                 shuffle=True, fletcher32=True,
             )  # fmt: skip
-    body = buffer.getvalue()
-    path.write_bytes(body + _seal(body))
+    path.write_bytes(sealed(buffer.getvalue()))
+
+
+def sealed(body: bytes) -> bytes:
+    """The content of an HDF5 file with the line that holds its checksum."""
+    return body + _seal(body)
 
 
 def _seal(body: bytes) -> bytes:

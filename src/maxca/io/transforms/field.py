@@ -1,4 +1,4 @@
-"""Displacement fields in NIfTI files of ANTs, ITK, greedy, SPM and NiftyReg, recognised by their headers."""
+"""Displacement fields in NIfTI files of ANTs, ITK, greedy, SPM, NiftyReg, FSL and AFNI, recognised by their headers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, DenseField, Grid
 from maxca.io.itk import refuse_shear
-from maxca.io.nifti import load_nifti, nifti_grid, open_nifti, save_nifti
+from maxca.io.nifti import as_nifti, load_nifti, nifti_grid, open_nifti, save_as_it_is, save_nifti
+from maxca.io.transforms.afni import is_afni, read_qwarp
+from maxca.io.transforms.frames import node_positions
+from maxca.io.transforms.fsl import is_fsl, read_fnirt
 from maxca.io.transforms.parts import itk_vectors, written_dimension
 
 DISPLACEMENT_RAS, VECTOR = 1006, 1007  # NIfTI intents; the first is DISPVECT
-FSL_INTENTS = range(2006, 2019)  # FNIRT's and topup's fields and coefficients
-AFNI_EXTENSION = 4
 KNOWN = (
     "those of ANTs, ITK and greedy have the shape (X, Y, Z, 1, 3), intent 1007 (LPS mm) or 1006 (RAS mm) and no name"
 )
@@ -30,22 +31,32 @@ NIFTYREG = {
 }
 
 
-def read_field(path: Path) -> Chain:
+def read_field(path: Path, images: tuple[Grid, Grid] | None = None) -> Chain:
     """A displacement field from fixed to moving world points, of two dimensions if its vectors have two components.
+
+    Args:
+        path: the file.
+        images: the grids of the fixed and the moving image, if known; required for FSL.
 
     Raises:
         MaxcaError: for a file that is damaged, or a field whose header does not define its convention.
     """
     # Not through ITK, which silently reads a truncated NIfTI as zeros.
     nifti = open_nifti(path)
-    meaning = _meaning(nifti, path)
-    grid = nifti_grid(nifti, path)
+    if not hasattr(nifti.header, "extensions"):
+        raise MaxcaError(f"{path}: not a NIfTI file of a displacement field; convert it first")
     unit = nifti.header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         raise MaxcaError(
             f"{path}: its header is in {unit}s, and programs differ on the unit of its vectors; write both in mm "
             "(nibabel: header.set_xyzt_units('mm'))"
         )
+    if is_fsl(nifti, _text(nifti.header["descrip"])):
+        return read_fnirt(nifti, path, images)
+    if is_afni(nifti):
+        return read_qwarp(nifti, path, images)
+    meaning = _meaning(nifti, path)
+    grid = nifti_grid(nifti, path)
     components = nifti.shape[4]
     vectors = np.zeros((3, *grid.shape), dtype=np.float32)
     vectors[:components] = np.moveaxis(load_nifti(nifti, path)[:, :, :, 0], -1, 0)
@@ -73,10 +84,37 @@ def write_field(chain: Chain, path: Path, grid: Grid | None) -> None:
         )
     grid = fields[0].grid if grid is None else grid.upright
     refuse_shear(grid, path)
-    alone = len(chain.steps) == 1 and len(fields) == 1 and fields[0].grid == grid
-    field = fields[0] if alone else chain.field_on(grid)
+    field = _field_on(chain, grid)
     components = written_dimension(Chain((field,), chain.dimension))
     save_nifti(itk_vectors(field)[:, :, :, None, :components], grid, path, intent="vector")
+
+
+def write_spm(chain: Chain, path: Path, grid: Grid) -> None:
+    """Write a chain as SPM's deformation ``y_*.nii``: positions in moving space, RAS mm, on a grid in fixed space."""
+    displacement = np.moveaxis(_field_on(chain, grid).displacement.double().cpu().numpy(), 0, -1)
+    nifti = as_nifti(_five(node_positions(grid) + displacement), grid, intent="vector")
+    nifti.header["intent_name"], nifti.header["descrip"] = b"Mapping", b"Deformation"
+    save_as_it_is(nifti, path)
+
+
+def write_niftyreg(chain: Chain, path: Path, grid: Grid) -> None:
+    """Write a chain as a displacement field of NiftyReg, RAS mm, on a grid in fixed space."""
+    field = _field_on(chain, grid)
+    displacement = np.moveaxis(field.displacement.cpu().numpy(), 0, -1)
+    components = written_dimension(Chain((field,), chain.dimension))
+    nifti = as_nifti(_five(displacement[..., :components]), grid, intent="vector")
+    nifti.header["intent_name"], nifti.header["intent_p1"] = b"NREG_TRANS", 1
+    save_as_it_is(nifti, path)
+
+
+def _field_on(chain: Chain, grid: Grid) -> DenseField:
+    """A chain as one field; a field on this grid as it is."""
+    (step, *others) = chain.steps or (None,)
+    return step if not others and isinstance(step, DenseField) and step.grid == grid else chain.field_on(grid)
+
+
+def _five(vectors: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(vectors[:, :, :, None], dtype=np.float32)
 
 
 def _meaning(nifti: Any, path: Path) -> str:
@@ -84,11 +122,6 @@ def _meaning(nifti: Any, path: Path) -> str:
     header = nifti.header
     intent = int(header["intent_code"])
     name, note = (_text(header[field]) for field in ("intent_name", "descrip"))
-    if intent in FSL_INTENTS or "fnirt" in note.lower():
-        raise MaxcaError(
-            f"{path}: a warp of FSL, in scaled voxels of its two images; convert it with Connectome Workbench first: "
-            "wb_command -convert-warpfield -from-fnirt THIS_FILE MOVING -to-itk warp.nii.gz"
-        )
     shape = tuple(nifti.shape)
     fits = len(shape) == 5 and shape[3] == 1 and (shape[4] == 3 or (shape[4] == 2 and shape[2] == 1))
     if not fits or intent not in (DISPLACEMENT_RAS, VECTOR):
@@ -96,8 +129,6 @@ def _meaning(nifti: Any, path: Path) -> str:
             f"{path}: not a known kind of displacement field, with shape {shape} and intent {intent}: {KNOWN}; "
             "convert it to one of these"
         )
-    if any(extension.get_code() == AFNI_EXTENSION for extension in header.extensions):
-        raise MaxcaError(f"{path}: a dataset of AFNI, whose warps are not supported; convert it to ITK's format first")
     if name.startswith("NREG"):
         return _niftyreg_meaning(name, float(header["intent_p1"]), path)
     words = note.lower()
@@ -129,7 +160,6 @@ def _text(field: Any) -> str:
 
 def _displacements(positions: np.ndarray, grid: Grid, components: int) -> np.ndarray:
     """Displacement of each node to its position: (3, I, J, K), RAS mm; zero along axes without positions."""
-    nodes = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
-    found = positions - np.moveaxis(grid.to_world(nodes), -1, 0)
+    found = positions - np.moveaxis(node_positions(grid), -1, 0)
     found[components:] = 0
     return found

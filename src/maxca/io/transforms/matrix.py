@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from maxca.geometry import Affine, Grid
+from maxca.io.transforms.fsl import flirt_affine
 from maxca.options import MatrixConvention
 
 CHOICES = (
@@ -48,26 +49,11 @@ def affine_of(matrix: np.ndarray, convention: MatrixConvention | None, images: t
         raise ValueError(f"a bare 4x4 matrix, whose convention is not defined; pass {CHOICES}")
     if convention not in ("ras", "fsl"):
         raise ValueError(f"a matrix convention is ras or fsl, received {convention!r}; pass {CHOICES}")
-    given = Affine(matrix)
     if convention == "ras":
-        return given
+        return Affine(matrix)
     if images is None:
         raise ValueError(
-            "a matrix of FLIRT requires its two images, which are not both known here; convert it first: "
-            "c3d_affine_tool -ref FIXED -src MOVING THIS_FILE -fsl2ras -oitk affine.txt"
+            "a matrix of FLIRT requires its two images, which are not both known here; convert it first: maxca "
+            "transform convert THIS_FILE --matrix-convention fsl --fixed FIXED --moving MOVING -o affine.tfm"
         )
-    fixed, moving = images
-    back = np.linalg.inv(given.matrix)
-    return Affine(moving.affine @ np.linalg.inv(_scaled(moving)) @ back @ _scaled(fixed) @ fixed.world_to_voxel)
-
-
-def _scaled(grid: Grid) -> np.ndarray:
-    """(4, 4): voxel indices to FSL's mm, which start at the last voxel of the first axis if that points right.
-
-    See https://fsl.fmrib.ox.ac.uk/fsl/docs/#/registration/flirt/faq on the matrix of FLIRT's -omat.
-    """
-    scaled = np.diag([*grid.spacing, 1.0])
-    if np.linalg.det(grid.affine[:3, :3]) > 0:
-        scaled[0, 0] *= -1
-        scaled[0, 3] = (grid.shape[0] - 1) * grid.spacing[0]
-    return scaled
+    return flirt_affine(matrix, images)

@@ -15,13 +15,14 @@ import SimpleITK as sitk
 import torch
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, Chain, DenseField, Grid
+from maxca.geometry import Affine, BSpline, Chain, DenseField, Grid
 from maxca.geometry.grid import SHEAR_TOLERANCE
 from maxca.geometry.transforms import Transform
 from maxca.io.itk import FLIP, flipped, grid_from_patient, is_plane
 
 KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])")
 COMPOSITE = "CompositeTransform"
+SPLINE = "BSplineTransform"
 FIELDS = (
     "DisplacementFieldTransform",
     "GaussianSmoothingOnUpdateDisplacementFieldTransform",
@@ -84,10 +85,10 @@ def steps_of(parts: Sequence[Part]) -> tuple[Transform, ...]:
         raise ValueError("it contains no transform")
     if parts[0].kind.startswith(COMPOSITE):
         # ITK applies the last transform of a composite first.
-        return tuple(_step(part) for part in reversed(parts[1:]))
+        return tuple(step_of(part) for part in reversed(parts[1:]))
     if len(parts) > 1:
         raise ValueError(f"it contains {len(parts)} transforms without a composite that defines their order")
-    return (_step(parts[0]),)
+    return (step_of(parts[0]),)
 
 
 def itk_part(step: Transform, dimension: int = 3) -> Part:
@@ -106,11 +107,11 @@ def itk_part(step: Transform, dimension: int = 3) -> Part:
         numbers = np.concatenate([matrix[:n, :n].ravel(), matrix[:n, 3]])
         return Part(f"AffineTransform_{ending}", np.zeros(n), numbers)
     if isinstance(step, DenseField):
-        grid = step.grid
-        direction = (grid.direction * FLIP[:, None])[:n, :n].ravel()
-        fixed = np.concatenate([grid.shape[:n], (grid.origin * FLIP)[:n], grid.spacing[:n], direction])
         vectors = itk_vectors(step)[..., :n].transpose(2, 1, 0, 3)
-        return Part(f"DisplacementFieldTransform_{ending}", fixed, vectors.ravel())
+        return Part(f"DisplacementFieldTransform_{ending}", _described(step.grid, n), vectors.ravel())
+    if isinstance(step, BSpline) and step.order == 3 and not step.grid.is_sheared:
+        coefficients = step.coefficients.detach().double().cpu().numpy()[:n] * FLIP[:n].reshape(n, 1, 1, 1)
+        return Part(f"{SPLINE}_{ending}", _described(step.grid, n), coefficients.transpose(0, 3, 2, 1).ravel())
     raise MaxcaError(f"a {type(step).__name__} cannot be written; put it on a grid with Chain.field_on first")
 
 
@@ -125,8 +126,9 @@ def read_dimension(parts: Sequence[Part]) -> int:
 
 
 def _keeps_z_apart(step: Transform) -> bool:
-    if isinstance(step, DenseField):
-        return is_plane(step.grid) and not bool(step.displacement[2].any())
+    if isinstance(step, DenseField | BSpline):
+        vectors = step.displacement if isinstance(step, DenseField) else step.coefficients
+        return is_plane(step.grid) and not bool(vectors[2].any())
     if isinstance(step, Affine):
         linear = step.matrix[:3, :3]
         return bool(np.allclose([*linear[2, :2], *linear[:2, 2]], 0, atol=SHEAR_TOLERANCE))
@@ -139,7 +141,12 @@ def itk_vectors(field: DenseField) -> np.ndarray:
     return np.moveaxis(vectors, 0, -1)
 
 
-def _step(part: Part) -> Transform:
+def step_of(part: Part) -> Transform:
+    """The step of a part other than a composite.
+
+    Raises:
+        ValueError: for an unsupported kind or invalid numbers.
+    """
     named = KIND.fullmatch(part.kind)
     if named is None or named[2] != named[3]:
         raise ValueError(f"{part.kind[:80]!r} is not a transform of ITK in two or three dimensions")
@@ -150,6 +157,8 @@ def _step(part: Part) -> Transform:
         raise ValueError(f"the parameters of its {name} contain NaN or infinite values")
     if name in FIELDS:
         return _field(part, n)
+    if name == SPLINE:
+        return spline_of_coefficients(part.fixed, part.parameters, n)
     if (name, n) not in LINEAR:
         raise ValueError(
             f"a {name} is not supported; sample it on the fixed image first (in SimpleITK: "
@@ -187,16 +196,48 @@ def _matrix_of(transform: sitk.Transform) -> np.ndarray:
 
 def _field(part: Part, n: int) -> DenseField:
     """A displacement field; one of two dimensions has no motion along the third axis."""
-    _check_count("displacement field", len(part.fixed), (3 * n + n * n,), "fixed ")
-    sizes, origin, spacing, direction = np.split(part.fixed, [n, 2 * n, 3 * n])
-    if (sizes < 1).any() or (sizes != np.rint(sizes)).any() or (spacing <= 0).any():
-        raise ValueError(f"damaged: a displacement field of {sizes.tolist()} nodes, {spacing.tolist()} mm apart")
-    shape = [int(size) for size in sizes]
-    _check_count("displacement field", len(part.parameters), (int(np.prod(shape, dtype=object)) * n,))
-    grid = grid_from_patient(shape, spacing.tolist(), origin.tolist(), direction.tolist())
+    grid = _grid(part.fixed, n, "displacement field")
+    _check_count("displacement field", len(part.parameters), (int(np.prod(grid.shape, dtype=object)) * n,))
     with np.errstate(over="ignore"):
-        vectors = part.parameters.astype(np.float32, copy=False).reshape(*shape[::-1], n).T
+        vectors = part.parameters.astype(np.float32, copy=False).reshape(*grid.shape[:n][::-1], n).T
     return field_of_vectors(vectors, grid)
+
+
+def spline_of_coefficients(
+    fixed: np.ndarray, parameters: np.ndarray, n: int, order: int = 3, domain: Grid | None = None
+) -> BSpline:
+    """A B-spline of ITK or elastix.
+
+    Args:
+        fixed: size, origin, spacing and directions of the grid of control points, as the fixed parameters in ITK; LPS.
+        parameters: LPS mm, one component after another, the first axis fastest.
+        n: dimensions, 2 or 3.
+        order: of the spline.
+        domain: see ``BSpline``.
+
+    Raises:
+        ValueError: for numbers that do not fit together.
+    """
+    grid = _grid(fixed, n, "B-spline")
+    _check_count("B-spline", len(parameters), (int(np.prod(grid.shape, dtype=object)) * n,))
+    coefficients = np.zeros((3, *grid.shape))
+    coefficients[:n] = parameters.reshape(n, *grid.shape[::-1]).transpose(0, 3, 2, 1) * FLIP[:n].reshape(n, 1, 1, 1)
+    return BSpline(torch.from_numpy(coefficients), grid, order, domain)
+
+
+def _grid(fixed: np.ndarray, n: int, name: str) -> Grid:
+    """The grid of nodes or control points described by fixed parameters of ITK."""
+    _check_count(name, len(fixed), (3 * n + n * n,), "fixed ")
+    sizes, origin, spacing, direction = np.split(fixed, [n, 2 * n, 3 * n])
+    if (sizes < 1).any() or (sizes != np.rint(sizes)).any() or (spacing <= 0).any():
+        raise ValueError(f"damaged: a {name} of {sizes.tolist()} nodes, {spacing.tolist()} mm apart")
+    return grid_from_patient([int(size) for size in sizes], spacing.tolist(), origin.tolist(), direction.tolist())
+
+
+def _described(grid: Grid, n: int) -> np.ndarray:
+    """The fixed parameters in ITK of a grid of nodes or control points."""
+    direction = (grid.direction * FLIP[:, None])[:n, :n].ravel()
+    return np.concatenate([grid.shape[:n], (grid.origin * FLIP)[:n], grid.spacing[:n], direction])
 
 
 def field_of_vectors(vectors: np.ndarray, grid: Grid) -> DenseField:

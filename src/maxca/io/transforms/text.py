@@ -10,22 +10,16 @@ from maxca.geometry import Affine
 from maxca.io.transforms.parts import COMPOSITE, Part, itk_part
 
 FIRST_LINE = "#Insight Transform File V1.0"
-ELASTIX = ("(Transform ", "(TransformParameters ", "(NumberOfParameters ")
 
 
 def parse_text(content: bytes) -> list[Part]:
     """The parts of a text file, in its order.
 
     Raises:
-        ValueError: for text not written by ITK, truncated text, or parameters of elastix.
+        ValueError: for text not written by ITK, or truncated text.
     """
     text = content.decode("latin-1")
     lines = [line.strip() for line in text.splitlines()]
-    if any(line.startswith(ELASTIX) for line in lines):
-        raise ValueError(
-            "parameters of elastix, which only elastix can interpret; let transformix -def all write it as a "
-            'displacement field, or elastix write ITK\'s format, (ITKTransformOutputFileNameExtension "h5")'
-        )
     if not lines or lines[0] != FIRST_LINE:
         raise ValueError(f"not a transform of ITK (its first line would be {FIRST_LINE!r}) or a 4x4 matrix")
     if not text.endswith(("\n", "\r")):
