@@ -17,7 +17,8 @@ from maxca.io.atomic import full_suffix
 from maxca.io.containers import READERS, read_container
 from maxca.io.form import Form
 from maxca.io.itk import from_sitk, refuse_shear, to_sitk
-from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, as_nifti, form_of, image_of, intent_of, open_nifti, save_nifti
+from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti
+from maxca.io.nifti_writing import as_nifti, save_nifti
 from maxca.io.packed import write_packed
 from maxca.io.readers import READERS as MORE_READERS
 from maxca.io.readers import read_by_plugin

@@ -19,16 +19,14 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.atomic import atomic_path
 from maxca.io.form import Form
-from maxca.io.stored import beginning, check_written, foreign, holder, is_gzip, read_to_end
+from maxca.io.stored import beginning, foreign, holder, is_gzip, read_to_end
 from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_stored, plain
 
 PAIR_SUFFIXES = (".hdr", ".img")
 NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES)
 MGH_SUFFIXES = (".mgz", ".mgh")
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}
-LARGEST_SIZE = 2**15 - 1  # voxels of an axis in NIfTI-1
 APART = 0.1  # of the smallest spacing: sform and qform agree within this distance
 MGH_VERSION = b"\0\0\0\1"
 READ_ERRORS = (
@@ -186,55 +184,6 @@ def form_of(nifti: Any) -> Form:
 def intent_of(nifti: Any) -> int:
     """The intent code of a NIfTI file, 0 for others."""
     return int(nifti.header["intent_code"]) if hasattr(nifti.header, "get_sform") else 0
-
-
-def as_nifti(
-    data: np.ndarray, grid: Grid, intent: str | int | None = None, form: Form | None = None
-) -> nib.Nifti1Image:
-    """An array whose first axes are those of the grid; sform and, except for a sheared grid, qform are equal.
-
-    Args:
-        data: (I, J), (I, J, K) or more.
-        grid: voxel to world, RAS+ mm.
-        intent: NIfTI intent, code or name.
-        form: unit and codes of the header.
-    """
-    form = form or Form()
-    affine = grid.affine.copy()
-    affine[:3] /= UNIT_MM.get(form.unit, 1.0)
-    large = max(data.shape) > LARGEST_SIZE
-    nifti = (nib.Nifti2Image if large else nib.Nifti1Image)(data, affine, dtype=data.dtype)
-    nifti.set_sform(affine, code=form.sform)
-    nifti.set_qform(affine, code=0 if grid.is_sheared else form.qform)
-    nifti.header.set_xyzt_units(form.unit)
-    if intent:
-        nifti.header.set_intent(intent)
-    return nifti
-
-
-def save_nifti(
-    data: np.ndarray, grid: Grid, path: Path, intent: str | int | None = None, form: Form | None = None
-) -> None:
-    """Write what ``as_nifti`` makes to ``path``.
-
-    Raises:
-        MaxcaError: when the file cannot be written.
-    """
-    save_as_it_is(as_nifti(data, grid, intent, form), path)
-
-
-def save_as_it_is(nifti: nib.Nifti1Image, path: Path) -> None:
-    """Write an image in memory to ``path``.
-
-    Raises:
-        MaxcaError: when the file cannot be written.
-    """
-    voxels = np.asanyarray(nifti.dataobj)
-    with atomic_path(path) as temporary:
-        nib.save(nifti, temporary)
-        check_written(
-            temporary, nifti.header.single_vox_offset + nifti.header.extensions.get_sizeondisk() + voxels.nbytes
-        )
 
 
 def _unit(header: Any, name: object = "the image") -> str:

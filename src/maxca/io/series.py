@@ -22,12 +22,12 @@ from maxca.io.nifti import (
     MGH_SUFFIXES,
     NIFTI_SUFFIXES,
     READ_ERRORS,
-    as_nifti,
     form_of,
     grid_and_warnings,
     intent_of,
     open_nifti,
 )
+from maxca.io.nifti_writing import as_nifti
 from maxca.io.stored import check_written, drain, is_gzip
 from maxca.io.voxels import plain
 

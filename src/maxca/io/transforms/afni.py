@@ -15,7 +15,8 @@ from nibabel.nifti1 import Nifti1Extension
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.itk import FLIP, flipped
-from maxca.io.nifti import as_nifti, load_nifti, nifti_grid, save_as_it_is
+from maxca.io.nifti import load_nifti, nifti_grid
+from maxca.io.nifti_writing import as_nifti, save_as_it_is
 from maxca.io.transforms.frames import Frames, affine_between, chain_between, matrix_between, vectors_between
 
 EXTENSION = 4  # code of AFNI's NIfTI extension

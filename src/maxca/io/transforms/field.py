@@ -11,7 +11,8 @@ import torch
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, DenseField, Grid
 from maxca.io.itk import refuse_shear
-from maxca.io.nifti import as_nifti, load_nifti, nifti_grid, open_nifti, save_as_it_is, save_nifti
+from maxca.io.nifti import load_nifti, nifti_grid, open_nifti
+from maxca.io.nifti_writing import as_nifti, save_as_it_is, save_nifti
 from maxca.io.transforms.afni import is_afni, read_qwarp
 from maxca.io.transforms.frames import node_positions
 from maxca.io.transforms.fsl import is_fsl, read_fnirt

@@ -13,7 +13,8 @@ import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, Grid
-from maxca.io.nifti import load_nifti, nifti_grid, save_nifti
+from maxca.io.nifti import load_nifti, nifti_grid
+from maxca.io.nifti_writing import save_nifti
 from maxca.io.transforms.frames import (
     Frames,
     affine_between,
