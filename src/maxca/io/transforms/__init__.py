@@ -210,7 +210,8 @@ def check_format(chain: Chain, path: Path, tool: TransformTool | None = None) ->
 def _named(path: Path, read: Callable[[], T]) -> T:
     """The result of ``read``, with its ``ValueError`` converted to a ``MaxcaError`` that names the file."""
     try:
-        return read()
+        with np.errstate(all="ignore"):  # numbers are checked afterwards, and NumPy would print warnings
+            return read()
     except ValueError as error:
         advice = "" if ";" in str(error) else "; copy or write it again"
         raise MaxcaError(f"{path}: {error}{advice}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -47,15 +48,8 @@ def read_elastix(path: Path) -> Chain:
     files = [path]
     found = [_entries(path)]
     while (name := _initial(found[-1])) not in NO_INITIAL:
-        neighbour = path.parent / re.split(r"[/\\]", name)[-1]
-        if len(files) == LONGEST_CHAIN or any(neighbour.name == file.name for file in files):
-            raise MaxcaError(f"{path}: its initial transforms form a circle, or too long a chain; correct {INITIAL[0]}")
-        if neighbour.resolve().parent != path.parent.resolve():
-            raise MaxcaError(
-                f"{neighbour}: the initial transform of {path.name} links outside its folder; copy it there"
-            )
-        files.append(neighbour)
-        found.append(_entries(neighbour))
+        files.append(_neighbour(files, name))
+        found.append(_entries(files[-1]))
     chain = Chain()
     for file, entries in zip(reversed(files), reversed(found), strict=True):
         try:
@@ -64,6 +58,19 @@ def read_elastix(path: Path) -> Chain:
             advice = "" if ";" in str(error) else "; copy or write it again"
             raise MaxcaError(f"{file}: {error}{advice}") from error
     return Chain(chain.steps, _dimension(found[0]))
+
+
+def _neighbour(files: list[Path], name: str) -> Path:
+    """The file of an initial transform, in the folder of the files read before."""
+    path, last = os.fsdecode(re.split(r"[/\\]", name)[-1].encode("latin-1")), files[-1]
+    neighbour = last.parent / path
+    if len(files) == LONGEST_CHAIN or any(neighbour.name == file.name for file in files):
+        raise MaxcaError(f"{files[0]}: its initial transforms form a circle, or too long a chain; correct {INITIAL[0]}")
+    if not os.path.lexists(neighbour):
+        raise MaxcaError(f"{last}: its initial transform {path[:80]!r} is missing in its folder; copy it there")
+    if neighbour.resolve().parent != last.parent.resolve():
+        raise MaxcaError(f"{last}: its initial transform {path[:80]!r} links outside its folder; copy it there")
+    return neighbour
 
 
 def write_elastix(affine: Affine, path: Path, fixed: Grid, dimension: int = 3) -> None:
