@@ -24,6 +24,7 @@ TYPES = {
     "matrix_convention": "MatrixConvention | None",
     "effort": "EffortName",
     "device": "DeviceName",
+    "guide": "Sequence[GuideName]",
     "similarity": "str",
     "smoothness": "float | None",
     "fill": "float | None",
@@ -43,7 +44,7 @@ from maxca.geometry import Chain
 from maxca.io.images import ImageLike
 from maxca.io.points import Points
 from maxca.models.load import Model
-from maxca.options import DeviceName, EffortName, MatrixConvention, RegistrationOptions, TransformName
+from maxca.options import DeviceName, EffortName, GuideName, MatrixConvention, RegistrationOptions, TransformName
 from maxca.registration.inputs import SideInputs
 from maxca.registration.interpolation import InterpolationChoice
 from maxca.registration.monitor import Monitor, Progress

@@ -66,7 +66,8 @@ class Option(NamedTuple):
         """The allowed names; empty for other types."""
         if self.about.vocabulary:
             return vocabulary(self.about.vocabulary)
-        kinds = get_args(self.type) if get_origin(self.type) in (Union, type(int | None)) else (self.type,)
+        several = get_origin(self.type) in (Union, type(int | None), tuple)
+        kinds = get_args(self.type) if several else (self.type,)
         return tuple(name for kind in kinds if get_origin(kind) is Literal for name in get_args(kind))
 
 
@@ -112,9 +113,9 @@ def check(options: Any) -> None:
         value = getattr(options, each.name)
         if value is None and each.default is None:
             continue
-        if each.choices and value not in each.choices:
-            raise OptionError(each.name, value, f"choose one of {', '.join(each.choices)}")
         for one in value if isinstance(value, tuple) else (value,):
+            if each.choices and one not in each.choices:
+                raise OptionError(each.name, one, f"choose one of {', '.join(each.choices)}")
             _check_bounds(each, one)
 
 

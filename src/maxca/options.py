@@ -6,10 +6,8 @@ all generated from the classes of this module.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from maxca.fields import About, OptionError, check
 
@@ -19,15 +17,15 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 MatrixConvention = Literal["ras", "fsl"]
 TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
+GuideName = Literal["labels"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
+GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 MODELS = ("auto", "none")
 IMAGES, REGIONS, MACHINE = "Images", "Masks, labels and points", "Machine"
 PAIRS, COMPARED, START = "Pairs", "What is compared", "Instead of the recipe"
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,10 @@ class RegistrationInputs:
         Any, About("Mask of the moving image: non-zero where the similarity is computed.", REGIONS)
     ] = None
     fixed_labels: Annotated[
-        Any, About("Labels of the fixed image, to measure Dice; not used to register.", REGIONS)
+        Any, About("Labels of the fixed image, to measure Dice; with guide=labels also to register.", REGIONS)
     ] = None
     moving_labels: Annotated[
-        Any, About("Labels of the moving image, which are warped; not used to register.", REGIONS)
+        Any, About("Labels of the moving image, which are warped; with guide=labels also used to register.", REGIONS)
     ] = None
     fixed_points: Annotated[
         Any,
@@ -125,6 +123,14 @@ class RegistrationOptions:
             vocabulary="similarity",
         ),
     ] = "lncc"
+    guide: Annotated[
+        tuple[GuideName, ...],
+        About(
+            "Given data of both images that guide the deformation together with the similarity, instead of only being "
+            "measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many.",
+            in_python="A sequence of names.",
+        ),
+    ] = ()
     smoothness: Annotated[
         float | None,
         About(
@@ -150,7 +156,13 @@ class RegistrationOptions:
     ] = 0
 
     def __post_init__(self) -> None:
+        given: Any = self.guide
+        object.__setattr__(self, "guide", tuple(dict.fromkeys(given.split("+") if isinstance(given, str) else given)))
         check(self)
+        if "labels" in self.guide and self.transform != "deformable":
+            raise OptionError(
+                "guide", "labels", f"labels guide a deformation; use transform=deformable, not {self.transform}"
+            )
 
 
 @dataclass(frozen=True)
@@ -260,77 +272,3 @@ class TrainingOptions:
         """The fields of a configuration that are given here."""
         names = ("steps", "seed", "batch", "accumulate", "precision")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-
-@dataclass(frozen=True)
-class PreparationOptions:
-    """How scans of a list are prepared for training."""
-
-    kind: Annotated[
-        PairKind,
-        About(
-            "inter: pairs are of two subjects, aligned by an affine; intra: of one subject, as the files place them."
-        ),
-    ] = "inter"
-    spacing: Annotated[
-        str, About("Spacing in mm along the three axes, such as 1x1x1.5; keep is that of the scan: 1.5x1.5xkeep.")
-    ] = "keepxkeepxkeep"
-    shape: Annotated[
-        str,
-        About("Voxels along the three axes, to which images are cropped or padded around the middle: 96x96xkeep."),
-    ] = "keepxkeepxkeep"
-    intensity: Annotated[
-        str | None,
-        About(
-            "Range LOW,HIGH of intensities, such as -1000,400 for lungs in CT; by default the range of the tissue of "
-            "each image, as maxca register takes it."
-        ),
-    ] = None
-    label_names: Annotated[
-        Any,
-        About(
-            "Names of the labels: a table (.tsv, .csv) with the columns index and name, as maxca label --table writes "
-            "it. Where both sides of each label are named (left kidney, right kidney; not of the heart), segmentation "
-            "networks also learn from mirrored scans."
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        check(self)
-        _ = self.spacing_mm, self.shape_voxels, self.window
-
-    @property
-    def spacing_mm(self) -> tuple[float | None, float | None, float | None]:
-        """Of each axis; None keeps that of the scan."""
-        i, j, k = self._axes("spacing", float)
-        return i, j, k
-
-    @property
-    def shape_voxels(self) -> tuple[int | None, int | None, int | None]:
-        """Of each axis; None keeps that of the scan."""
-        i, j, k = self._axes("shape", int)
-        return i, j, k
-
-    @property
-    def window(self) -> tuple[float, float] | None:
-        """Lowest and highest intensity; None for the range of the tissue."""
-        if self.intensity is None:
-            return None
-        try:
-            low, high = (float(word) for word in self.intensity.split(","))
-        except ValueError as error:
-            raise OptionError("intensity", self.intensity, "give two numbers, such as -1000,400") from error
-        if not -math.inf < low < high < math.inf:
-            raise OptionError("intensity", self.intensity, "the first number is the lower one")
-        return low, high
-
-    def _axes(self, name: str, kind: Callable[[str], Number]) -> list[Number | None]:
-        text = getattr(self, name)
-        words = text.split("x")
-        try:
-            values = [None if word == "keep" else kind(word) for word in words]
-        except ValueError:
-            values = []
-        if len(values) != 3 or not all(value is None or 0 < value < 1e5 for value in values):
-            raise OptionError(name, text, "give three positive numbers, or keep, with x between, such as 1x1xkeep")
-        return values

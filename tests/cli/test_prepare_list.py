@@ -13,7 +13,8 @@ from commands import run
 from maxca.datasets.listed import read_list
 from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
-from maxca.options import OptionError, PreparationOptions
+from maxca.options import OptionError
+from maxca.preparation import PreparationOptions
 
 WHERE = phantoms.grid((5.0, 5.0, 6.0))
 

@@ -34,10 +34,22 @@ JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
     [
         *("greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"),
         *("maxca:similarity=mi", "maxca:effort=fast,similarity=mi,smoothness=4", "maxca:model=none,transform=rigid"),
+        "maxca:model=none,guide=labels",
     ],
 )
 def test_a_name_is_read_as_it_is_written(name: str) -> None:
     assert parse(name).name == name
+
+
+def test_labels_of_the_pair_guide_only_where_they_are_asked_to() -> None:
+    known = {f"{side}_{kind}": Path(f"{side}.{kind}") for side in ("fixed", "moving") for kind in ("labels", "points")}
+    job = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, known=known)
+    words = command(parse("maxca:guide=labels"), job)
+    assert (
+        words[words.index("--guide") + 1] == "labels" and words[words.index("--moving-labels") + 1] == "moving.labels"
+    )
+    assert not {"--fixed-points", "--moving-points"} & set(words)
+    assert not {"--guide", "--fixed-labels"} & set(command(parse("maxca-fast"), job))
 
 
 @pytest.mark.parametrize("name", ["demons", "maxca", "greedy+auto", "maxca-fast@0", "syn@x", "", "given:folder"])

@@ -19,11 +19,11 @@ from maxca.losses.similarity import SIMILARITIES
 from maxca.options import (
     ComparisonOptions,
     EvaluationOptions,
-    PreparationOptions,
     RegistrationInputs,
     RegistrationOptions,
     TrainingOptions,
 )
+from maxca.preparation import PreparationOptions
 from maxca.registration import facade
 from maxca.registration.record import RecordedOptions
 
@@ -52,7 +52,9 @@ def test_keywords_and_command_line_agree(option: Option) -> None:
     assert written.help == option.about.help
     assert " ".join(option.about.help.split())[1:60] in " ".join((maxca.register.__doc__ or "").split())
     annotated = inspect.signature(register).parameters[option.name].annotation
-    if option.choices and option.about.vocabulary is None:
+    if option.choices and option.default == ():
+        assert written.metavar == "|".join(option.choices)
+    elif option.choices and option.about.vocabulary is None:
         assert all(repr(name) in repr(annotated) for name in option.choices)
 
 

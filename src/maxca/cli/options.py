@@ -104,7 +104,7 @@ def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect
         help=about.help,
         rich_help_panel=about.panel,
         show_default=option.default not in (None, (), MISSING),
-        metavar="|".join(option.choices) if about.vocabulary else None,
+        metavar="|".join(option.choices) if about.vocabulary or (option.default == () and option.choices) else None,
         callback=callback,
         min=about.least,
     )

@@ -151,5 +151,6 @@ def _summary(out: Path, record: Record) -> str:
         parts.append(f"model {record.network.name}{'' if record.network.accepted else ' (not accepted)'}")
     if record.guide is not None:
         parts.append(f"guided by {record.guide.name}")
+    parts += [f"guided by {len(each.used)} {each.kind}" for each in record.guidance]
     parts.append(f"{sum(record.seconds.values()):.1f} s")
     return f"{out}: {', '.join(parts)}"

@@ -36,7 +36,7 @@ from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
 from maxca.io.pairs import PairKind, Scan, split_by_subject
-from maxca.options import PreparationOptions
+from maxca.preparation import PreparationOptions
 from maxca.registration.labels import as_labels
 from maxca.registration.placement import placed
 from maxca.version import installed_version

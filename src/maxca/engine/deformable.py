@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maxca.engine.lattice import Lattice
 from maxca.engine.settings import Level, Settings
-from maxca.engine.terms import Force, Guide, ImageTerm, LevelTerm, Term
+from maxca.engine.terms import Force, Guide, ImageTerm, Term
 from maxca.engine.volume import Volume
 from maxca.geometry.repair import unfolded
 from maxca.geometry.transforms import Affine, DenseField
@@ -26,6 +26,7 @@ StepProgress = Callable[[str, int, int], None]
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
 DECREASE = 0.01  # of the best value: a level that ended lower than this hands on its best field
+GAIN = 0.3  # of the similarity: value of all that a guide of half the force can gain at a level
 SHORTEST = 0.05  # smallest fraction of the first stride
 
 
@@ -98,10 +99,10 @@ def _stalled(values: list[float], settings: Settings) -> bool:
 
 
 class _Scaled:
-    """A guide at one level."""
+    """A guide at one level, whose force is scaled by norms; see ``Guide``."""
 
-    def __init__(self, term: LevelTerm, share: float) -> None:
-        self.term, self.odds = term, share / (1 - share)
+    def __init__(self, guide: Guide, lattice: Lattice) -> None:
+        self.term, self.odds = guide.term.at(lattice), guide.share / (1 - guide.share)
         self.scale: Tensor | None = None
 
     def force(self, displacement: Tensor, similarity: Force) -> Force:
@@ -111,6 +112,42 @@ class _Scaled:
             self.scale = self.odds * similarity.nodes.norm() / force.nodes.norm()
         scale = torch.zeros_like(force.value) if self.scale is None else self.scale
         return Force(force.value * scale, force.nodes * scale)
+
+
+class _ScaledByLargest:
+    """A guide at one level, whose force is scaled by the largest forces; see ``Guide``.
+
+    That of the similarity is the largest of all steps: aligned images have none at first. The value is the share of the
+    first value that was gained, as a fraction of the first similarity, whose changes still decide when a level ends.
+    """
+
+    def __init__(self, guide: Guide, lattice: Lattice) -> None:
+        self.term, self.odds = guide.term.at(lattice), guide.share / (1 - guide.share)
+        self.first: tuple[Force, Tensor, Tensor] | None = None
+
+    def force(self, displacement: Tensor, similarity: Force) -> Force:
+        """Its value and force, scaled to its share."""
+        force, images = self.term.force(displacement), largest(similarity.nodes)
+        if self.first is None and bool(force.nodes.any()):
+            self.first = force, largest(force.nodes), similarity.value.abs()
+            self.images = images
+        if self.first is None:
+            return Force(torch.zeros_like(force.value), torch.zeros_like(force.nodes))
+        first, size, unit = self.first
+        self.images = torch.maximum(self.images, images)
+        gained = (force.value - first.value) / first.value.abs()
+        return Force(GAIN * self.odds * unit * gained, force.nodes * (self.odds * self.images / size))
+
+
+def largest(vectors: Tensor) -> Tensor:
+    """The length of the largest of the vectors (1, 3, A, B, D)."""
+    return vectors.norm(dim=1).max()
+
+
+SCALED: dict[str, Callable[[Guide, Lattice], _Scaled | _ScaledByLargest]] = {
+    "norm": _Scaled,
+    "largest": _ScaledByLargest,
+}
 
 
 class _Ascent:
@@ -132,7 +169,7 @@ class _Ascent:
         self.lattice = Lattice(fixed, level, settings)
         self.terms = [term.at(self.lattice) for term in terms]
         acting = [guide for guide in guides if self.lattice.mm > guide.finest_mm * (1 - 1e-3)]
-        self.guides = [_Scaled(guide.term.at(self.lattice), guide.share) for guide in acting]
+        self.guides = [SCALED[guide.compared](guide, self.lattice) for guide in acting]
         self.displacement = self.lattice.at_nodes(field)
         self.velocity = torch.zeros_like(self.displacement)
         self.prior = self.lattice.at_nodes(prior)
@@ -148,7 +185,7 @@ class _Ascent:
         forces += [guide.force(self.displacement, similarity=forces[0]) for guide in self.guides]
         force = sum((each.nodes for each in forces[1:]), start=forces[0].nodes)
         self.velocity = force.add_(self.velocity, alpha=self.momentum)
-        update = self.velocity * (self.stride / self._largest(self.velocity))
+        update = self.velocity * (self.stride / largest(self.velocity).clamp(min=1e-12))
         moved = self.lattice.compose(self.displacement, update)
         self.displacement = self.prior + self.lattice.relax(moved - self.prior)
         value = float(sum((each.value for each in forces[1:]), start=forces[0].value))
@@ -169,7 +206,3 @@ class _Ascent:
             return field
         smooth = self.lattice.expand(unfolded(field, FLATTEST).displacement)
         return unfolded(DenseField(smooth, self.lattice.image_grid))
-
-    @staticmethod
-    def _largest(velocity: Tensor) -> Tensor:
-        return velocity.norm(dim=1).max().clamp(min=1e-12)

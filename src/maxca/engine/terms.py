@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -61,11 +61,14 @@ class Guide:
         term: that guides.
         share: of the whole force, at least 0 and less than 1.
         finest_mm: it does not act at levels with smaller voxels.
+        compared: sizes that are compared: ``"norm"`` of the whole forces, for guides that act everywhere; ``"largest"``
+            force at any node, for guides that may act in few places, where their norm would make them too strong.
     """
 
     term: Term
     share: float
     finest_mm: float = 0.0
+    compared: Literal["norm", "largest"] = "norm"
 
 
 class ImageTerm:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from maxca.options import EFFORTS, MODELS, EffortName, RegistrationOptions
 OURS = "maxca"
 PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that provide them
 UNMOVED = "unmoved"
+SIDES = ("fixed", "moving")
 GIVEN = "given"
 TOOLS = (*(f"{OURS}-{effort}" for effort in EFFORTS), *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
@@ -114,13 +115,23 @@ def ours(effort: EffortName = "balanced", model: str = "none", smoothness: float
 
 @dataclass(frozen=True)
 class Job:
-    """One pair for one method: working folder, number of threads, and kind of settings of other tools."""
+    """One pair for one method.
+
+    Args:
+        fixed: the fixed image.
+        moving: the moving image.
+        folder: working folder.
+        threads: number of them.
+        kind: of the settings of other tools.
+        known: labels and points of both images, by the name of their option, for methods that they guide.
+    """
 
     fixed: Path
     moving: Path
     folder: Path
     threads: int
     kind: str = "volume"
+    known: Mapping[str, Path] = field(default_factory=dict)
 
 
 def model_name(model: str) -> str:
@@ -191,7 +202,9 @@ def command(method: Method, job: Job) -> list[str]:
         smoothness = [] if method.smoothness is None else [f"{method.smoothness:g}"]
         return [sys.executable, "-m", "maxca.evaluate.peers", method.tool, *pair, *smoothness]
     given = {"effort": method.options.effort, "model": method.options.model, **_chosen(method.options)}
-    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", _plain(value))]
+    guides = [(f"{side}_{kind}", job.known.get(f"{side}_{kind}")) for kind in method.options.guide for side in SIDES]
+    given |= {name: path for name, path in guides if path is not None}
+    words = [word for name, value in given.items() for each in _each(value) for word in (_flag(name), _plain(each))]
     files = ["-f", str(job.fixed), "-m", str(job.moving), "-o", str(job.folder)]
     options = [*words, "--threads", str(job.threads), "-q", "--overwrite"]
     return [sys.executable, "-m", "maxca", *plugins.arguments(), "register", *files, *options]
@@ -203,7 +216,17 @@ def _chosen(options: RegistrationOptions) -> dict[str, Any]:
     return {name: value for name, (value, default) in values.items() if value != default}
 
 
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -215,15 +215,20 @@ def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "out"
         folder.mkdir()
+        files = {f.name: path for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
         kind = kind_of(pair.fixed, environment) if method.tool in ways.PEERS else ""
-        command = ways.command(method, Job(pair.fixed, pair.moving, folder, threads, kind))
+        command = ways.command(method, Job(pair.fixed, pair.moving, folder, threads, kind, files))
         if command:
             usage = run(command, environment)
             row |= {"seconds": usage.seconds, "peak_mb": usage.peak_mb}
             if usage.error:
                 return row | {"error": usage.error.replace(f"{root}/", "")}, []
-        files = {f.name: str(path) for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
-        job: dict[str, Any] = {"tool": method.tool, "folder": str(folder), "pair": files, "plugins": plugins.loaded()}
+        job: dict[str, Any] = {
+            "tool": method.tool,
+            "folder": str(folder),
+            "pair": dict(zip(files, map(str, files.values()), strict=True)),
+            "plugins": plugins.loaded(),
+        }
         if method.folder is not None:
             job["transform"] = str(ways.given_transform(method.folder, number, pair.fixed, pair.moving))
             job["matrix_convention"] = method.matrix_convention

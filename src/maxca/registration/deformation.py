@@ -9,6 +9,7 @@ import numpy as np
 
 from maxca.engine.deformable import LevelRecord, optimise
 from maxca.engine.settings import Settings, refining
+from maxca.engine.terms import Guide
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, DenseField
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
@@ -42,7 +43,13 @@ class Deformation:
 
 
 def deform(
-    fixed: Volume, moving: Volume, affine: Affine, settings: Settings, predict: Predict, monitor: Monitor
+    fixed: Volume,
+    moving: Volume,
+    affine: Affine,
+    settings: Settings,
+    predict: Predict,
+    monitor: Monitor,
+    guides: Callable[[Settings], list[Guide]] | None = None,
 ) -> Deformation:
     """Estimate the deformation of a pair.
 
@@ -53,19 +60,23 @@ def deform(
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
+        guides: of the user, at given settings. A prediction, which does not know them, is then only the start of the
+            optimisation.
     """
     with monitor.stage("network"):
         selection = predict(fixed, moving, affine, settings)
     prediction, segmented = selection.prediction, selection.segmented
     accepted = prediction if prediction is not None and prediction.accepted else None
-    plan = settings if accepted is None else refining(settings, accepted.model.refine)
+    steps = None if accepted is None or guides is not None else accepted.model.refine
+    plan = settings if accepted is None else refining(settings, steps)
     with monitor.stage("optimise"):
         initial = None if accepted is None else accepted.field
         # If the model limits its refinement, its prediction is the prior of the regularisation; otherwise the start.
-        prior = None if accepted is None or accepted.model.refine is None else accepted.field
-        guides = [] if segmented is None else [segmented.guide(affine)]
+        prior = None if accepted is None or steps is None else accepted.field
+        terms = [] if guides is None else guides(plan)
+        terms += [] if segmented is None else [segmented.guide(affine)]
         field, levels = optimise(
-            fixed, moving, affine, plan, initial=initial, prior=prior, terms=guides, progress=monitor.step
+            fixed, moving, affine, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step
         )
     with monitor.stage("invert"):
         both = invertible(field) if plan.levels else _unsmoothed(field)

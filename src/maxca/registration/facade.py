@@ -11,7 +11,7 @@ from maxca.geometry import Chain
 from maxca.io.images import ImageLike
 from maxca.io.points import Points
 from maxca.models.load import Model
-from maxca.options import DeviceName, EffortName, MatrixConvention, RegistrationOptions, TransformName
+from maxca.options import DeviceName, EffortName, GuideName, MatrixConvention, RegistrationOptions, TransformName
 from maxca.registration.inputs import SideInputs
 from maxca.registration.interpolation import InterpolationChoice
 from maxca.registration.monitor import Monitor, Progress
@@ -36,6 +36,7 @@ def register(
     matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
     similarity: str = "lncc",
+    guide: Sequence[GuideName] = (),
     smoothness: float | None = None,
     fill: float | None = None,
     device: DeviceName = "auto",
@@ -55,8 +56,8 @@ def register(
             of an image and its interpolation; see ``maxca.registration.interpolation.choose``.
         fixed_mask: mask of the fixed image: non-zero where the similarity is computed.
         moving_mask: mask of the moving image: non-zero where the similarity is computed.
-        fixed_labels: labels of the fixed image, to measure Dice; not used to register.
-        moving_labels: labels of the moving image, which are warped; not used to register.
+        fixed_labels: labels of the fixed image, to measure Dice; with guide=labels also to register.
+        moving_labels: labels of the moving image, which are warped; with guide=labels also used to register.
         fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; not used to
             register. Or (N, 3) world points, RAS+ mm.
         moving_points: the same landmarks in the moving image: by name where both files name them, otherwise row by
@@ -74,6 +75,9 @@ def register(
         effort: trade-off between time and accuracy.
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
             contrasts, such as T1 and T2) or mse (same scanner and units). The affine supports all of them.
+        guide: given data of both images that guide the deformation together with the similarity, instead of only
+            being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. A sequence of
+            names.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times, and three times as much between different contrasts.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,

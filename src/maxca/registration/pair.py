@@ -18,6 +18,7 @@ from maxca.io.digest import sha256
 from maxca.io.images import ImageLike
 from maxca.options import RegistrationOptions
 from maxca.registration.additional import AdditionalImage, read_additional
+from maxca.registration.guidance import Guidance, read_guidance
 from maxca.registration.inputs import (
     Side,
     SideInputs,
@@ -44,6 +45,7 @@ class LoadedPair:
         additional: additional images in moving space, by name.
         initial: initial transform, fixed world points → moving world points.
         start: kind of initialisation, see ``engine.affine.align``.
+        guidance: what guides the deformation.
         sources: files and their hashes, by role.
         warnings: for the user, one line each.
     """
@@ -53,6 +55,7 @@ class LoadedPair:
     additional: Mapping[str, AdditionalImage]
     initial: Chain
     start: Start
+    guidance: Guidance
     sources: Mapping[str, Source]
     warnings: tuple[str, ...]
 
@@ -82,8 +85,9 @@ def read_pair(
     check_pair(fixed_side, moving_side)
     word, apart = checked_start(fixed_side, moving_side, initial, word)
     start: Start = "header" if word == "header" else "center" if word == "center" else "auto"
-    warnings = (*apart, *noticed(fixed_side, moving_side))
-    return LoadedPair(fixed_side, moving_side, additional, initial, start, sources, warnings)
+    guidance = read_guidance(options.guide, fixed_side, moving_side)
+    warnings = (*apart, *noticed(fixed_side, moving_side), *guidance.warnings)
+    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, sources, warnings)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def recorded(
         affine=AffineRecord(**asdict(provenance.alignment) | {"affine": provenance.alignment.affine.matrix.tolist()}),
         network=None if provenance.prediction is None else _network(provenance.prediction),
         guide=_guide(provenance.selection),
+        guidance=provenance.pair.guidance.records,
         optimisation=None if deformation is None else _plan(deformation.plan),
         applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )

@@ -43,6 +43,7 @@ class RecordedOptions:
     matrix_convention: str | None = None
     effort: str | None = None
     similarity: str | None = None
+    guide: tuple[str, ...] = ()
     smoothness: float | None = None
     fill: float | None = None
     device: str | None = None
@@ -97,6 +98,23 @@ class GuideRecord:
     share: float
     labels: dict[LabelName, str]
     confidence: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GuidanceRecord:
+    """Given data that guided the optimisation.
+
+    Args:
+        kind: ``"labels"``.
+        share: of the force.
+        used: values of the labels.
+        ignored: labels that only one image has.
+    """
+
+    kind: str
+    share: float
+    used: list[str]
+    ignored: list[str]
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,7 @@ class Record:
         affine: its affine part.
         network: the registration model, if any was run.
         guide: the segmentation model, if one guided the optimisation.
+        guidance: given data that guided the optimisation.
         optimisation: settings of the optimiser.
         applied: interpolation of each additional image.
         command: repeats the registration.
@@ -203,6 +222,7 @@ class Record:
     affine: AffineRecord | None = None
     network: NetworkRecord | None = None
     guide: GuideRecord | None = None
+    guidance: list[GuidanceRecord] = field(default_factory=list)
     optimisation: dict[str, Any] | None = None
     applied: dict[str, Applied] = field(default_factory=dict)
     command: str | None = None

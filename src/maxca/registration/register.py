@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
-from maxca.engine.settings import between_contrasts, settings_for
+from maxca.engine.settings import Settings, between_contrasts, settings_for
+from maxca.engine.terms import Guide
 from maxca.fields import OptionError
-from maxca.geometry import Chain
+from maxca.geometry import Affine, Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
 from maxca.models.select import Predictor
@@ -66,7 +67,7 @@ def register(
             settings = between_contrasts(settings)
         deformation = None
         if options.transform == "deformable":
-            deformation = deform(volumes.upright, volumes.moving, alignment.affine, settings, predictor, monitor)
+            deformation = _deformed(pair, volumes, alignment.affine, settings, predictor, monitor)
         maps = _maps(pair, volumes, alignment, deformation)
         with monitor.stage("warp"):
             warped = warp(pair, maps.chain, options.fill)
@@ -117,6 +118,16 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
         seed=options.seed,
     )
     return align(volumes.fixed, volumes.moving, settings, initial=volumes.guess, progress=monitor.step)
+
+
+def _deformed(
+    pair: LoadedPair, volumes: PreparedPair, affine: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
+) -> Deformation:
+    def guides(plan: Settings) -> list[Guide]:
+        return pair.guidance.terms(affine, volumes.known, volumes.upright.grid, plan, volumes.upright.device)
+
+    fixed, moving = volumes.upright, volumes.moving
+    return deform(fixed, moving, affine, settings, predictor, monitor, guides if pair.guidance.given else None)
 
 
 def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:

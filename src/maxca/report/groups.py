@@ -187,10 +187,17 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     return Group(
         "labels",
         "Labels",
-        "Outlines of the fixed image's labels in orange, of the moving image's in blue, before and after.",
+        "Outlines of the fixed image's labels in orange, of the moving image's in blue, before and after."
+        + _guiding(case, "labels"),
         drawn,
         Table("Overlap and 95 % Hausdorff distance of each label", heads, rows),
     )
+
+
+def _guiding(case: Case, kind: str) -> str:
+    """That data guided the registration which they measure."""
+    guiding = any(each.kind == kind for each in case.record.guidance)
+    return f" These {kind} guided the registration: they do not measure its accuracy elsewhere." if guiding else ""
 
 
 def _predicted(guide: GuideRecord, metrics: Assessment) -> Group:

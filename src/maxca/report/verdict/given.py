@@ -25,7 +25,7 @@ def of_labels(case: Registered) -> Iterator[Check]:
     if earlier is None or after is None or after.mean is None:
         return
     before, mean = earlier.mean or 0.0, after.mean
-    told = f"mean Dice went from {before:.3f} to {mean:.3f}"
+    told = f"mean Dice went from {before:.3f} to {mean:.3f}" + _guiding(case, "labels")
     if mean <= MISSED:
         yield Check(
             "labels", "failed", f"{told}: the labels do not overlap; check that both files use the same label values"
@@ -69,6 +69,11 @@ def of_masks(case: Registered) -> Iterator[Check]:
         yield Check("masks", "check", "; ".join(doubts))
     elif masks:
         yield Check("masks", "aligned", "they cover most of the foreground")
+
+
+def _guiding(case: Registered, kind: str) -> str:
+    guiding = any(each.kind == kind for each in case.record.guidance)
+    return f" ({kind} that guided the registration)" if guiding else ""
 
 
 def _sides(case: Registered) -> dict[int, float]:

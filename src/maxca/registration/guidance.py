@@ -1,0 +1,174 @@
+"""What a user knows of both images, as terms that guide the deformation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from maxca.engine.labels import LabelTerm, label_vectors
+from maxca.engine.settings import Settings
+from maxca.engine.terms import Guide
+from maxca.engine.volume import Volume, steps_within
+from maxca.fields import OptionError
+from maxca.geometry import Affine, Chain, Grid
+from maxca.io.images import Image
+from maxca.metrics import common_labels
+from maxca.registration.inputs import Side
+from maxca.registration.record import GuidanceRecord
+
+LABEL_SHARE = 0.4  # of the force; see docs/decisions/2026-11-27-guidance.md
+COVERED = 0.5  # of a label that one image lacks: from here on, other labels cover it there
+SHOWN = 5  # most labels in a message
+
+
+class LabelPair(NamedTuple):
+    """The label maps of both images.
+
+    Args:
+        fixed: labels of the fixed image, on any grid.
+        moving: labels of the moving image, on any grid.
+        used: values of both, without background.
+        ignored: values of one of them alone.
+    """
+
+    fixed: Image
+    moving: Image
+    used: tuple[int, ...]
+    ignored: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What guides a registration.
+
+    Args:
+        labels: None if they do not.
+    """
+
+    labels: LabelPair | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything guides."""
+        return self.labels is not None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Labels that are ignored."""
+        if self.labels is None or not self.labels.ignored:
+            return []
+        return [f"labels of one image alone do not guide: {_listed(self.labels.ignored)}"]
+
+    @property
+    def records(self) -> list[GuidanceRecord]:
+        """For ``result.json``."""
+        if self.labels is None:
+            return []
+        used, ignored = ([str(label) for label in labels] for labels in (self.labels.used, self.labels.ignored))
+        return [GuidanceRecord("labels", LABEL_SHARE, used, ignored)]
+
+    def terms(self, affine: Affine, known: Chain, fixed: Grid, settings: Settings, device: torch.device) -> list[Guide]:
+        """The terms of the deformation.
+
+        Args:
+            affine: fixed world points → moving world points of the prepared images, applied after the field.
+            known: an initial transform that the prepared moving image already has, see ``PreparedPair``.
+            fixed: grid of the prepared fixed image.
+            settings: of the optimisation.
+            device: of the terms.
+        """
+        if self.labels is None:
+            return []
+        finest = settings.levels[-1]
+        mm = finest.nodes * finest.factor * fixed.smallest_spacing
+        both = _vectors(self.labels, known @ Chain((affine,)), mm, device)
+        if known.steps:
+            moved = known.resample(both[1].channels, both[1].grid, fixed)
+            mask = None if both[1].mask is None else known.resample(both[1].mask[None], both[1].grid, fixed)[0]
+            both = both[0], Volume(moved, fixed, mask)
+        return [Guide(LabelTerm(*both, affine, even=True), LABEL_SHARE, compared="largest")]
+
+
+def read_guidance(names: tuple[str, ...], fixed: Side, moving: Side) -> Guidance:
+    """What guides a registration.
+
+    Args:
+        names: of ``options.GUIDES``.
+        fixed: the fixed side.
+        moving: the moving side.
+
+    Raises:
+        OptionError: if a side lacks what should guide, or both have nothing in common.
+    """
+    return Guidance(_label_pair(fixed, moving) if "labels" in names else None)
+
+
+def _label_pair(fixed: Side, moving: Side) -> LabelPair:
+    ours, theirs = fixed.label_image, moving.label_image
+    if ours is None or theirs is None:
+        raise OptionError("guide", "labels", "needs labels of both images, fixed_labels and moving_labels")
+    used = common_labels(ours.data, theirs.data)
+    if not used:
+        raise OptionError(
+            "guide", "labels", f"{ours.name} and {theirs.name} have no label in common, except background"
+        )
+    every = np.union1d(np.unique(ours.data), np.unique(theirs.data))
+    ignored = [int(label) for label in every if label != 0 and label not in used]
+    return LabelPair(ours, theirs, tuple(used), tuple(ignored))
+
+
+def _vectors(labels: LabelPair, chain: Chain, mm: float, device: torch.device) -> tuple[Volume, Volume]:
+    """Both label maps as vectors about ``mm`` apart.
+
+    Args:
+        labels: both maps.
+        chain: fixed world points → moving world points, approximately.
+        mm: distance of the vectors.
+        device: of the result.
+    """
+    grids = labels.fixed.grid, labels.moving.grid
+    fixed, moving = (_classes(image.data, labels.used).to(device) for image in (labels.fixed, labels.moving))
+    if labels.ignored:
+        inverse = chain.inverse()[0]
+        fixed, moving = (
+            _without_covered(fixed, chain.resample((moving > 0)[None], grids[1], grids[0], "nearest")[0]),
+            _without_covered(moving, inverse.resample((fixed > 0)[None], grids[0], grids[1], "nearest")[0]),
+        )
+    count = len(labels.used) + 1
+    first, second = (
+        label_vectors(classes, grid, count, steps_within(grid, mm))
+        for classes, grid in zip((fixed, moving), grids, strict=True)
+    )
+    return first, second
+
+
+def _classes(data: np.ndarray, used: tuple[int, ...]) -> torch.Tensor:
+    """Index of each label, from 1 in the order of ``used``; 0 for background, and from -1 downwards for others."""
+    names, index = np.unique(data, return_inverse=True)
+    numbers = {label: number for number, label in enumerate(used, 1)} | {0: 0}
+    others = iter(range(-1, -len(names) - 1, -1))
+    table = np.array([numbers[int(name)] if int(name) in numbers else next(others) for name in names], dtype=np.int32)
+    return torch.from_numpy(table[index.reshape(data.shape)])
+
+
+def _without_covered(classes: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Labels of one image alone become unknown where other labels cover them in the other image, else background.
+
+    In an image with few labels, the place of a label that it lacks is background.
+
+    Args:
+        classes: (I, J, K), see ``_classes``.
+        drawn: (I, J, K) bool: labelled in the other image.
+    """
+    alone = -classes.clamp(max=0).long()
+    count = torch.bincount(alone.flatten())
+    covered = torch.bincount(alone.flatten(), weights=drawn.flatten().double()) > COVERED * count
+    unknown = torch.where(covered[alone], -1, 0).to(classes)
+    return torch.where(classes < 0, unknown, classes)
+
+
+def _listed(labels: tuple[int, ...]) -> str:
+    return ", ".join(map(str, labels[:SHOWN])) + (", …" if len(labels) > SHOWN else "")
