@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import re
 import shlex
 import shutil
@@ -15,10 +16,12 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+import SimpleITK as sitk
 import torch
 from nibabel.gifti import GiftiDataArray, GiftiImage
 from nibabel.streamlines import TckFile, Tractogram
 from pages import DOCS, FENCE, ROOT, follow, shorten
+from PIL import Image as Picture
 
 import maxca
 from maxca import plugins
@@ -61,6 +64,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
     surface_and_tracts(folder, points)
     series(folder, pair[1])
+    dicom_and_pictures(folder, pair)
     return folder
 
 
@@ -81,6 +85,28 @@ def series(folder: Path, moving: Image) -> None:
         shift[0, 3] = number / 2
         write_transform(maxca.Chain((maxca.Affine(shift),)), folder / "motion" / f"v{number}.tfm")
     nib.save(nib.Nifti1Image(np.stack([moving.data] * 3, axis=3), moving.grid.affine), folder / "bold.nii.gz")
+
+
+def dicom_and_pictures(folder: Path, pair: tuple[Image, Image]) -> None:
+    """The fixed image as a DICOM series, and the middle slices of the pair as pictures."""
+    (folder / "fixed_dicom").mkdir()
+    volume, spoken = pair[0].to_sitk(), locale.setlocale(locale.LC_ALL)
+    direction = volume.GetDirection()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(volume.GetDepth()):
+        piece, place = volume[:, :, k : k + 1], volume.TransformIndexToPhysicalPoint((0, 0, k))
+        tags = {"0008|0060": "CT", "0020|000d": "1.2", "0020|000e": "1.2.3", "0020|0052": "1.2.9"}
+        tags |= {"0008|0018": f"1.2.3.{k + 1}", "0020|0032": "\\".join(map(str, place))}
+        tags["0020|0037"] = "\\".join(str(direction[n]) for n in (0, 3, 6, 1, 4, 7))
+        for key, value in tags.items():
+            piece.SetMetaData(key, value)
+        writer.SetFileName(str(folder / "fixed_dicom" / f"{k}.dcm"))
+        writer.Execute(piece)
+    locale.setlocale(locale.LC_ALL, spoken)  # ITK leaves it changed
+    for name, image in zip(("fixed", "moving"), pair, strict=True):
+        middle = image.data[:, :, image.data.shape[2] // 2].T
+        Picture.fromarray((middle / 4).clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png", dpi=(127, 127))
 
 
 def same_warped_image_everywhere(folder: Path) -> None:

@@ -38,7 +38,7 @@ class RegistrationInputs:
             "The fixed image: its space and grid are kept.",
             IMAGES,
             "-f",
-            in_python="A path (NIfTI, FreeSurfer, MHA, NRRD, a folder with one DICOM series), an image of nibabel or "
+            in_python="A path (NIfTI, FreeSurfer, MHA, NRRD, DICOM, PNG, TIFF), an image of nibabel or "
             "SimpleITK, a ``maxca.Image``, or a NumPy array and its affine, ``(array, affine)``.",
         ),
     ]

@@ -77,7 +77,8 @@ def register(
 ) -> None:
     """Warp a [bold]moving[/bold] image (-m) onto a [bold]fixed[/bold] one (-f).
 
-    Images are NIfTI, MHA or NRRD files, or a folder with one DICOM series; 3-D, or 2-D, registered in the plane.
+    Images are NIfTI, MGH, MHA, NRRD, DICOM (a file, or a folder with one series), PNG or TIFF; 3-D, or 2-D, registered
+    in the plane.
 
     The output folder contains warped.nii.gz (the moving image on the fixed grid), transform.h5 (resamples moving onto
     fixed in antsApplyTransforms, SimpleITK and Slicer), inverse_transform.h5 (its inverse) and result.json (settings

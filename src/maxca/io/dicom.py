@@ -1,64 +1,141 @@
-"""DICOM series: a folder with one orthogonal, evenly spaced stack of slices."""
+"""DICOM: a folder with one orthogonal, evenly spaced stack of slices, or a file with one or several frames."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydicom import Dataset
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Grid
-from maxca.io.dicomfile import SHARED, Slice, is_dicom, read_header, slice_of
-from maxca.io.gdcm import decode
+from maxca.io.dicomfile import (
+    PLACE,
+    SHARED,
+    Frame,
+    Header,
+    Slice,
+    described,
+    is_dicom,
+    is_multiframe,
+    read_header,
+    real,
+    slice_of,
+)
 from maxca.io.itk import grid_from_patient
+from maxca.io.multiframe import frames_of
+from maxca.io.native import decode
 from maxca.io.stack import stacked
 from maxca.io.voxels import DEFLATE_LIMIT, check_memory, check_size, plain
 
 SUFFIXES = (".dcm", ".ima", ".dicom")
 WHOLE_TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 LISTED = 4
+MOST_SISTERS = 1000  # files of a folder that are searched for the series of a slice
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
-def read_series(folder: Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
-    """Voxels (I, J, K), grid and warnings of the one DICOM series in a folder.
+class Stored(NamedTuple):
+    """What DICOM files hold.
+
+    Args:
+        data: (I, J, K).
+        grid: voxel to world, RAS+ mm.
+        warnings: assumptions, one line each.
+        dimension: 2 for an image without a position in the patient, such as a radiograph.
+    """
+
+    data: np.ndarray
+    grid: Grid
+    warnings: tuple[str, ...]
+    dimension: int = 3
+
+
+def read_series(folder: Path) -> Stored:
+    """Voxels (I, J, K), grid and warnings of the one DICOM series, or the one multi-frame file, in a folder.
 
     Raises:
         MaxcaError: for no series or several, for damaged slices, and for slices that do not form an orthogonal, evenly
             spaced stack.
     """
-    slices = _only_series(folder)
+    images = _only_series(folder)
+    if len(images) == 1 and is_multiframe(next(iter(images.values()))):
+        return read_file(*images)
+    slices = [slice_of(file, header) for file, header in images.items()]
     _check_shared(slices, folder)
-    stack = stacked(slices, folder)
+    return _volume(slices, folder)
+
+
+def read_file(path: Path) -> Stored:
+    """Voxels, grid and warnings of a single DICOM file: all frames of a multi-frame file, a slice, or a radiograph.
+
+    Raises:
+        MaxcaError: for a file that is damaged, without an image, or one slice of a series in its folder.
+    """
+    header = read_header(path)
+    if header is None:
+        raise MaxcaError(f"{path}: a DICOM file without an image; pass the folder of a series of slices")
+    if is_multiframe(header):
+        return _volume(frames_of(path, header), path)
+    if all(header.tags.get(name) for name in PLACE):
+        only = slice_of(path, header)
+        if _has_sisters(path, header):
+            raise MaxcaError(
+                f"{path}: one slice of a DICOM series; pass the folder that holds the series: {path.parent}"
+            )
+        return _volume([only], path)
+    return _plane(path, header)
+
+
+def _volume(slices: list[Slice], path: Path) -> Stored:
+    stack = stacked(slices, path)
     ordered, first = [slices[index] for index in stack.order], slices[stack.order[0]]
     direction = np.stack([*first.rows, stack.normal], axis=1).ravel()
     spacing = (*first.spacing, stack.gap)
     size = (*first.size, len(slices))
     grid = grid_from_patient(size, spacing, first.position.tolist(), direction.tolist())
-    warnings = stack.warnings
-    if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
-        warnings += (f"{folder}: small values are shown bright (MONOCHROME1); the values are used as stored",)
-    return _values(ordered, folder), grid, warnings
+    return Stored(_values(ordered, path), grid, stack.warnings + _inverted(first, path))
 
 
-def refuse_file(path: Path) -> None:
-    """Reject a single DICOM file.
+def _plane(path: Path, header: Header) -> Stored:
+    """An image without a position in the patient, as a 2-D image with its first pixel at the origin."""
+    named = next((name for name in SPACINGS if header.tags.get(name)), None)
+    spacing = header.tags[named].value if named else (1.0, 1.0)
+    scale = real(header.tags.get("RescaleSlope"), 1.0), real(header.tags.get("RescaleIntercept"), 0.0)
+    (only,) = described(path, header, [Frame((0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0), spacing, scale)])
+    grid = grid_from_patient(only.size, only.spacing, (0.0, 0.0), (1.0, 0, 0, 1.0))
+    scales = "its pixel size is unknown, 1 mm is assumed" if named is None else f"its pixel size is that of {named}"
+    warnings = (f"{path}: has no position in the patient, so it is a 2-D image; {scales}", *_inverted(only, path))
+    return Stored(_values([only], path), grid, warnings, 2)
 
-    Raises:
-        MaxcaError: always; it says what to pass instead.
-    """
-    header = read_header(path)
-    if header is None:
-        raise MaxcaError(f"{path}: a DICOM file without an image; pass the folder of a series of slices")
-    slice_of(path, header)
-    raise MaxcaError(f"{path}: a single DICOM file; pass the folder that holds its series: {path.parent}")
+
+def _inverted(first: Slice, path: Path) -> tuple[str, ...]:
+    if first.header.get("PhotometricInterpretation") != "MONOCHROME1":
+        return ()
+    return (f"{path}: small values are shown bright (MONOCHROME1); the values are used as stored",)
 
 
-def _only_series(folder: Path) -> list[Slice]:
-    """The slices of the one DICOM series in a folder."""
+def _has_sisters(path: Path, header: Header) -> bool:
+    """Whether the folder of a slice holds another slice of its series."""
+    uid = str(header.tags.get("SeriesInstanceUID", ""))
+    others = (each for each in sorted(path.parent.iterdir()) if each.is_file() and each.name != path.name)
+    for other in itertools.islice(others, MOST_SISTERS):
+        try:
+            found = read_header(other) if is_dicom(other) else None
+        except MaxcaError:  # not the file that was asked for
+            continue
+        if found is not None and str(found.tags.get("SeriesInstanceUID", "")) == uid:
+            return True
+    return False
+
+
+def _only_series(folder: Path) -> dict[Path, Header]:
+    """The files of the one DICOM series in a folder, and their headers."""
     try:
         entries = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
     except OSError as error:
@@ -80,7 +157,7 @@ def _only_series(folder: Path) -> list[Slice]:
             f"{folder}: holds {len(series)} DICOM series ({'; '.join(listed[:LISTED])}{more}); move the one you "
             "mean to a folder of its own"
         )
-    return [slice_of(file, header) for file, header in images.items()]
+    return images
 
 
 def _refuse_fragments(others: list[Path], slices: list[Path]) -> None:
@@ -125,7 +202,7 @@ def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
     check_memory(folder, 16 * count)
     try:
         if any(packed):
-            data = decode([each.path for each in slices], 8 * count).T
+            data = _decoded(slices, 8 * count)
         else:
             data = np.empty((*slices[0].size, len(slices)), dtype=_type(slices), order="F")
             for number, each in enumerate(slices):
@@ -137,6 +214,23 @@ def _values(slices: Sequence[Slice], folder: Path) -> np.ndarray:
         raise MaxcaError(f"{folder}: its slices changed while they were read; try again") from error
     except ValueError as error:
         raise MaxcaError(f"{folder}: {error}; copy or export the series again") from error
+
+
+def _decoded(slices: Sequence[Slice], unpacked: int) -> np.ndarray:
+    """(I, J, K) of compressed slices, or of the frames of a compressed file.
+
+    Raises:
+        ValueError: for frames that cannot be decoded, or that are scaled each in its own way.
+    """
+    paths = list(dict.fromkeys(each.path for each in slices))
+    if len(paths) > 1 or len(slices) == 1:
+        values = decode(paths, unpacked)
+        return values.reshape(len(slices), *values.shape[-2:]).T
+    if len({each.scale for each in slices}) > 1:
+        raise ValueError("its compressed frames are scaled each in its own way, which is not supported; decompress it")
+    frames = decode(paths, unpacked)[0]
+    starts = [each.number for each in slices]
+    return frames[starts].T
 
 
 def _type(slices: Sequence[Slice]) -> np.dtype:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from pydicom import Dataset, config, dcmread
@@ -39,6 +40,26 @@ READ_ERRORS = (
 )
 
 
+FRAMES = "PerFrameFunctionalGroupsSequence"
+PLACE, SPACING = ("ImagePositionPatient", "ImageOrientationPatient"), "PixelSpacing"
+
+
+class Frame(NamedTuple):
+    """Position and scale of a slice, as in the header.
+
+    Args:
+        position: three numbers, LPS mm.
+        orientation: six numbers.
+        spacing: two numbers, in mm, between rows and between columns.
+        scale: slope and intercept of its values.
+    """
+
+    position: Sequence[Any]
+    orientation: Sequence[Any]
+    spacing: Sequence[Any]
+    scale: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Slice:
     """A slice as described by its file.
@@ -53,6 +74,7 @@ class Slice:
         scale: slope and intercept of its values.
         start: byte of the file at which its values begin.
         packed: the values are compressed.
+        number: of its frame in the file, from 0.
     """
 
     path: Path
@@ -64,6 +86,7 @@ class Slice:
     scale: tuple[float, float]
     start: int
     packed: bool
+    number: int = 0
 
     @property
     def bits(self) -> tuple[int, int, bool]:
@@ -151,7 +174,7 @@ def read_header(path: Path) -> Header | None:
                     return None
                 raise EOFError
     except READ_ERRORS as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     return Header(tags, at)
 
 
@@ -164,41 +187,52 @@ def _syntax(content: mmap) -> object:
     return about.get("TransferSyntaxUID")
 
 
+def is_multiframe(header: Header) -> bool:
+    """Whether a DICOM file holds several frames, or one that is described like them."""
+    return str(header.tags.get("NumberOfFrames") or 1) != "1" or FRAMES in header.tags
+
+
 def slice_of(path: Path, header: Header) -> Slice:
     """The slice in a DICOM file.
 
     Raises:
         MaxcaError: for one that is damaged, contains several frames or colours, or has no position.
     """
-    refuse_frames(path, header.tags)
+    if is_multiframe(header):
+        raise MaxcaError(
+            f"{path}: a multi-frame DICOM file among others; pass this file alone, or keep it in a folder of its own"
+        )
+    missing = [name for name in (*PLACE, SPACING) if not header.tags.get(name)]
+    if missing:
+        raise MaxcaError(f"{path}: has no position (no {missing[0]}); export the series with its positions")
+    return described(path, header, [placed(header.tags)])[0]
+
+
+def placed(header: Dataset) -> Frame:
+    """Position and scale of a slice at the top level of its header."""
+    return Frame(
+        header.ImagePositionPatient,
+        header.ImageOrientationPatient,
+        header.PixelSpacing,
+        (real(header.get("RescaleSlope"), 1.0), real(header.get("RescaleIntercept"), 0.0)),
+    )
+
+
+def described(path: Path, header: Header, frames: Sequence[Frame]) -> list[Slice]:
+    """The slices in a DICOM file, in the order of the file.
+
+    Raises:
+        MaxcaError: for a file that is damaged or contains colours.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _slice(path, header.tags, header.voxels)
+            return _slices(path, header.tags, header.voxels, frames)
     except READ_ERRORS as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
 
 
-def refuse_frames(path: Path, header: Dataset) -> None:
-    """Reject multi-frame DICOM files.
-
-    Raises:
-        MaxcaError: for such a file.
-    """
-    frames = str(header.get("NumberOfFrames") or 1)
-    if frames != "1" or "PerFrameFunctionalGroupsSequence" in header:
-        raise MaxcaError(
-            f"{path}: multi-frame DICOM ({frames[:12]} frames per file) is not supported; convert it with dcm2niix and "
-            "pass the NIfTI file"
-        )
-
-
-def _slice(path: Path, header: Dataset, at: int) -> Slice:
-    missing = [
-        name for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(name)
-    ]
-    if missing:
-        raise MaxcaError(f"{path}: has no position (no {missing[0]}); export the series with its positions")
+def _slices(path: Path, header: Dataset, at: int, frames: Sequence[Frame]) -> list[Slice]:
     if int(header.get("SamplesPerPixel", 1)) != 1 or "PALETTE" in str(header.get("PhotometricInterpretation", "")):
         raise MaxcaError(f"{path}: voxels are colours; convert it to one grey value")
     if header.get("ModalityLUTSequence"):
@@ -210,18 +244,25 @@ def _slice(path: Path, header: Dataset, at: int) -> Slice:
     below = int(header.get("HighBit", stored - 1)) + 1 - stored
     syntax = getattr(header.file_meta, "TransferSyntaxUID", None)
     packed = syntax is not None and UID(syntax).is_compressed
-    scale = (_real(header.get("RescaleSlope"), 1.0), _real(header.get("RescaleIntercept"), 0.0))
-    numbers = [*header.ImagePositionPatient, *header.ImageOrientationPatient, *header.PixelSpacing]
-    numbers = [float(number) for number in numbers]
     known = allocated in WIDTHS and 1 <= stored <= allocated and 0 <= below <= allocated - stored
-    if len(numbers) != 11 or not np.isfinite([*numbers, *scale]).all() or min(size) < 1 or not known:
+    if min(size) < 1 or not known:
         raise ValueError
-    high, wide = numbers[9:]
-    rows = np.reshape(numbers[3:9], (2, 3))
-    if min(high, wide) <= 0 or scale[0] == 0 or np.abs(rows @ rows.T - np.eye(2)).max() > 0.01:
-        raise ValueError
-    start = _start(path, header, at, None if packed else size[0] * size[1] * allocated // 8)
-    return Slice(path, header, size, (wide, high), rows, np.array(numbers[:3]), scale, start, packed)
+    bytes_each = size[0] * size[1] * allocated // 8
+    start = _start(path, header, at, None if packed else bytes_each * len(frames))
+    slices = []
+    for number, frame in enumerate(frames):
+        numbers = [float(value) for value in (*frame.position, *frame.orientation, *frame.spacing)]
+        if len(numbers) != 11 or not np.isfinite([*numbers, *frame.scale]).all():
+            raise ValueError
+        high, wide = numbers[9:]
+        rows = np.reshape(numbers[3:9], (2, 3))
+        if min(high, wide) <= 0 or frame.scale[0] == 0 or np.abs(rows @ rows.T - np.eye(2)).max() > 0.01:
+            raise ValueError
+        begin = start if packed else start + number * bytes_each
+        slices.append(
+            Slice(path, header, size, (wide, high), rows, np.array(numbers[:3]), frame.scale, begin, packed, number)
+        )
+    return slices
 
 
 def _start(path: Path, header: Dataset, at: int, needed: int | None) -> int:
@@ -273,9 +314,11 @@ def _walk(file: BinaryIO, stored: int) -> None:
         file.seek(length, 1)
 
 
-def _real(value: object, usual: float) -> float:
+def real(value: object, usual: float) -> float:
+    """The number of a tag, or the usual one without it."""
     return usual if value in (None, "") else float(str(value))
 
 
-def _damaged(path: Path) -> MaxcaError:
+def damaged(path: Path) -> MaxcaError:
+    """The error of a file that cannot be read."""
     return MaxcaError(f"{path}: a DICOM file that is truncated or damaged; copy or export the series again")

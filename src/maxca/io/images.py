@@ -1,10 +1,10 @@
-"""Images and their grids: read from NIfTI, MGH, MHA, NRRD and DICOM series; written as NIfTI, MHA and NRRD."""
+"""Images and their grids: read from NIfTI, MGH, MHA, NRRD, DICOM, PNG and TIFF; written as NIfTI, MHA and NRRD."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,11 +20,16 @@ from maxca.io.itk import from_sitk, refuse_shear, to_sitk
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, form_of, image_of, intent_of, open_nifti
 from maxca.io.nifti_writing import as_nifti, save_nifti
 from maxca.io.packed import write_packed
+from maxca.io.pictures import SUFFIXES as PICTURE_SUFFIXES
+from maxca.io.pictures import read_picture
 from maxca.io.readers import READERS as MORE_READERS
 from maxca.io.readers import read_by_plugin
 from maxca.io.regular import check_regular
 from maxca.io.stored import foreign
 from maxca.io.voxels import cast, check_kind, plain
+
+if TYPE_CHECKING:
+    from maxca.io.dicom import Stored
 
 ITK_SUFFIXES = tuple(READERS)
 FILE_OF_THREE = Form()
@@ -102,9 +107,9 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
     """Read an image.
 
     Args:
-        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a folder that holds one DICOM series; what a plugin reads;
-            an image of nibabel, SimpleITK or this package; or a NumPy array (I, J, K) or (I, J) and its affine (4, 4),
-            voxel to world in RAS+ mm.
+        source: a NIfTI, FreeSurfer (MGH), MHA or NRRD file; a DICOM file, or a folder that holds one DICOM series; PNG
+            or TIFF, as a 2-D image; what a plugin reads; an image of nibabel, SimpleITK or this package; or a NumPy
+            array (I, J, K) or (I, J) and its affine (4, 4), voxel to world in RAS+ mm.
 
     Returns:
         The image. Integers keep their stored type unless the file scales them; other values are float32, except
@@ -129,20 +134,22 @@ def read(source: str | Path | Image | SpatialImage | sitk.Image | tuple[np.ndarr
     if path.is_dir():
         from maxca.io.dicom import read_series  # pydicom takes a quarter of a second
 
-        data, grid, warnings = read_series(path)
-        return finished(data, grid, path, warnings)
+        return _from_dicom(path, read_series(path))
     check_regular(path)
     if suffix in NIFTI_SUFFIXES + MGH_SUFFIXES:
         return _from_nifti(open_nifti(path), path)
     if suffix in ITK_SUFFIXES:
         return _from_container(path)
+    if suffix in PICTURE_SUFFIXES:
+        picture = read_picture(path)
+        return finished(plain(picture.data), picture.grid, path, picture.warnings, Form(dimension=2))
     with path.open("rb") as file:
         what = foreign(file.read(512)) or ""
     if suffix in (".dcm", ".ima") or "DICOM" in what:
-        from maxca.io.dicom import refuse_file
+        from maxca.io.dicom import read_file
 
-        refuse_file(path)
-    known = ", ".join((*NIFTI_SUFFIXES, *MGH_SUFFIXES, *ITK_SUFFIXES, *MORE_READERS))
+        return _from_dicom(path, read_file(path))
+    known = ", ".join((*NIFTI_SUFFIXES, *MGH_SUFFIXES, *ITK_SUFFIXES, *PICTURE_SUFFIXES, ".dcm", *MORE_READERS))
     raise MaxcaError(f"{path}: unknown kind of image; give one of {known}, or a folder with a DICOM series")
 
 
@@ -227,6 +234,10 @@ def finished(
         data = np.where(np.isfinite(data), data, data.dtype.type(0))
         warnings += (f"{path or 'the image'}: {count} voxels are NaN or infinite; they are treated as background (0)",)
     return Image(data, grid, path, form or FILE_OF_THREE, warnings=warnings)
+
+
+def _from_dicom(path: Path, found: Stored) -> Image:
+    return finished(found.data, found.grid, path, found.warnings, Form(dimension=found.dimension))
 
 
 def _from_container(path: Path) -> Image:

@@ -9,8 +9,9 @@ from typing import Any
 from maxca.errors import MaxcaError
 from maxca.io.containers import READERS as CONTAINERS
 from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES
+from maxca.io.pictures import SUFFIXES as PICTURES
 
-BUNDLED = (*NIFTI_SUFFIXES, *MGH_SUFFIXES, *CONTAINERS, ".dcm", ".ima")
+BUNDLED = (*NIFTI_SUFFIXES, *MGH_SUFFIXES, *CONTAINERS, ".dcm", ".ima", *PICTURES)
 READERS: dict[str, Callable[[Path], Any]] = {}  # path → what maxca.read_image takes
 
 

@@ -22,7 +22,7 @@ FOREIGN = (
     (0, b"NRRD0", "an NRRD image; rename it to .nrrd"),
     (0, b"ObjectType", "a MetaImage; rename it to .mha"),
     (0, b"NDims", "a MetaImage; rename it to .mha"),
-    (128, b"DICM", "a DICOM file; pass the folder that holds its series"),
+    (128, b"DICM", "a DICOM file; rename it to .dcm, or pass the folder that holds its series"),
     (0, b"\x89HDF", "an HDF5 file (MINC, or a transform); convert it to NIfTI"),
     (0, b"BZh", "compressed by bzip2, which is not supported; unpack it with bunzip2"),
     (0, b"\xfd7zXZ", "compressed by xz, which is not supported; unpack it with unxz"),

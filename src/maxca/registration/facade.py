@@ -47,9 +47,9 @@ def register(
     """Align a moving image to a fixed one.
 
     Args:
-        fixed: the fixed image: its space and grid are kept. A path (NIfTI, FreeSurfer, MHA, NRRD, a folder with one
-            DICOM series), an image of nibabel or SimpleITK, a ``maxca.Image``, or a NumPy array and its affine,
-            ``(array, affine)``.
+        fixed: the fixed image: its space and grid are kept. A path (NIfTI, FreeSurfer, MHA, NRRD, DICOM, PNG,
+            TIFF), an image of nibabel or SimpleITK, a ``maxca.Image``, or a NumPy array and its affine, ``(array,
+            affine)``.
         moving: the moving image: it is warped onto the fixed one.
         apply: an additional image in moving space to warp; may be repeated. Label maps are detected, as printed in
             the log; FILE:labels (or linear, nearest, bspline) sets the interpolation. A sequence of images, or of pairs

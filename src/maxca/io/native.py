@@ -1,6 +1,6 @@
-"""Compressed DICOM slices, decoded by GDCM in a process with limits: ``python -m maxca.io.gdcm``.
+"""DICOM files and pictures, decoded by ITK's libraries in a process with limits: ``python -m maxca.io.native``.
 
-The decoders of JPEG and its variants are native code, and only the header says how large a decompressed stream is.
+The decoders of JPEG, PNG and TIFF are native code, and only the header says how large a decompressed stream is.
 Their messages are errors here, because they continue after damage. This module imports neither torch nor pydicom.
 """
 
@@ -20,27 +20,29 @@ import SimpleITK as sitk
 
 from maxca.io.limited import grant, run_limited, serve
 
+DICOM = "GDCMImageIO"
 SECONDS = 20  # and one more for each 5 MB
 COMPLAINT = re.compile(r"corrupt|premature|error|invalid|truncat|fail", re.IGNORECASE)
 
 
-def decode(paths: list[Path], unpacked: int) -> np.ndarray:
-    """The values of slices, scaled according to their headers.
+def decode(paths: list[Path], unpacked: int, library: str = DICOM) -> np.ndarray:
+    """The values of images of one size; those of DICOM are scaled according to their headers.
 
     Args:
-        paths: one file a slice.
+        paths: one file an image.
         unpacked: bytes of all their values in float64; the process may use a few times as much.
+        library: ITK's name of the reader.
 
     Returns:
-        (K, J, I), of the smallest type that represents all values.
+        (K, …), the images in the order of SimpleITK's arrays, of the smallest type that represents all values.
 
     Raises:
         ValueError: with the reason if a slice cannot be decoded, or the process failed.
     """
     stored = sum(path.stat().st_size for path in paths)
     with _plain_names(paths) as names:
-        content = "\0".join([str(unpacked), *names]).encode()
-        output = run_limited("maxca.io.gdcm", content, SECONDS + stored / 5e6)
+        content = "\0".join([str(unpacked), library, *names]).encode()
+        output = run_limited("maxca.io.native", content, SECONDS + stored / 5e6)
     return np.load(io.BytesIO(output), allow_pickle=False)
 
 
@@ -61,22 +63,22 @@ def _plain_names(paths: list[Path]) -> Iterator[list[str]]:
 
 
 def _process(content: bytes) -> bytes:
-    unpacked, *names = content.decode().split("\0")
+    unpacked, library, *names = content.decode().split("\0")
     grant(4 * int(unpacked))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with _heard():
-        slices = [sitk.GetArrayFromImage(_read(name)) for name in names]
-    if len({values.shape[-2:] for values in slices}) != 1 or any(values.ndim not in (2, 3) for values in slices):
+        images = [sitk.GetArrayFromImage(_read(name, library)) for name in names]
+    if len({values.shape for values in images}) != 1:
         raise ValueError("damaged: decoded slices differ in size")
     buffer = io.BytesIO()
-    np.save(buffer, np.stack([values.reshape(values.shape[-2:]) for values in slices]))
+    np.save(buffer, np.stack(images))
     return buffer.getvalue()
 
 
-def _read(name: str) -> sitk.Image:
+def _read(name: str, library: str) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(name)
-    reader.SetImageIO("GDCMImageIO")
+    reader.SetImageIO(library)
     try:
         return reader.Execute()
     except RuntimeError as error:
@@ -103,7 +105,7 @@ def _heard() -> Iterator[None]:
         said.seek(0)
         lines = said.read(1 << 16).decode(errors="replace").splitlines()
     if complaint := next((line.strip() for line in lines if COMPLAINT.search(line)), None):
-        raise ValueError(f"damaged: GDCM reports while decoding its voxels {complaint[:100]!r}")
+        raise ValueError(f"damaged: its library reports while decoding its voxels {complaint[:100]!r}")
 
 
 if __name__ == "__main__":
