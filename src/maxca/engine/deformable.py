@@ -25,7 +25,8 @@ StepProgress = Callable[[str, int, int], None]
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
-DECREASE = 0.01  # of the best value: a level that ended lower than this hands on its best field
+DECREASE = 0.05  # of the gain of a level: if it ended farther than this below its best, it hands on its best field
+ROUNDING = 1e-4  # of the best value: a smaller decrease does not shorten the stride
 GAIN = 0.3  # of the similarity: value of all that a guide of half the force can gain at a level
 SHORTEST = 0.05  # smallest fraction of the first stride
 
@@ -189,7 +190,7 @@ class _Ascent:
         moved = self.lattice.compose(self.displacement, update)
         self.displacement = self.prior + self.lattice.relax(moved - self.prior)
         value = float(sum((each.value for each in forces[1:]), start=forces[0].value))
-        if before and value < max(before):
+        if before and value < max(before) - ROUNDING * abs(max(before)):
             self.stride = max(SHRINK * self.stride, self.shortest)
         else:
             self.best = start
@@ -198,9 +199,9 @@ class _Ascent:
     def field(self, values: Sequence[float], *, on_nodes: bool) -> DenseField:
         """The field in world mm, on its nodes, or interpolated on the voxels of the level.
 
-        The last one, unless the sum of the terms has decreased below the best of the level.
+        The last one, unless much of the gain of the level was lost again.
         """
-        decreased = bool(values) and values[-1] < max(values) - DECREASE * abs(max(values))
+        decreased = bool(values) and max(values) - values[-1] > DECREASE * (max(values) - values[0])
         field = self.lattice.field(self.best if decreased else self.displacement)
         if on_nodes:
             return field
