@@ -50,6 +50,7 @@ def mapped(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
+@pytest.mark.filterwarnings("ignore:Unknown extension code", "ignore:No volume information")
 @pytest.mark.parametrize("kind", ["conformed", "oblique"])
 @pytest.mark.parametrize("real", [False, True], ids=["surface RAS", "scanner RAS"])
 def test_a_surface_of_freesurfer_keeps_its_coordinates_and_its_footer(
@@ -118,6 +119,17 @@ def test_a_gifti_surface_in_world_coordinates(tmp_path: Path, transform: Path, e
     source = gifti(tmp_path / "a.surf.gii", f"GIFTI_ENCODING_{encoding}")
     apply_geometry(source, tmp_path / "b.surf.gii", transform)
     check_gifti(source, tmp_path / "b.surf.gii", transform, np.eye(4))
+
+
+def test_a_gifti_surface_compressed_by_gzip(tmp_path: Path, transform: Path) -> None:
+    source = gifti(tmp_path / "a.surf.gii.gz")  # nibabel compresses by the name
+    assert source.read_bytes().startswith(b"\x1f\x8b")
+    apply_geometry(source, tmp_path / "b.surf.gii.gz", transform)
+    assert (tmp_path / "b.surf.gii.gz").read_bytes().startswith(b"\x1f\x8b")
+    check_gifti(source, tmp_path / "b.surf.gii.gz", transform, np.eye(4))
+    source.write_bytes(source.read_bytes()[:-9])
+    with pytest.raises(MaxcaError, match=r"a\.surf\.gii\.gz: truncated or damaged"):
+        apply_geometry(source, tmp_path / "c.surf.gii.gz", transform)
 
 
 def test_a_gifti_surface_with_a_transform_into_scanner_space(tmp_path: Path, transform: Path) -> None:

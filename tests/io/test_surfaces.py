@@ -14,6 +14,8 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from maxca.errors import MaxcaError
 from maxca.registration.shapes import apply_geometry
 
+DRAWN = np.random.default_rng(7).uniform(-40, 40, (9, 3))
+
 
 @pytest.fixture(scope="module")
 def transform(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -202,6 +204,49 @@ def test_meshes_of_meshio(tmp_path: Path, transform: Path, name: str, space: str
     np.testing.assert_array_equal(after.cells[0].data, before.cells[0].data)
     for key in data:
         np.testing.assert_array_equal(after.point_data[key], before.point_data[key])
+
+
+@pytest.mark.parametrize("suffix", [".vtk", ".vtp"])
+def test_vectors_are_kept_with_a_warning(tmp_path: Path, transform: Path, suffix: str) -> None:
+    mesh = ball()
+    vectors = numpy_to_vtk(np.ones((mesh.GetNumberOfPoints(), 3), np.float32), deep=True)
+    vectors.SetName("flow")
+    mesh.GetPointData().SetVectors(vectors)
+    writer, reader = {
+        ".vtk": (vtk.vtkPolyDataWriter(), vtk.vtkPolyDataReader()),
+        ".vtp": (vtk.vtkXMLPolyDataWriter(), vtk.vtkXMLPolyDataReader()),
+    }[suffix]
+    source = written(writer, mesh, tmp_path / f"a{suffix}")
+    (warning,) = apply_geometry(source, tmp_path / f"b{suffix}", transform, space="lps").warnings
+    assert "flow: vectors are kept as stored, not rotated" in warning
+    after = read_by(reader, tmp_path / f"b{suffix}")
+    np.testing.assert_array_equal(vtk_to_numpy(after.GetPointData().GetVectors()), 1)
+    check_poly_data(mesh, after, transform)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_ply_with_colours_and_an_element_before_the_vertices(tmp_path: Path, transform: Path, big: bool) -> None:
+    order = ">" if big else "<"
+    rows = np.zeros(
+        5, [("red", "u1"), ("x", order + "f8"), ("y", order + "f8"), ("z", order + "f8"), ("q", order + "i2")]
+    )
+    for axis, name in enumerate("xyz"):
+        rows[name] = DRAWN[:5, axis]
+    rows["red"], rows["q"] = range(5), range(-5, 0)
+    header = f"ply\nformat binary_{'big' if big else 'little'}_endian 1.0\ncomment SPACE=RAS\nelement camera 2\n"
+    header += "property float focus\nelement vertex 5\nproperty uchar red\nproperty double x\nproperty double y\n"
+    header += (
+        "property double z\nproperty short q\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    before, after = header.encode() + b"camera12", b"\3" + np.arange(3, dtype=order + "i4").tobytes()
+    (tmp_path / "a.ply").write_bytes(before + rows.tobytes() + after)
+    apply_geometry(tmp_path / "a.ply", tmp_path / "b.ply", transform)
+    content = (tmp_path / "b.ply").read_bytes()
+    assert content.startswith(before) and content.endswith(after) and len(content) == len(before + after) + rows.nbytes
+    new = np.frombuffer(content, rows.dtype, 5, len(before))
+    np.testing.assert_array_equal(new[["red", "q"]].tolist(), rows[["red", "q"]].tolist())
+    found = np.stack([new[name] for name in "xyz"], axis=1)
+    np.testing.assert_allclose(found, moved_by_itk(transform, DRAWN[:5]), atol=1e-3)
 
 
 def test_normals_and_names_of_an_obj(tmp_path: Path, transform: Path) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from maxca.errors import MaxcaError
 from maxca.io import leftovers
 
-DOUBLE_SUFFIXES = (".nii.gz", ".mrk.json")
+DOUBLE_SUFFIXES = (".nii.gz", ".mrk.json", ".gii.gz")
 RESULT_FILE = "result.json"
 OLD = ".old"  # an earlier output while it is being replaced
 
 
 def full_suffix(path: Path) -> str:
-    """The suffix of a path in lower case, with ``.nii.gz`` and ``.mrk.json`` as one suffix."""
+    """The suffix of a path in lower case, with ``.nii.gz``, ``.mrk.json`` and ``.gii.gz`` as one suffix."""
     name = path.name.lower()
     return next((suffix for suffix in DOUBLE_SUFFIXES if name.endswith(suffix)), path.suffix.lower())
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from maxca.errors import MaxcaError
+from maxca.io.atomic import full_suffix
 from maxca.io.regular import check_regular, read_bytes
 from maxca.io.space import ASK, SIGNS, Space, declared_in, known_space
 from maxca.io.surfaces import freesurfer
 from maxca.io.surfaces.freesurfer import read_freesurfer
-from maxca.io.surfaces.gifti import read_gifti
+from maxca.io.surfaces.gifti import read_gifti, read_packed_gifti
 from maxca.io.surfaces.mesh import Mesh, Unreadable
 from maxca.io.surfaces.obj import read_obj
 from maxca.io.surfaces.ply import read_ply
@@ -26,6 +27,7 @@ COMMENT = 1 << 12  # bytes at the beginning of a file in which a comment declare
 Reader = Callable[[bytes], Mesh | tuple[Mesh, bytes]]  # with the comment, if it may be elsewhere
 READERS: dict[str, Reader] = {
     ".gii": read_gifti,
+    ".gii.gz": read_packed_gifti,
     ".vtk": read_vtk,
     ".vtp": read_vtp,
     ".ply": read_ply,
@@ -43,7 +45,7 @@ def is_surface(path: Path) -> bool:
     Raises:
         MaxcaError: for a file that is missing, or cannot be read.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if full_suffix(path) in SUFFIXES:
         return True
     check_regular(path)
     try:
@@ -66,7 +68,7 @@ def read_surface(path: Path, space: Space | None = None) -> Mesh:
     """
     content = read_bytes(path)
     try:
-        found = READERS.get(path.suffix.lower(), read_freesurfer)(content)
+        found = READERS.get(full_suffix(path), read_freesurfer)(content)
         mesh, comment = found if isinstance(found, tuple) else (found, content[:COMMENT])
     except Unreadable as error:
         raise MaxcaError(f"{path}: {error}") from error

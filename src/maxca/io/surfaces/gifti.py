@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import zlib
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from maxca.io.surfaces.freesurfer import surface_to_scanner
 from maxca.io.surfaces.mesh import Mesh, Unreadable, as_text, numbers_of, spliced
 from maxca.io.surfaces.xml import Element, from_base64, inflated, parse
+from maxca.io.voxels import HARMLESS, LIKELY_GROWTH
 
 POINTS, VECTORS = "NIFTI_INTENT_POINTSET", "NIFTI_INTENT_VECTOR"
 TYPES = {"NIFTI_TYPE_FLOAT32": "f4", "NIFTI_TYPE_FLOAT64": "f8"}
@@ -53,6 +56,28 @@ def read_gifti(content: bytes) -> Mesh:
     if arrays[VECTORS]:
         warnings += ("its vectors are kept as stored, not rotated",)
     return Mesh(values.astype(np.float64), written, frame=frame, warnings=warnings)
+
+
+def read_packed_gifti(content: bytes) -> Mesh:
+    """The points of a surface in a file compressed by gzip, as nilearn ships them; it is written like that, too.
+
+    Raises:
+        Unreadable: for a damaged stream, or one that expands to gigabytes.
+    """
+    limit = max(HARMLESS, LIKELY_GROWTH * len(content))
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        whole = stream.decompress(content, limit)
+    except zlib.error as error:
+        raise Unreadable(f"truncated or damaged: {error}; copy it again") from error
+    if not stream.eof or stream.unused_data:
+        raise Unreadable("truncated or damaged: its gzip stream does not end with the file; copy it again")
+    mesh = read_gifti(whole)
+
+    def written(vertices: np.ndarray, normals: np.ndarray | None) -> bytes:
+        return gzip.compress(mesh.written(vertices, normals), mtime=0)
+
+    return replace(mesh, written=written)
 
 
 def _decoded(raw: bytes, encoding: str, dtype: np.dtype, count: int) -> np.ndarray:

@@ -47,7 +47,7 @@ def read_vtk(content: bytes) -> tuple[Mesh, bytes]:
         return spliced(content, edits)
 
     kept = VECTORS.search(content, places[0][1])
-    warnings = (f"{kept[1].decode().lower()} {_shown(kept[2])} are kept as stored, not rotated",) if kept else ()
+    warnings = (f"{_shown(kept[2])}: {kept[1].decode().lower()} are kept as stored, not rotated",) if kept else ()
     return Mesh(values[0], written, values[1] if values[1:] else None, warnings=warnings), head[1]
 
 

@@ -84,7 +84,9 @@ def read_vtp(content: bytes) -> tuple[Mesh, bytes]:
         return spliced(content, _edits(file, root, list(zip(arrays, new, strict=True))))
 
     values = [each.values for each in arrays]
-    return Mesh(values[0], written, values[1] if values[1:] else None), _declaration(file, root)
+    return Mesh(values[0], written, values[1] if values[1:] else None, warnings=_kept(pieces[0])), _declaration(
+        file, root
+    )
 
 
 def _normals(piece: Element) -> list[Element]:
@@ -92,6 +94,17 @@ def _normals(piece: Element) -> list[Element]:
         if name := block.attributes.get("Normals"):
             return [each for each in block.named("DataArray") if each.attributes.get("Name") == name][:1]
     return []
+
+
+def _kept(piece: Element) -> tuple[str, ...]:
+    """A warning for vectors and tensors, which would have to be rotated."""
+    names = [
+        block.attributes[kind][:40]
+        for block in (*piece.named("PointData"), *piece.named("CellData"))
+        for kind in ("Vectors", "Tensors")
+        if kind in block.attributes
+    ]
+    return (f"{' and '.join(names)}: vectors are kept as stored, not rotated",) if names else ()
 
 
 def _declaration(file: _File, root: Element) -> bytes:
