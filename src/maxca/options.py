@@ -17,7 +17,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 MatrixConvention = Literal["ras", "fsl"]
 TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
-GuideName = Literal["labels"]
+GuideName = Literal["labels", "points"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
@@ -68,7 +68,8 @@ class RegistrationInputs:
     fixed_points: Annotated[
         Any,
         About(
-            "Landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; not used to register.",
+            "Landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; with guide=points also "
+            "to register, by their column weight, if any.",
             REGIONS,
             in_python="Or (N, 3) world points, RAS+ mm.",
         ),
@@ -127,7 +128,8 @@ class RegistrationOptions:
         tuple[GuideName, ...],
         About(
             "Given data of both images that guide the deformation together with the similarity, instead of only being "
-            "measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many.",
+            "measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points: "
+            "fixed_points and moving_points, from which the affine also starts.",
             in_python="A sequence of names.",
         ),
     ] = ()

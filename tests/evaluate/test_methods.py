@@ -34,7 +34,7 @@ JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
     [
         *("greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"),
         *("maxca:similarity=mi", "maxca:effort=fast,similarity=mi,smoothness=4", "maxca:model=none,transform=rigid"),
-        "maxca:model=none,guide=labels",
+        *("maxca:model=none,guide=labels", "maxca:guide=labels+points"),
     ],
 )
 def test_a_name_is_read_as_it_is_written(name: str) -> None:

@@ -124,20 +124,22 @@ class _ScaledByLargest:
 
     def __init__(self, guide: Guide, lattice: Lattice) -> None:
         self.term, self.odds = guide.term.at(lattice), guide.share / (1 - guide.share)
-        self.first: tuple[Force, Tensor, Tensor] | None = None
+        self.in_units = guide.compared == "unit"
+        self.first: tuple[Force, Tensor] | None = None
 
     def force(self, displacement: Tensor, similarity: Force) -> Force:
         """Its value and force, scaled to its share."""
         force, images = self.term.force(displacement), largest(similarity.nodes)
         if self.first is None and bool(force.nodes.any()):
-            self.first = force, largest(force.nodes), similarity.value.abs()
-            self.images = images
+            self.first, self.images = (force, similarity.value.abs()), images
         if self.first is None:
             return Force(torch.zeros_like(force.value), torch.zeros_like(force.nodes))
-        first, size, unit = self.first
+        first, unit = self.first
         self.images = torch.maximum(self.images, images)
-        gained = (force.value - first.value) / first.value.abs()
-        return Force(GAIN * self.odds * unit * gained, force.nodes * (self.odds * self.images / size))
+        size, most = (1.0, 1.0) if self.in_units else (largest(first.nodes), first.value.abs())
+        value = GAIN * self.odds * unit * (force.value - first.value) / most
+        images = torch.where(self.images > 0, self.images, 1.0)  # images without any force: the guide is alone
+        return Force(value, force.nodes * (self.odds * images / size))
 
 
 def largest(vectors: Tensor) -> Tensor:
@@ -145,10 +147,8 @@ def largest(vectors: Tensor) -> Tensor:
     return vectors.norm(dim=1).max()
 
 
-SCALED: dict[str, Callable[[Guide, Lattice], _Scaled | _ScaledByLargest]] = {
-    "norm": _Scaled,
-    "largest": _ScaledByLargest,
-}
+SCALED: dict[str, Callable[[Guide, Lattice], _Scaled | _ScaledByLargest]]
+SCALED = {"norm": _Scaled, "largest": _ScaledByLargest, "unit": _ScaledByLargest}
 
 
 class _Ascent:

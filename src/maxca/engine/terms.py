@@ -62,13 +62,14 @@ class Guide:
         share: of the whole force, at least 0 and less than 1.
         finest_mm: it does not act at levels with smaller voxels.
         compared: sizes that are compared: ``"norm"`` of the whole forces, for guides that act everywhere; ``"largest"``
-            force at any node, for guides that may act in few places, where their norm would make them too strong.
+            force at any node, for guides that may act in few places, where their norm would make them too strong;
+            ``"unit"``: the force is not scaled by itself, and of length 1 it equals the largest of the similarity.
     """
 
     term: Term
     share: float
     finest_mm: float = 0.0
-    compared: Literal["norm", "largest"] = "norm"
+    compared: Literal["norm", "largest", "unit"] = "norm"
 
 
 class ImageTerm:

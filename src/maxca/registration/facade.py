@@ -58,8 +58,8 @@ def register(
         moving_mask: mask of the moving image: non-zero where the similarity is computed.
         fixed_labels: labels of the fixed image, to measure Dice; with guide=labels also to register.
         moving_labels: labels of the moving image, which are warped; with guide=labels also used to register.
-        fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; not used to
-            register. Or (N, 3) world points, RAS+ mm.
+        fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; with
+            guide=points also to register, by their column weight, if any. Or (N, 3) world points, RAS+ mm.
         moving_points: the same landmarks in the moving image: by name where both files name them, otherwise row by
             row.
         model: a trained network whose prediction is then refined on the pair, or whose labels guide the
@@ -76,8 +76,8 @@ def register(
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
             contrasts, such as T1 and T2) or mse (same scanner and units). The affine supports all of them.
         guide: given data of both images that guide the deformation together with the similarity, instead of only
-            being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. A sequence of
-            names.
+            being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points:
+            fixed_points and moving_points, from which the affine also starts. A sequence of names.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times, and three times as much between different contrasts.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from maxca.engine.labels import LabelTerm, label_vectors
+from maxca.engine.points import PointTerm
 from maxca.engine.settings import Settings
 from maxca.engine.terms import Guide
 from maxca.engine.volume import Volume, steps_within
@@ -16,10 +18,12 @@ from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import Image
 from maxca.metrics import common_labels
+from maxca.registration.correspondence import PointPair, point_pair
 from maxca.registration.inputs import Side
 from maxca.registration.record import GuidanceRecord
 
-LABEL_SHARE = 0.4  # of the force; see docs/decisions/2026-11-27-guidance.md
+POINT_SHARE = 0.5
+LABEL_SHARE = 0.3  # of the force; see docs/decisions/2026-11-27-guidance.md
 COVERED = 0.5  # of a label that one image lacks: from here on, other labels cover it there
 SHOWN = 5  # most labels in a message
 
@@ -40,35 +44,56 @@ class LabelPair(NamedTuple):
     ignored: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guidance:
     """What guides a registration.
 
     Args:
         labels: None if they do not.
+        points: None if they do not.
     """
 
     labels: LabelPair | None = None
+    points: PointPair | None = None
 
     @property
     def given(self) -> bool:
         """Whether anything guides."""
-        return self.labels is not None
+        return self.labels is not None or self.points is not None
 
     @property
     def warnings(self) -> list[str]:
-        """Labels that are ignored."""
-        if self.labels is None or not self.labels.ignored:
-            return []
-        return [f"labels of one image alone do not guide: {_listed(self.labels.ignored)}"]
+        """What is ignored."""
+        warnings = []
+        if self.labels is not None and self.labels.ignored:
+            warnings.append(f"labels of one image alone do not guide: {_listed(self.labels.ignored)}")
+        if self.points is not None and self.points.start() is None:
+            warnings.append("the affine does not start from the landmarks: fewer than three, or on a line")
+        return warnings
 
-    @property
-    def records(self) -> list[GuidanceRecord]:
-        """For ``result.json``."""
-        if self.labels is None:
-            return []
-        used, ignored = ([str(label) for label in labels] for labels in (self.labels.used, self.labels.ignored))
-        return [GuidanceRecord("labels", LABEL_SHARE, used, ignored)]
+    def records(self, found: Sequence[float]) -> list[GuidanceRecord]:
+        """For ``result.json``.
+
+        Args:
+            found: the distance of each landmark after registration, mm; empty without landmarks on both sides.
+        """
+        records = []
+        if self.labels is not None:
+            used, ignored = ([str(label) for label in labels] for labels in (self.labels.used, self.labels.ignored))
+            records.append(GuidanceRecord("labels", LABEL_SHARE, used, ignored))
+        if self.points is not None:
+            records.append(GuidanceRecord("points", POINT_SHARE, self.points.names, [], self.points.suspected(found)))
+        return records
+
+    def start(self, known: Chain, *, rigid: bool, seed: int) -> Affine | None:
+        """The affine between the landmarks, fixed world points → moving world points of the prepared images, if any.
+
+        Args:
+            known: an initial transform that the prepared moving image already has, see ``PreparedPair``.
+            rigid: no scaling or shear.
+            seed: see ``geometry.landmarks.robust_affine``.
+        """
+        return None if self.points is None else self.points.before(known).start(rigid=rigid, seed=seed)
 
     def terms(self, affine: Affine, known: Chain, fixed: Grid, settings: Settings, device: torch.device) -> list[Guide]:
         """The terms of the deformation.
@@ -80,16 +105,18 @@ class Guidance:
             settings: of the optimisation.
             device: of the terms.
         """
-        if self.labels is None:
-            return []
-        finest = settings.levels[-1]
-        mm = finest.nodes * finest.factor * fixed.smallest_spacing
-        both = _vectors(self.labels, known @ Chain((affine,)), mm, device)
-        if known.steps:
-            moved = known.resample(both[1].channels, both[1].grid, fixed)
-            mask = None if both[1].mask is None else known.resample(both[1].mask[None], both[1].grid, fixed)[0]
-            both = both[0], Volume(moved, fixed, mask)
-        return [Guide(LabelTerm(*both, affine, even=True), LABEL_SHARE, compared="largest")]
+        guides = []
+        if self.labels is not None and settings.levels:
+            finest = settings.levels[-1]
+            mm = finest.nodes * finest.factor * fixed.smallest_spacing
+            both = _vectors(self.labels, known @ Chain((affine,)), mm, device)
+            both = both[0], _moved(both[1], known, fixed)
+            guides.append(Guide(LabelTerm(*both, affine, even=True), LABEL_SHARE, compared="largest"))
+        if self.points is not None:
+            points = self.points.before(known)
+            term = PointTerm(points.fixed, points.moving, affine, points.weights)
+            guides.append(Guide(term, POINT_SHARE, compared="unit"))
+        return guides
 
 
 def read_guidance(names: tuple[str, ...], fixed: Side, moving: Side) -> Guidance:
@@ -103,7 +130,19 @@ def read_guidance(names: tuple[str, ...], fixed: Side, moving: Side) -> Guidance
     Raises:
         OptionError: if a side lacks what should guide, or both have nothing in common.
     """
-    return Guidance(_label_pair(fixed, moving) if "labels" in names else None)
+    return Guidance(
+        _label_pair(fixed, moving) if "labels" in names else None,
+        point_pair(fixed, moving) if "points" in names else None,
+    )
+
+
+def _moved(vectors: Volume, known: Chain, fixed: Grid) -> Volume:
+    """Vectors of the moving image under a known transform, on the grid of the prepared images."""
+    if not known.steps:
+        return vectors
+    channels = known.resample(vectors.channels, vectors.grid, fixed)
+    mask = None if vectors.mask is None else known.resample(vectors.mask[None], vectors.grid, fixed)[0]
+    return Volume(channels, fixed, mask)
 
 
 def _label_pair(fixed: Side, moving: Side) -> LabelPair:

@@ -34,6 +34,8 @@ from maxca.registration.record import (
 )
 from maxca.version import installed_version
 
+SHOWN = 5  # most landmarks in a warning
+
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
@@ -84,7 +86,7 @@ def recorded(
         settings=_settings(provenance),
         levels=[] if deformation is None else [_level(level) for level in deformation.levels],
         metrics=assessment,
-        warnings=[*provenance.pair.warnings, *_advice(provenance), *warnings],
+        warnings=[*provenance.pair.warnings, *_advice(provenance), *_doubted(provenance, assessment), *warnings],
         versions=versions(),
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
@@ -92,7 +94,7 @@ def recorded(
         affine=AffineRecord(**asdict(provenance.alignment) | {"affine": provenance.alignment.affine.matrix.tolist()}),
         network=None if provenance.prediction is None else _network(provenance.prediction),
         guide=_guide(provenance.selection),
-        guidance=provenance.pair.guidance.records,
+        guidance=provenance.pair.guidance.records(_left(assessment)),
         optimisation=None if deformation is None else _plan(deformation.plan),
         applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )
@@ -177,6 +179,19 @@ def _advice(provenance: Provenance) -> list[str]:
         *advice,
         "the images differ in contrast: a higher similarity is weaker evidence there, so inspect the result",
     ]
+
+
+def _left(assessment: Assessment) -> list[float]:
+    """The distance of each landmark after registration, mm."""
+    return [] if assessment.tre_mm_after is None else assessment.tre_mm_after.by_point or []
+
+
+def _doubted(provenance: Provenance, assessment: Assessment) -> list[str]:
+    doubted = [name for each in provenance.pair.guidance.records(_left(assessment)) for name in each.suspected]
+    if not doubted:
+        return []
+    names = ", ".join(doubted[:SHOWN]) + (", …" if len(doubted) > SHOWN else "")
+    return [f"landmarks that may be wrong, much farther apart than the others: {names}; inspect them"]
 
 
 def _level(level: LevelRecord) -> LevelSummary:

@@ -105,16 +105,18 @@ class GuidanceRecord:
     """Given data that guided the optimisation.
 
     Args:
-        kind: ``"labels"``.
+        kind: ``"labels"`` or ``"points"``.
         share: of the force.
-        used: values of the labels.
+        used: values of the labels, or names of the points, numbers from 1 without names.
         ignored: labels that only one image has.
+        suspected: points that may be wrong: much farther apart than most.
     """
 
     kind: str
     share: float
     used: list[str]
     ignored: list[str]
+    suspected: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

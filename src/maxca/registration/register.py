@@ -117,7 +117,10 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
         thorough=options.effort != "fast",
         seed=options.seed,
     )
-    return align(volumes.fixed, volumes.moving, settings, initial=volumes.guess, progress=monitor.step)
+    initial = volumes.guess
+    if initial is None:
+        initial = pair.guidance.start(volumes.known, rigid=settings.kind == "rigid", seed=options.seed)
+    return align(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
 
 
 def _deformed(

@@ -242,13 +242,17 @@ def _points(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         drawn.append(Picture(marked, f"all landmarks, projected onto the {plane.name} slice"))
     errors = case.record.metrics.tre_mm_before, case.record.metrics.tre_mm_after
     pairs = zip(*((each.by_point or () if each is not None else ()) for each in errors), strict=True)
+    suspected = {name for each in case.record.guidance for name in each.suspected}
+    names = case.fixed.points.labels or tuple(map(str, range(1, len(places) + 1)))
     rows_: list[tuple[str, ...]] = [
-        (str(number), length(before), length(after)) for number, (before, after) in enumerate(pairs, 1)
+        (f"{name} (may be wrong)" if name in suspected else name, length(before), length(after))
+        for name, (before, after) in zip(names, pairs, strict=True)
     ]
     return Group(
         "points",
         "Landmarks",
-        "Positions of the landmarks of the fixed image, and their distance to the corresponding moving ones.",
+        "Positions of the landmarks of the fixed image, and their distance to the corresponding moving ones."
+        + _guiding(case, "points"),
         drawn,
         Table("Target registration error", ("point", "before, mm", "after, mm"), rows_),
     )

@@ -108,6 +108,6 @@ def of_points(case: Registered) -> Iterator[Check]:
         0.0,
         1.0,
         f"the mean error went from {before:.3g} to {after:.3g} mm, with a largest of {worst:.3g} mm "
-        f"and voxels of {voxel:.3g} mm",
+        f"and voxels of {voxel:.3g} mm" + _guiding(case, "points"),
         "The registration increased their distance: check that both files use the same points and coordinate system",
     )
