@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
-from moved_points import bend_to
+import SimpleITK as sitk
+from moved_points import bend_to, moved_by_itk
 
 import maxca
 from maxca.cli.main import main
@@ -116,6 +117,29 @@ def test_one_transform_per_volume_after_the_common_ones(tmp_path: Path) -> None:
         inside = (i >= 0) & (i < SHAPE[0]) & (j < SHAPE[1])
         expected = np.where(inside, DATA[np.where(inside, i, 0), np.where(inside, j, 0), k, number], 0)
         np.testing.assert_array_equal(after[..., number].reshape(-1), expected)
+
+
+def test_a_list_of_affines_in_one_file_of_itk(tmp_path: Path) -> None:
+    """As fMRIPrep writes motion parameters: files of ITK, one after the other under one first line."""
+    lines = ["#Insight Transform File V1.0"]
+    for number in range(COUNT):
+        itk = sitk.AffineTransform(3)
+        itk.Translate((number * 2.0, -number, 0.5))
+        itk.Rotate(0, 1, 0.05 * number)
+        itk.SetCenter((1, 2, 3))
+        sitk.WriteTransform(itk, str(tmp_path / f"{number}.tfm"))
+        lines += [f"#Transform {number}", *(tmp_path / f"{number}.tfm").read_text().splitlines()[2:]]
+    (tmp_path / "hmc_xfm.txt").write_text("\n".join(lines) + "\n")
+    each = transforms_of_volumes(tmp_path / "hmc_xfm.txt")
+    assert len(each) == COUNT
+    points = np.random.default_rng(0).uniform(-30, 30, (9, 3))
+    for number, chain in enumerate(each):
+        np.testing.assert_allclose(
+            chain.map_points(points), moved_by_itk(tmp_path / f"{number}.tfm", points), atol=1e-9
+        )
+    (tmp_path / "hmc_xfm.txt").write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(MaxcaError, match=r"hmc_xfm\.txt: truncated"):
+        transforms_of_volumes(tmp_path / "hmc_xfm.txt")
 
 
 def test_transforms_of_volumes_are_ordered_by_number_or_listed(tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def apply(
         Path | None,
         typer.Option(
             "--volume-transforms",
-            help="Of a 4-D image: a folder with one transform per volume, in the order of their names, or a text file "
-            "that lists them. A point of the reference passes through them after those of -t.",
+            help="Of a 4-D image: a folder with one transform per volume, in the order of their names, a text file "
+            "that lists them, or one of ITK with an affine per volume (fMRIPrep). A point of the reference passes "
+            "through them after those of -t.",
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -15,6 +15,8 @@ from maxca.geometry import Chain, Interpolation
 from maxca.io.images import Image, ImageLike, read
 from maxca.io.regular import check_regular, read_bytes
 from maxca.io.series import Series, open_series, write_series
+from maxca.io.transforms.parts import read_dimension, steps_of
+from maxca.io.transforms.text import FIRST_LINE, parse_text
 from maxca.options import MatrixConvention
 from maxca.registration.interpolation import InterpolationChoice, choose
 from maxca.registration.resampling import OneTransform, Transforms, check_fill, fill_of, join, resample
@@ -130,31 +132,50 @@ def apply_series(
     return WarpedSeries(opened, read(reference), motion, chosen, outside)
 
 
-def transforms_of_volumes(place: str | Path) -> tuple[Path, ...]:
+def transforms_of_volumes(place: str | Path) -> tuple[OneTransform, ...]:
     """The transforms of the volumes of a 4-D image, in the order of the volumes.
 
     Args:
-        place: a folder with one file per volume, ordered by name, numbers by their value; or a text file that lists
-            one file per line, relative to its folder.
+        place: a folder with one file per volume, ordered by name, numbers by their value; a text file that lists one
+            file per line, relative to its folder; or a text file of ITK with one affine per volume, as of fMRIPrep
+            (``desc-hmc_xfm.txt``).
 
     Raises:
-        MaxcaError: for a folder without files, or files that are missing.
+        MaxcaError: for a folder without files, or files that are missing or damaged.
     """
     place = Path(place)
+    found: tuple[OneTransform, ...]
     if place.is_dir():
-        found = [each for each in place.iterdir() if each.is_file() and not each.name.startswith(".")]
-        files = sorted(found, key=lambda each: _by_number(each.name))
+        files = [each for each in place.iterdir() if each.is_file() and not each.name.startswith(".")]
+        files.sort(key=lambda each: _by_number(each.name))
+        found = tuple(files)
     else:
-        try:
-            lines = read_bytes(place).decode("utf-8-sig").splitlines()
-            files = [place.parent / line.strip() for line in lines if line.strip()]
-        except UnicodeDecodeError as error:
-            raise MaxcaError(f"{place}: neither a folder nor a text file that lists transforms; pass one") from error
-        for each in files:
-            check_regular(each)
-    if not files:
+        content = read_bytes(place)
+        itk = content.startswith(FIRST_LINE.encode())
+        found = _affines(place, content) if itk else _paths(place, content)
+    if not found:
         raise MaxcaError(f"{place}: no transforms there; give one for each volume")
-    return tuple(files)
+    return found
+
+
+def _affines(place: Path, content: bytes) -> tuple[Chain, ...]:
+    """Several transforms in one text file of ITK, each for a volume."""
+    try:
+        parts = parse_text(content)
+        return tuple(Chain(steps_of([part]), read_dimension([part])) for part in parts)
+    except ValueError as error:
+        raise MaxcaError(f"{place}: {error}") from error
+
+
+def _paths(place: Path, content: bytes) -> tuple[Path, ...]:
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise MaxcaError(f"{place}: neither a folder nor a text file that lists transforms; pass one") from error
+    files = tuple(place.parent / line.strip() for line in lines if line.strip())
+    for each in files:
+        check_regular(each)
+    return files
 
 
 def _listed(numbers: list[int]) -> str:
