@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import phantoms
+import pytest
 from commands import run
 
 import maxca
@@ -110,6 +111,59 @@ def test_convert_to_every_format(registered: Path, scans: Path) -> None:
         np.testing.assert_allclose(read_transform(scans / name).map_points(points), whole.map_points(points), atol=0.05)
     assert nib.load(scans / "fixed.nii").shape[:3] == read(scans / "fixed.nii.gz").grid.shape
     assert len(read_transform(scans / "fixed.h5").steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("tool", "out"),
+    [
+        *(("fsl", "t.nii.gz"), ("spm", "y_t.nii"), ("niftyreg", "t.nii.gz"), ("afni", "t_WARP.nii"), ("x5", "t.h5")),
+        *((None, "t.x5"), ("ants", "sub-1_")),
+    ],
+)
+def test_a_deformation_goes_to_another_tool_and_comes_back(
+    tool: str | None, out: str, registered: Path, scans: Path
+) -> None:
+    sides = "-f", scans / "fixed.nii.gz", "-m", scans / "moving.nii.gz"
+    words = ["transform", "convert", registered / "transform.h5", "-o", scans / out, *sides, "-q"]
+    assert run(*words, *(("--tool", tool) if tool else ())) == (0, "", "")
+    back = [scans / out]
+    if tool == "ants":
+        back = [scans / f"sub-1_{name}" for name in ("1Warp.nii.gz", "0GenericAffine.mat")]
+    assert run("transform", "convert", *back, *(sides if len(back) == 1 else ()), "-o", scans / "back.h5").code == 0
+    points = phantoms.nodes(phantoms.grid((9.0, 9.0, 9.0), extent=30.0))
+    whole = read_transform(registered / "transform.h5").map_points(points)
+    # The warps and the field that stands for both parts are linear between the voxels of 2 and 3 mm.
+    np.testing.assert_allclose(read_transform(scans / "back.h5").map_points(points), whole, atol=0.05)
+    image = "apply", "-i", scans / "moving.nii.gz", "-r", scans / "fixed.nii.gz", "-q"
+    given = [word for path in back for word in ("-t", path)]
+    assert run(*image, *given, "-o", scans / "by_them.nii.gz").code == 0
+    by_them, by_us = (read(path).data.astype(int) for path in (scans / "by_them.nii.gz", registered / "warped.nii.gz"))
+    assert np.abs(by_them - by_us).mean() < 1
+
+
+@pytest.mark.parametrize("out", ["t.lta", "t.aff12.1D", "t.mat", "t.txt"])
+def test_an_affine_goes_to_another_tool_and_moves_points(out: str, scans: Path) -> None:
+    write_transform(Chain((maxca.Affine(shift(4.0)),)), scans / "shift.tfm")
+    sides = "--fixed", scans / "fixed.nii.gz", "--moving", scans / "moving.nii.gz"
+    tool = {"t.mat": ("--tool", "fsl"), "t.txt": ("--tool", "elastix")}.get(out, ())
+    assert run("transform", "convert", scans / "shift.tfm", *sides, *tool, "-o", scans / out).code == 0
+    said = ("--matrix-convention", "fsl") if out == "t.mat" else ()
+    words = "apply-geometry", "-i", scans / "fixed.csv", "-t", scans / out, *said, *sides, "-o", scans / "there.csv"
+    assert run(*words).code == 0
+    before, after = (read_points(scans / name).coordinates for name in ("fixed.csv", "there.csv"))
+    np.testing.assert_allclose(after, before + shift(4.0)[:3, 3], atol=1e-3)
+
+
+def test_what_is_missing_is_asked_for_by_its_option(registered: Path, scans: Path) -> None:
+    words = "transform", "convert", registered / "transform.h5", "--tool", "fsl", "-o", scans / "t.nii.gz"
+    outcome = run(*words)
+    assert outcome.code == 1 and "t.nii.gz: this format depends on both images; pass --fixed FILE" in outcome.err
+    outcome = run(*words, "--fixed", scans / "fixed.nii.gz")
+    assert outcome.code == 1 and "pass --fixed FILE and --moving FILE, or neither" in outcome.err
+    outcome = run("transform", "convert", "-o", scans / "t.h5")
+    assert outcome.code == 2 and "no transform" in outcome.err
+    outcome = run("transform", "convert", registered / "transform.h5", "--tool", "spm", "-o", scans / "t.mat")
+    assert outcome.code == 1 and "this output ends in one of .nii, .nii.gz" in outcome.err
 
 
 def test_convert_refuses_what_a_format_cannot_hold(registered: Path, scans: Path) -> None:

@@ -144,7 +144,7 @@ def test_ours_goes_through_the_command_line_and_all_get_the_same_threads() -> No
     assert limits["OMP_NUM_THREADS"] == limits["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] == "2"
 
 
-@pytest.mark.parametrize("name", ["3.h5", "0003.nii.gz", "disp_a_b.npz", "a_b.tfm"])
+@pytest.mark.parametrize("name", ["3.h5", "0003.nii.gz", "disp_a_b.npz", "a_b.tfm", "a_b.lta", "3.aff12.1D", "3.x5"])
 def test_a_given_transform_is_found_by_number_or_images(name: str, tmp_path: Path) -> None:
     for other in ("30.h5", "a.h5", "b_a.nii.gz", "notes.txt", "3.csv", name):
         (tmp_path / other).touch()

@@ -59,6 +59,28 @@ def transforms(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("forked")
+def test_files_that_depend_on_both_images_are_read_with_those_of_the_pair(pairs: Path, tmp_path: Path) -> None:
+    """FNIRT's field, AFNI's matrix and FreeSurfer's, made by hand for the shift."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    mm = SHIFT * SPACING
+    fsl = mm * ((-1 if np.linalg.det(AFFINE) > 0 else 1), 1, 1)
+    image = nib.Nifti1Image(np.broadcast_to(fsl, (*SHAPE, 3)).astype(np.float32), AFFINE)
+    image.header["intent_code"] = 2006
+    nib.save(image, folder / "0.nii.gz")
+    lps = mm * (-1, -1, 1)
+    (folder / "1.aff12.1D").write_text("1 0 0 {} 0 1 0 {} 0 0 1 {}\n".format(*lps))
+    volume = ["valid = 0", "filename = none", "volume = 1 1 1", "voxelsize = 1 1 1"]
+    volume += ["xras = 1 0 0", "yras = 0 1 0", "zras = 0 0 1", "cras = 0 0 0"]
+    rows = ["{} {} {} {}".format(*row, -shift) for row, shift in zip(np.eye(3), mm, strict=True)]
+    lines = ["type = 1", "nxforms = 1", "mean = 0 0 0", "sigma = 1", "1 4 4", *rows, "0 0 0 1"]
+    (folder / "2.lta").write_text("\n".join([*lines, "src volume info", *volume, "dst volume info", *volume, ""]))
+    evaluate(pairs, tmp_path / "out.csv", [Method(GIVEN, folder=folder)], EvaluationOptions(threads=1))
+    scores = [(row["error"], row["dice"]) for row in read_rows(tmp_path / "out.csv")]
+    assert scores == [("", "1")] * 3
+
+
+@pytest.mark.usefixtures("forked")
 def test_three_formats_give_the_table_made_by_hand(pairs: Path, transforms: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     added = evaluate(

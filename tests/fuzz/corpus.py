@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
@@ -36,9 +37,10 @@ from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE.parent / "training"), str(HERE.parent / "cases")]
+sys.path += [str(HERE.parent / "training"), str(HERE.parent / "cases"), str(HERE.parent / "io")]
 import prepared_data  # noqa: E402
 from test_case_dicom import series  # noqa: E402
+from test_freesurfer import morph  # noqa: E402
 
 SIZE = (9, 8, 7)
 GRID = Grid(SIZE, np.array([[-1.5, 0, 0, 5], [0, 1.0, 0.2, -4], [0, -0.2, 1.0, 3], [0, 0, 0, 1]]))
@@ -64,7 +66,17 @@ class Subject:
 def build(root: Path) -> list[Subject]:
     """Make all files below a folder."""
     found = []
-    for make in (_images, _foreign_images, _transforms, _points, _lists, _models, _results, _training):
+    for make in (
+        _images,
+        _foreign_images,
+        _transforms,
+        _foreign_transforms,
+        _points,
+        _lists,
+        _models,
+        _results,
+        _training,
+    ):
         for name, file, reader in make(root):
             found.append(Subject(name, root / name, file, reader))
     return found
@@ -128,6 +140,26 @@ def _transforms(root: Path) -> Made:
         yield name, f"t{suffix}", lambda at, suffix=suffix: read_transform(at / f"t{suffix}")
     np.savetxt(_place(root, "matrix") / "m.txt", affine.matrix)
     yield "matrix", "m.txt", lambda at: read_transform(at / "m.txt", matrix_convention="ras")
+
+
+def _foreign_transforms(root: Path) -> Made:
+    """Files of other tools, all between images on ``GRID``."""
+    affine = Affine(np.array([[1, 0.1, 0, 2], [-0.1, 1, 0, 3], [0, 0, 1.1, -4], [0, 0, 0, 1.0]]))
+    field = DenseField(torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(1)), GRID)
+    for tool, file, chain in (
+        ("fsl", "t.mat", Chain((affine,))), ("fsl", "t.nii", Chain((field,))), ("spm", "t.nii", Chain((field,))),
+        ("freesurfer", "t.lta", Chain((affine,))), ("niftyreg", "t.nii.gz", Chain((field,))),
+        ("afni", "t.1D", Chain((affine,))), ("afni", "t.nii", Chain((field,))), ("elastix", "t.txt", Chain((affine,))),
+        ("x5", "t.x5", Chain((field, affine))),
+    ):  # fmt: skip
+        name = f"{tool} {file}"
+        write_transform(chain, _place(root, name) / file, tool=tool, images=(GRID, GRID))  # type: ignore[arg-type]
+        convention = "fsl" if file == "t.mat" else None
+        yield name, file, lambda at, file=file, said=convention: read_transform(at / file, said, (GRID, GRID))
+    for file in ("t.m3z", "t.m3d"):
+        content = morph(GRID, GRID)
+        (_place(root, file) / file).write_bytes(gzip.compress(content) if file == "t.m3z" else content)
+        yield file, file, lambda at, file=file: read_transform(at / file)
 
 
 def _points(root: Path) -> Made:

@@ -2,13 +2,14 @@
 
 Each file is read in a child process with limits. A reader either takes it, or refuses it with a ``MaxcaError`` of one
 line under 500 characters that names the file; it does not crash, hang over 10 s, take 1 GB, print, or leave anything
-behind. One line is printed for each that does otherwise; ``--again SEED/NUMBER`` shows the traceback.
+behind. One line is printed for each that does otherwise; ``--again SEED/NUMBER:KIND`` shows the traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import signal
@@ -40,23 +41,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=int, default=300, help="of each seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--again", nargs="+", metavar="SEED/NUMBER", help="these alone, with tracebacks")
+    parser.add_argument("--again", nargs="+", metavar="SEED/NUMBER:KIND", help="these alone, with tracebacks")
     parser.add_argument("--only", default="", help="files whose kind holds this text")
     parser.add_argument("--flips", type=int, default=0, help="single bits of compressed images to flip as well")
     parser.add_argument("--keep", type=Path, help="where the files of faults are kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = [(seed, number) for seed in options.seeds for number in range(options.cases)]
-    if options.again:
-        cases = [(int(seed), int(number)) for seed, _, number in (each.partition("/") for each in options.again)]
+    cases = [(seed, number, "") for seed in options.seeds for number in range(options.cases)]
+    if options.again:  # the kind of file is named, because the list of all kinds grows
+        parts = (re.fullmatch(r"(\d+)/(\d+):(.+)", each) for each in options.again)
+        cases = [(int(part[1]), int(part[2]), part[3]) for part in parts if part]
     faults = 0
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "good").mkdir()
         subjects = build(Path(root) / "good")
         for subject in subjects:
             subject.read(subject.folder)  # as they are, all can be read
-        for seed, number in cases:
-            subject = subjects[number % len(subjects)]
+        named = {subject.name: subject for subject in subjects}
+        for seed, number, kind in cases:
+            subject = named[kind] if kind else subjects[number % len(subjects)]
             if options.only not in subject.name:
                 continue
             folder = Path(root) / "tried" / subject.name
@@ -65,11 +68,11 @@ def main() -> int:
             fault = tried(subject, folder, show=bool(options.again))
             if fault:
                 faults += 1
-                print(f"{seed}/{number} {subject.name} ({done}): {fault}", flush=True)
+                print(f"{seed}/{number}:{subject.name} ({done}): {fault}", flush=True)
                 if options.keep:
                     shutil.copytree(folder, options.keep / f"{seed}-{number}", dirs_exist_ok=True)
             elif options.again:
-                print(f"{seed}/{number} {subject.name} ({done}): as promised")
+                print(f"{seed}/{number}:{subject.name} ({done}): as promised")
             shutil.rmtree(folder.parent)
         print(f"{len(cases)} damaged files, {faults} faults")
         if options.flips:

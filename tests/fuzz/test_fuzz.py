@@ -11,12 +11,13 @@ import pytest
 FUZZ = Path(__file__).with_name("fuzz.py")
 # Each of these was once a fault: read, reported or left behind otherwise than promised.
 FOUND = {
-    "1/764": "nibabel's own error for a size of 0",
-    "1/1127": "a matrix of 1e300 overflowed, and numpy printed a warning",
-    "1/3006": "an extension of gigabytes took memory",
-    "2/407": "overflow again",
-    "2/1086": "an extension again",
-    "2/1764": "a size of 0 again",
+    "1/764:freesurfer.mgh": "nibabel's own error for a size of 0",
+    "1/1127:nifti2": "a matrix of 1e300 overflowed, and numpy printed a warning",
+    "1/3006:pair": "an extension of gigabytes took memory",
+    "2/407:nifti2": "overflow again",
+    "2/1086:pair": "an extension again",
+    "2/1764:freesurfer.mgh": "a size of 0 again",
+    "0/234:spm t.nii": "nibabel's own error for an unknown unit of length",
 }
 
 

@@ -46,6 +46,7 @@ def read_field(path: Path, images: tuple[Grid, Grid] | None = None) -> Chain:
     nifti = open_nifti(path)
     if not hasattr(nifti.header, "extensions"):
         raise MaxcaError(f"{path}: not a NIfTI file of a displacement field; convert it first")
+    grid = nifti_grid(nifti, path)
     unit = nifti.header.get_xyzt_units()[0]
     if unit not in ("mm", "unknown"):
         raise MaxcaError(
@@ -57,7 +58,6 @@ def read_field(path: Path, images: tuple[Grid, Grid] | None = None) -> Chain:
     if is_afni(nifti):
         return read_qwarp(nifti, path, images)
     meaning = _meaning(nifti, path)
-    grid = nifti_grid(nifti, path)
     components = nifti.shape[4]
     vectors = np.zeros((3, *grid.shape), dtype=np.float32)
     vectors[:components] = np.moveaxis(load_nifti(nifti, path)[:, :, :, 0], -1, 0)
