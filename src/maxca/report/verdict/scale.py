@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from maxca.geometry import Affine, Chain, DenseField, Grid
+from maxca.geometry import Affine, BSpline, Chain, DenseField, Grid
 from maxca.geometry.transforms import Transform
 from maxca.registration.inputs import Side
 
@@ -20,7 +20,7 @@ def scaled_chain(chain: Chain, factor: float) -> Chain:
     """The chain in world space scaled by ``factor``.
 
     Raises:
-        TypeError: for a chain with steps other than affine transforms and displacement fields.
+        TypeError: for a chain with steps other than affine transforms, displacement fields and B-splines.
     """
     return Chain(tuple(_scaled_step(step, factor) for step in chain.steps), chain.dimension)
 
@@ -32,7 +32,10 @@ def _scaled_step(step: Transform, factor: float) -> Transform:
         return Affine(matrix)
     if isinstance(step, DenseField):
         return DenseField(step.displacement * factor, _scaled_grid(step.grid, factor))
-    raise TypeError(f"{type(step).__name__} is neither an affine transform nor a displacement field")
+    if isinstance(step, BSpline):
+        domain = None if step.domain is None else _scaled_grid(step.domain, factor)
+        return BSpline(step.coefficients * factor, _scaled_grid(step.grid, factor), step.order, domain)
+    raise TypeError(f"{type(step).__name__} is neither an affine transform nor a field or a B-spline")
 
 
 def _scaled_grid(grid: Grid, factor: float) -> Grid:
