@@ -206,6 +206,18 @@ def test_meshes_of_meshio(tmp_path: Path, transform: Path, name: str, space: str
         np.testing.assert_array_equal(after.point_data[key], before.point_data[key])
 
 
+def test_an_stl_in_capitals_keeps_its_names_and_normals_of_zero(tmp_path: Path, transform: Path) -> None:
+    text = "SOLID part SPACE=RAS\n FACET NORMAL {}\n  OUTER LOOP\n   VERTEX {}\n   VERTEX {}\n   VERTEX {}\n  ENDLOOP\n"
+    text += " ENDFACET\nENDSOLID part\n"
+    rows = [" ".join(map(str, row)) for row in DRAWN[:3]]
+    (tmp_path / "a.stl").write_text(text.format("0 0 0", *rows))
+    assert apply_geometry(tmp_path / "a.stl", tmp_path / "b.stl", transform).number == 3
+    words = (tmp_path / "b.stl").read_text().split()
+    found = np.array([words[n + 1 : n + 4] for n, word in enumerate(words) if word == "VERTEX"], dtype=float)
+    np.testing.assert_allclose(found, moved_by_itk(transform, DRAWN[:3]), atol=1e-3)
+    assert words[:3] == ["SOLID", "part", "SPACE=RAS"] and words[5:8] == ["0", "0", "0"] and words[-1] == "part"
+
+
 @pytest.mark.parametrize("suffix", [".vtk", ".vtp"])
 def test_vectors_are_kept_with_a_warning(tmp_path: Path, transform: Path, suffix: str) -> None:
     mesh = ball()
