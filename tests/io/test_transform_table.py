@@ -161,3 +161,21 @@ def test_the_order_in_a_file_is_that_on_the_page(tmp_path: Path) -> None:
         kinds = [file[f"TransformGroup/{number}"].attrs["Type"] for number in (0, 1)]
         assert file["TransformChain/0"][()] == b"0/1"
     assert kinds == ["nonlinear", "linear"]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row[2]], ids=lambda row: f"{row[0]} {row[1]}")
+def test_a_field_on_one_slice_comes_back(row: Row, tmp_path: Path) -> None:
+    """A file of one slice is a 3-D image; a map of the plane stays one where the format has two dimensions."""
+    _, _, _, tool, name, _ = row
+    flat = Grid((21, 17, 1), np.array([[-2.0, 0, 0, 20], [0, -1.5, 0, 12], [0, 0, 4, 0], [0, 0, 0, 1]]))
+    x, y, _ = np.moveaxis(nodes(flat), -1, 0)
+    vectors = np.stack([np.sin(y / 5), np.cos(x / 6), 0 * x]).astype(np.float32)
+    at = nodes(flat)[1:-1, 1:-1].reshape(-1, 3)
+    expected = at + np.moveaxis(vectors, 0, -1)[1:-1, 1:-1].reshape(-1, 3)
+    for dimension in (2, 3):
+        chain = Chain((DenseField(torch.from_numpy(vectors), flat),), dimension)
+        path = tmp_path / f"{dimension}{name}"
+        write_transform(chain, path, tool=tool, images=(flat, flat))
+        back = read_transform(path, images=(flat, flat))
+        np.testing.assert_allclose(back.map_points(at), expected, atol=1e-4)
+        assert back.dimension == (dimension if tool in ("itk", "niftyreg") else 3)
