@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from maxca.evaluate.rows import COLUMNS
+from maxca.evaluate.rows import COLUMNS, read_rows
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))
+sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "benchmarks")]
 
 import complexity  # noqa: E402
 import results  # noqa: E402
 import tables as kept  # noqa: E402
 import trials  # noqa: E402
 import verdict  # noqa: E402
+import versus_peers  # noqa: E402
 
 
 @pytest.fixture
@@ -70,6 +71,17 @@ def test_the_table_of_the_readme_leaves_out_what_there_is_not(tables: Path) -> N
     assert "| **maxca** (balanced), with the bundled model |  |  | **0.900** | 2.0 | **0.900** | 2.0 |" in lines
     assert "| **maxca** (balanced) | **0.700** | 2.0 | 0.700 | 2.0 | 0.700 | 2.0 |" in lines
     assert "| greedy |  |  | 0.650 | 2.0 |  |  |" in lines
+
+
+def test_times_of_one_run_replace_those_of_others(tables: Path) -> None:
+    rows = scored("brain", "maxca-balanced", [0.6, 0.7, 0.8], dice_before=0.2, seconds=90, peak_mb=7)
+    write(tables / "brain.csv", COLUMNS, rows)
+    write(tables / "timed.csv", COLUMNS, [rows[1] | {"dice": 0.5, "seconds": 3, "peak_mb": 5, "threads": 1}])
+    kept = versus_peers.with_times(*(read_rows(tables / f"{name}.csv") for name in ("brain", "timed")))
+    assert [row["dice"] for row in kept] == ["0.6", "0.7", "0.8"]
+    assert [(row["seconds"], row["peak_mb"], row["threads"]) for row in kept] == [("",) * 3, ("3", "5", "1"), ("",) * 3]
+    write(tables / "brain.csv", COLUMNS, kept)
+    assert "| **maxca** (balanced) | **0.700** | 3.0 |" in results.headline()
 
 
 def test_every_picture_of_the_page_is_drawn(tables: Path) -> None:
