@@ -104,3 +104,16 @@ def test_a_spline_scales_with_the_world() -> None:
 def test_an_impossible_spline_is_refused(values: torch.Tensor, control: Grid, order: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         BSpline(values, control, order)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_lattice_and_scattered_points_move_alike(order: int) -> None:
+    """Nodes along the control points are computed axis by axis, turned ones point by point."""
+    where = grid("oblique")
+    step = spline(where)
+    step = BSpline(step.coefficients, step.grid, order)
+    beyond = where.box([-12, -3, -3], [n + 12 for n in where.shape])  # also where a basis function is missing
+    for chain in (Chain((step,)), Chain((some_affine(), step))):
+        nodes = beyond.to_world(np.moveaxis(np.indices(beyond.shape), 0, -1))
+        moved = nodes + chain.field_on(beyond).displacement.permute(1, 2, 3, 0).double().numpy()
+        np.testing.assert_allclose(moved, chain.map_points(nodes), atol=2e-4)

@@ -13,6 +13,8 @@ from maxca.geometry.grid import Grid
 from maxca.geometry.transforms import Chain, DenseField, Residual
 from maxca.geometry.warp import transform_coordinates, transform_vectors
 
+ROUNDING = 1e-9  # of a control-point spacing
+LATTICE = 1e-6  # of a control-point spacing: points that differ by less lie on the lines of a lattice
 FINER = 4  # nodes of the default sampling grid per control point
 
 
@@ -58,8 +60,10 @@ class BSpline:
 
     def advance(self, frame: np.ndarray, points: Tensor) -> tuple[np.ndarray, Tensor]:
         """See ``Transform``: the points move within their frame."""
-        index = transform_coordinates(self.grid.world_to_voxel @ frame, points.double())
-        moved = torch.from_numpy(self._displacement(index[0].flatten(1).cpu().numpy())).to(points)
+        index = transform_coordinates(self.grid.world_to_voxel @ frame, points.double())[0].cpu().numpy()
+        lines = _lines(index)
+        found = self._displacement(index.reshape(3, -1)) if lines is None else self._on_lines(lines)
+        moved = torch.from_numpy(found).to(points)
         return frame, points + transform_vectors(np.linalg.inv(frame[:3, :3]), moved.view(points.shape))
 
     def inverse(self) -> tuple[DenseField, Residual]:
@@ -92,10 +96,8 @@ class BSpline:
 
         axes = list(self._axes)
         coefficients = self.coefficients.detach().double().cpu().numpy()
-        margin, last = (self.order - 1) / 2, np.array(self.grid.shape)[axes, None] - 1
-        at = index[axes]
-        at = np.where(np.abs(at - np.round(at)) < 1e-9, np.round(at), at)  # the border is valid
-        inside = ((at >= margin) & (at <= last - margin)).all(axis=0)
+        at = _rounded(index[axes])
+        inside = np.all([self._valid(at[n], axis) for n, axis in enumerate(axes)], axis=0)
         moved = np.zeros((3, index.shape[1]))
         for component, values in enumerate(coefficients if len(axes) == 3 else coefficients[..., 0]):
             if values.any():
@@ -103,3 +105,40 @@ class BSpline:
                     values, at[:, inside], order=self.order, mode="nearest", prefilter=False
                 )
         return moved
+
+    def _on_lines(self, lines: list[np.ndarray]) -> np.ndarray:
+        """Displacements (3, I, J, K) at the nodes of a lattice along the control points, axis by axis."""
+        weights = [self._weights(_rounded(line), axis) for axis, line in enumerate(lines)]
+        coefficients = self.coefficients.detach().double().cpu().numpy()
+        return np.einsum("cabd,ia,jb,kd->cijk", coefficients, *weights, optimize=True)
+
+    def _weights(self, at: np.ndarray, axis: int) -> np.ndarray:
+        """(N, control points) values of the basis functions of an axis at N positions, zero where one is missing."""
+        from scipy import ndimage
+
+        count = self.grid.shape[axis]
+        if axis not in self._axes:
+            return np.ones((len(at), count))
+        basis = [
+            ndimage.map_coordinates(e, at[None], order=self.order, mode="nearest", prefilter=False)
+            for e in np.eye(count)
+        ]
+        return np.stack(basis, axis=1) * self._valid(at, axis)[:, None]
+
+    def _valid(self, at: np.ndarray, axis: int) -> np.ndarray:
+        """Whether all basis functions of an axis exist at these positions."""
+        margin = (self.order - 1) / 2
+        return (at >= margin) & (at <= self.grid.shape[axis] - 1 - margin)
+
+
+def _rounded(at: np.ndarray) -> np.ndarray:
+    """Positions without rounding errors at control points and halfway, where the valid region may end."""
+    near = np.round(2 * at) / 2
+    return np.where(np.abs(at - near) < ROUNDING, near, at)
+
+
+def _lines(index: np.ndarray) -> list[np.ndarray] | None:
+    """The coordinates along each axis if points (3, I, J, K) are a lattice along the axes, as in most chains."""
+    lines = [index[0, :, :1, :1], index[1, :1, :, :1], index[2, :1, :1, :]]
+    near = all(np.abs(index[axis] - line).max() < LATTICE for axis, line in enumerate(lines))
+    return [line.ravel() for line in lines] if near else None
