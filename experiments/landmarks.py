@@ -119,7 +119,7 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS)
         if not old:
             writer.writeheader()
-        for kind in ("near", "turned"):
+        for kind in ("turned", "near"):
             done = {int(each["pair"]) for each in old if each["kind"] == kind}
             left = options.pairs // (2 if kind == "near" else 1) - len(done)
             for number, scan in enumerate(scans(options.data)):

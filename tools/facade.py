@@ -25,6 +25,7 @@ TYPES = {
     "effort": "EffortName",
     "device": "DeviceName",
     "guide": "Sequence[GuideName]",
+    "restrict": "str | None",
     "similarity": "str",
     "smoothness": "float | None",
     "fill": "float | None",

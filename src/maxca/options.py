@@ -133,6 +133,14 @@ class RegistrationOptions:
             in_python="A sequence of names.",
         ),
     ] = ()
+    restrict: Annotated[
+        str | None,
+        About(
+            "Axes of the fixed grid along which the deformation moves points, 1 for yes and 0 for no: 0x1x0 moves them "
+            "along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated then: the "
+            "initial transform, by default the headers, is kept.",
+        ),
+    ] = None
     smoothness: Annotated[
         float | None,
         About(
@@ -161,10 +169,24 @@ class RegistrationOptions:
         given: Any = self.guide
         object.__setattr__(self, "guide", tuple(dict.fromkeys(given.split("+") if isinstance(given, str) else given)))
         check(self)
+        _ = self.axes
         if "labels" in self.guide and self.transform != "deformable":
             raise OptionError(
                 "guide", "labels", f"labels guide a deformation; use transform=deformable, not {self.transform}"
             )
+
+    @property
+    def axes(self) -> tuple[bool, bool, bool]:
+        """Along which axes of the fixed grid the deformation moves points."""
+        if self.restrict is None:
+            return True, True, True
+        words = self.restrict.split("x") if isinstance(self.restrict, str) else []
+        if len(words) != 3 or set(words) - {"0", "1"} or "1" not in words:
+            raise OptionError("restrict", self.restrict, "give 0 or 1 for each axis with x between, such as 0x1x0")
+        if self.transform != "deformable":
+            raise OptionError("restrict", self.restrict, f"restricts a deformation, not transform={self.transform}")
+        i, j, k = (word == "1" for word in words)
+        return i, j, k
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from maxca.geometry import Affine, Grid
 from maxca.geometry.warp import inside, sample, sample_with_gradient, transform_coordinates, voxel_coordinates
 from maxca.losses.similarity import SIMILARITIES, MutualInformation, Score, similarity_measure
 
-AffineKind = Literal["rigid", "affine"]
+AffineKind = Literal["rigid", "affine", "initial"]
 Start = Literal["auto", "header", "center"]
 Metric = Callable[[Tensor, Tensor], Score]
 
@@ -62,7 +62,7 @@ class AffineSettings:
     """How to search for an affine.
 
     Args:
-        kind: ``"rigid"`` stops at six parameters.
+        kind: ``"rigid"`` stops at six parameters, ``"initial"`` keeps the initial affine, by default the headers.
         similarity: what the registration as a whole maximises.
         start: ``"header"`` begins with the positions in the files, ``"center"`` with the centres of mass on each other,
             ``"auto"`` tries both.
@@ -104,6 +104,12 @@ def align(
     settings = settings or AffineSettings()
     kind = settings.kind
     header = initial or _header(fixed, moving)
+    if kind == "initial":
+        kept = AffineProblem(fixed, moving, _apart(fixed.grid, SCALES[1]), settings.seed)
+        bent = kept.bend(header) >= BENT
+        return Alignment(
+            header, "header", "the initial transform is kept", {"header": kept.similarity(header)}, not bent
+        )
     scales, angles = (SCALES, ANGLES) if settings.thorough else (SCALES[:-1], ANGLES[:1])
     problems = [AffineProblem(fixed, moving, _apart(fixed.grid, count), settings.seed) for count in scales]
     first, *finer = {problem.scale: problem for problem in problems}.values()  # those of a small image are equal

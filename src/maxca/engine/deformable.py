@@ -171,9 +171,10 @@ class _Ascent:
         self.terms = [term.at(self.lattice) for term in terms]
         acting = [guide for guide in guides if self.lattice.mm > guide.finest_mm * (1 - 1e-3)]
         self.guides = [SCALED[guide.compared](guide, self.lattice) for guide in acting]
-        self.displacement = self.lattice.at_nodes(field)
+        self.axes = torch.tensor(settings.axes, device=self.lattice.device).view(1, 3, 1, 1, 1)
+        self.displacement = self.lattice.at_nodes(field) * self.axes
         self.velocity = torch.zeros_like(self.displacement)
-        self.prior = self.lattice.at_nodes(prior)
+        self.prior = self.lattice.at_nodes(prior) * self.axes
         self.best = self.displacement
         self.momentum = settings.momentum
         self.stride = settings.stride * self.lattice.mm
@@ -185,7 +186,7 @@ class _Ascent:
         forces = [term.force(self.displacement) for term in self.terms]
         forces += [guide.force(self.displacement, similarity=forces[0]) for guide in self.guides]
         force = sum((each.nodes for each in forces[1:]), start=forces[0].nodes)
-        self.velocity = force.add_(self.velocity, alpha=self.momentum)
+        self.velocity = force.mul_(self.axes).add_(self.velocity, alpha=self.momentum)
         update = self.velocity * (self.stride / largest(self.velocity).clamp(min=1e-12))
         moved = self.lattice.compose(self.displacement, update)
         self.displacement = self.prior + self.lattice.relax(moved - self.prior)

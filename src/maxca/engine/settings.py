@@ -53,6 +53,7 @@ class Settings:
         relaxation: σ of the smoothing of the whole field after each step, as a fraction of ``smoothness``.
         patience: a level ends if the similarity has not increased by ``tolerance`` in this many steps.
         tolerance: see ``patience``.
+        axes: of the fixed grid, along which points move.
     """
 
     levels: tuple[Level, ...]
@@ -63,6 +64,7 @@ class Settings:
     relaxation: float = 0.25
     patience: int = 5
     tolerance: float = 2e-3
+    axes: tuple[bool, bool, bool] = (True, True, True)
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,15 @@ def deform(
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
-        guides: of the user, at given settings. A prediction, which does not know them, is then only the start of the
-            optimisation.
+        guides: of the user, at given settings.
     """
     with monitor.stage("network"):
         selection = predict(fixed, moving, affine, settings)
     prediction, segmented = selection.prediction, selection.segmented
     accepted = prediction if prediction is not None and prediction.accepted else None
-    steps = None if accepted is None or guides is not None else accepted.model.refine
+    # A prediction knows neither the guides nor the axes: it is then the start of the optimisation.
+    alone = guides is None and all(settings.axes)
+    steps = None if accepted is None or not alone else accepted.model.refine
     plan = settings if accepted is None else refining(settings, steps)
     with monitor.stage("optimise"):
         initial = None if accepted is None else accepted.field

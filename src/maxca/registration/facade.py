@@ -37,6 +37,7 @@ def register(
     effort: EffortName = "balanced",
     similarity: str = "lncc",
     guide: Sequence[GuideName] = (),
+    restrict: str | None = None,
     smoothness: float | None = None,
     fill: float | None = None,
     device: DeviceName = "auto",
@@ -78,6 +79,9 @@ def register(
         guide: given data of both images that guide the deformation together with the similarity, instead of only
             being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points:
             fixed_points and moving_points, from which the affine also starts. A sequence of names.
+        restrict: axes of the fixed grid along which the deformation moves points, 1 for yes and 0 for no: 0x1x0
+            moves them along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated
+            then: the initial transform, by default the headers, is kept.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times, and three times as much between different contrasts.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,

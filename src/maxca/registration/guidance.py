@@ -23,7 +23,7 @@ from maxca.registration.inputs import Side
 from maxca.registration.record import GuidanceRecord
 
 POINT_SHARE = 0.5
-LABEL_SHARE = 0.3  # of the force; see docs/decisions/2026-11-27-guidance.md
+LABEL_SHARE = 0.2  # of the force; see docs/decisions/2026-11-27-guidance.md
 COVERED = 0.5  # of a label that one image lacks: from here on, other labels cover it there
 SHOWN = 5  # most labels in a message
 

@@ -44,6 +44,7 @@ class RecordedOptions:
     effort: str | None = None
     similarity: str | None = None
     guide: tuple[str, ...] = ()
+    restrict: str | None = None
     smoothness: float | None = None
     fill: float | None = None
     device: str | None = None

@@ -60,6 +60,7 @@ def register(
         with monitor.stage("prepare"):
             volumes = prepare(pair, device)
             settings = settings_for(volumes.upright.grid, options.effort, options.similarity, options.smoothness)
+            settings = replace(settings, axes=_axes(pair, options))
             check_memory(pair, volumes.upright.grid, settings)
         with monitor.stage("align"):
             alignment = _aligned(pair, volumes, options, monitor)
@@ -80,6 +81,21 @@ def register(
     record = recorded(provenance, assessment, warped.warnings, monitor.seconds)
     grid = pair.fixed.image.grid
     return Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied)
+
+
+def _axes(pair: LoadedPair, options: RegistrationOptions) -> tuple[bool, bool, bool]:
+    """The axes of the fixed grid along which the deformation moves points."""
+    name, grid = pair.fixed.image.name, pair.fixed.image.grid
+    against = ""
+    if not any(moves and n > 1 for moves, n in zip(options.axes, grid.shape, strict=True)):
+        against = f"nothing could move in {name}, {'x'.join(map(str, grid.shape))} voxels"
+    elif not all(options.axes) and grid.is_sheared:
+        against = f"the axes of {name} are not orthogonal"
+    elif not all(options.axes) and pair.start == "center":
+        against = "keeps the initial transform and does not align centres; use initial_transform=header or a file"
+    if against:
+        raise OptionError("restrict", options.restrict, against)
+    return options.axes
 
 
 def device_of(name: str) -> torch.device:
@@ -111,14 +127,14 @@ class _Maps(NamedTuple):
 
 def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptions, monitor: Monitor) -> Alignment:
     settings = AffineSettings(
-        kind="rigid" if options.transform == "rigid" else "affine",
+        kind="initial" if not all(options.axes) else "rigid" if options.transform == "rigid" else "affine",
         similarity=options.similarity,
         start=pair.start,
         thorough=options.effort != "fast",
         seed=options.seed,
     )
     initial = volumes.guess
-    if initial is None:
+    if initial is None and settings.kind != "initial":
         initial = pair.guidance.start(volumes.known, rigid=settings.kind == "rigid", seed=options.seed)
     return align(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
 

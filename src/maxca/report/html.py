@@ -104,7 +104,9 @@ def sources(*scripts: str) -> str:
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     """Provenance as pairs of text."""
     yield "model", f"{record.settings.model} ({record.model_reason})"
-    for key in ("transform", "effort", "initial_transform", "seed", "threads", "device"):
+    if record.settings.guide:
+        yield "guided by", ", ".join(record.settings.guide)
+    for key in ("transform", "restrict", "effort", "initial_transform", "seed", "threads", "device"):
         value = getattr(record.settings, key)
         if value is not None:
             yield key.replace("_", " "), str(value)
