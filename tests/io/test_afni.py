@@ -102,7 +102,7 @@ def test_a_warp_between_plumb_images_needs_none_of_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("1 0 0 0 0 1 0 0 0 0 1 0\n" * 3, r"3 matrices of AFNI.*1dcat"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0\n" * 3, r"3 matrices of AFNI.*THIS_FILE\{0\}"),
         ("1 0 0 0 0 1 0 0 0 0 1\n", "truncated"),
         ("1 0 0 0\n0 1 0 0\n", "truncated"),
         ("", "truncated"),
@@ -121,3 +121,14 @@ def test_a_matrix_without_its_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.1D").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     with pytest.raises(MaxcaError, match=r"a\.1D: .*--fixed FIXED --moving MOVING"):
         read_transform(tmp_path / "a.1D")
+
+
+def test_one_matrix_of_a_series_is_selected_as_in_afni(tmp_path: Path) -> None:
+    rows = [f"1 0 0 {-number} 0 1 0 {number} 0 0 1 2" for number in range(4)]
+    (tmp_path / "a.aff12.1D").write_text("\n".join(["# 3dvolreg matrices (DICOM-to-DICOM, row-by-row):", *rows, ""]))
+    pair = grids("LPS")
+    for number in range(4):
+        chain = read_transform(f"{tmp_path}/a.aff12.1D{{{number}}}", images=pair)
+        np.testing.assert_allclose(chain.map_points(np.zeros(3)), [number, -number, 2], atol=1e-9)
+    with pytest.raises(MaxcaError, match=r"a\.aff12\.1D\{4\}: it has 4 matrices"):
+        read_transform(f"{tmp_path}/a.aff12.1D{{4}}", images=pair)

@@ -142,6 +142,38 @@ def test_a_list_of_affines_in_one_file_of_itk(tmp_path: Path) -> None:
         transforms_of_volumes(tmp_path / "hmc_xfm.txt")
 
 
+@pytest.mark.parametrize("common", [True, False])
+def test_the_motion_of_afni_and_of_mcflirt_is_that_of_itk(tmp_path: Path, common: bool) -> None:
+    """Each a translation per volume, made by hand in the convention of its tool, after a common transform or alone."""
+    plumb = np.array([[-4.0, 0, 0, 28], [0, 4.5, 0, -30], [0, 0, 5, -25], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(DATA, plumb), tmp_path / "bold.nii.gz")
+    # Where a common transform leads to it, the reference may have another grid.
+    target = plumb @ np.diag([0.8, 0.8, 1.1, 1]) if common else plumb
+    nib.save(nib.Nifti1Image(DATA[..., 0], target), tmp_path / "fixed.nii.gz")
+    shifts = np.random.default_rng(0).uniform(-6, 6, (COUNT, 3))  # LPS mm
+    for name in ("itk", "mcflirt"):
+        (tmp_path / name).mkdir()
+    for number, shift in enumerate(shifts):
+        sitk.WriteTransform(sitk.TranslationTransform(3, shift.tolist()), str(tmp_path / "itk" / f"{number}.tfm"))
+        matrix = np.eye(4)
+        matrix[:3, 3] = -shift * (1, -1, 1)  # FSL's axes are those of the file, L A S, and it maps moving to fixed
+        np.savetxt(tmp_path / "mcflirt" / f"MAT_{number:04d}", matrix, fmt="%.10f")
+    rows = ["1 0 0 {:.9f} 0 1 0 {:.9f} 0 0 1 {:.9f}".format(*shift) for shift in shifts]
+    (tmp_path / "motion.aff12.1D").write_text("\n".join(rows) + "\n")
+    write_transform(maxca.Chain((Affine(np.diag([1.1, 1, 0.95, 1])),)), tmp_path / "common.tfm")
+    words = ["apply", "-q", "-i", str(tmp_path / "bold.nii.gz"), "-r", str(tmp_path / "fixed.nii.gz")]
+    words += ["-t", str(tmp_path / "common.tfm")] if common else []
+    words += ["--interpolation", "linear", "--matrix-convention", "fsl"]
+    moved = {}
+    for place in ("itk", "mcflirt", "motion.aff12.1D"):
+        out = tmp_path / f"by_{place[:3]}.nii.gz"
+        assert main([*words, "--volume-transforms", str(tmp_path / place), "-o", str(out)]) == 0
+        moved[place] = np.asarray(nib.load(out).dataobj).astype(int)
+    assert moved["itk"].std() > 50
+    for place in ("mcflirt", "motion.aff12.1D"):
+        assert np.abs(moved[place] - moved["itk"]).max() <= 1, place
+
+
 def test_transforms_of_volumes_are_ordered_by_number_or_listed(tmp_path: Path) -> None:
     for name in ("v10.tfm", "v9.tfm", "v011.tfm", ".hidden"):
         (tmp_path / name).touch()

@@ -47,8 +47,8 @@ def apply(
         typer.Option(
             "--volume-transforms",
             help="Of a 4-D image: a folder with one transform per volume, in the order of their names, a text file "
-            "that lists them, or one of ITK with an affine per volume (fMRIPrep). A point of the reference passes "
-            "through them after those of -t.",
+            "that lists them, or one of ITK (fMRIPrep) or AFNI with an affine per volume. A point of the reference "
+            "passes through them after those of -t.",
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -12,9 +12,11 @@ import numpy as np
 
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Interpolation
+from maxca.io.atomic import full_suffix
 from maxca.io.images import Image, ImageLike, read
 from maxca.io.regular import check_regular, read_bytes
 from maxca.io.series import Series, open_series, write_series
+from maxca.io.transforms.afni import count_1d
 from maxca.io.transforms.parts import read_dimension, steps_of
 from maxca.io.transforms.text import FIRST_LINE, parse_text
 from maxca.options import MatrixConvention
@@ -89,7 +91,8 @@ class WarpedSeries:
     def _resampled(self, volume: Image, number: int) -> Image:
         chain, motion = self._common, self.motion
         if motion.each:
-            images = (self.reference.grid, volume.grid) if not chain.steps else None
+            # After a common transform, a point is in the space of the series, where motion was estimated.
+            images = (volume.grid if chain.steps else self.reference.grid, volume.grid)
             chain = (join(motion.each[number], motion.matrix_convention, images) @ chain).simplified()
         warped = resample(volume, self.reference.grid, chain, self.interpolation, self.fill, self.reference.form)
         return replace(warped, warnings=(*volume.warnings, *warped.warnings))
@@ -137,8 +140,8 @@ def transforms_of_volumes(place: str | Path) -> tuple[OneTransform, ...]:
 
     Args:
         place: a folder with one file per volume, ordered by name, numbers by their value; a text file that lists one
-            file per line, relative to its folder; or a text file of ITK with one affine per volume, as of fMRIPrep
-            (``desc-hmc_xfm.txt``).
+            file per line, relative to its folder; or a text file with one affine per volume, of ITK, as of
+            fMRIPrep (``desc-hmc_xfm.txt``), or of AFNI's 3dvolreg (``.aff12.1D``).
 
     Raises:
         MaxcaError: for a folder without files, or files that are missing or damaged.
@@ -151,11 +154,21 @@ def transforms_of_volumes(place: str | Path) -> tuple[OneTransform, ...]:
         found = tuple(files)
     else:
         content = read_bytes(place)
+        if full_suffix(place) == ".1d":
+            return _rows(place, content)
         itk = content.startswith(FIRST_LINE.encode())
         found = _affines(place, content) if itk else _paths(place, content)
     if not found:
         raise MaxcaError(f"{place}: no transforms there; give one for each volume")
     return found
+
+
+def _rows(place: Path, content: bytes) -> tuple[str, ...]:
+    """The matrices of one file of AFNI, each for a volume, by their names there."""
+    try:
+        return tuple(f"{place}{{{row}}}" for row in range(count_1d(content)))
+    except ValueError as error:
+        raise MaxcaError(f"{place}: {error}; pass the matrices of 3dvolreg -1Dmatrix_save") from error
 
 
 def _affines(place: Path, content: bytes) -> tuple[Chain, ...]:

@@ -43,6 +43,8 @@ PARSERS: dict[str, Callable[[bytes], list[Part]]] = {
     ".mat": parse_matlab,
 }
 T = TypeVar("T")
+AFNI_ROW = re.compile(r"(.+\.1[Dd])\{(\d{1,6})\}")
+MCFLIRT = re.compile(r"MAT_\d{4,}")
 ANTS_PAIR = re.compile(r"\[(.+),\s*([01])\]")
 
 
@@ -67,7 +69,8 @@ def read_transform(
     are LPS mm.
 
     Args:
-        path: the file; ``[FILE,1]``, as in antsApplyTransforms, is the inverse of an affine.
+        path: the file; ``[FILE,1]``, as in antsApplyTransforms, is the inverse of an affine, and ``FILE.1D{3}``, as in
+            AFNI, the fourth matrix of a series.
         matrix_convention: convention of a bare 4x4 matrix: ``"ras"``, fixed to moving in RAS mm (greedy, NiftyReg),
             or ``"fsl"``, FLIRT's ``-omat``, which needs ``images``.
         images: the grids of the fixed and the moving image, if both are known; required for files of FSL and AFNI.
@@ -82,8 +85,12 @@ def read_transform(
     if pair and not Path(path).exists():
         chain = read_transform(pair[1].strip(), matrix_convention, images)
         return chain if pair[2] == "0" else _inverse(chain, pair[1])
+    row = AFNI_ROW.fullmatch(str(path))
+    if row and not Path(path).exists():
+        content = read_bytes(Path(row[1]))
+        return Chain((_named(Path(path), lambda: parse_1d(content, images, int(row[2]))),))
     path = Path(path)
-    suffix = full_suffix(path)
+    suffix = _read_suffix(path)
     if suffix not in READ_SUFFIXES:
         known = ", ".join(READ_SUFFIXES)
         raise MaxcaError(f"{path}: unknown suffix of a transform; convert it to one of {known}")
@@ -95,11 +102,16 @@ def read_transform(
     return _named(path, lambda: _parsed(path, content, matrix_convention, images))
 
 
+def _read_suffix(path: Path) -> str:
+    """The suffix of a file, that of a matrix for those of MCFLIRT, which have none."""
+    return ".mat" if MCFLIRT.fullmatch(path.name) else full_suffix(path)
+
+
 def _parsed(
     path: Path, content: bytes, matrix_convention: MatrixConvention | None, images: tuple[Grid, Grid] | None
 ) -> Chain:
     """The chain in the content of a file other than an image."""
-    suffix = full_suffix(path)
+    suffix = _read_suffix(path)
     if suffix in (".m3z", ".m3d"):
         return parse_m3z(content)
     if suffix == ".lta":

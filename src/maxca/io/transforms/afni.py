@@ -25,12 +25,43 @@ LARGEST = 1_000_000  # bytes of a file of matrices
 EMPTY = b"<?xml version='1.0' ?>\n<AFNI_attributes ni_form=\"ni_group\">\n</AFNI_attributes>\n"
 
 
-def parse_1d(content: bytes, images: tuple[Grid, Grid] | None) -> Affine:
+def parse_1d(content: bytes, images: tuple[Grid, Grid] | None, row: int | None = None) -> Affine:
     """The affine, fixed → moving world points, of a file with one matrix: 12 numbers, or three rows of four.
+
+    Args:
+        content: of the file.
+        images: the grids of the fixed and the moving image.
+        row: the matrix of a series, from 0; required for several.
 
     Raises:
         ValueError: for other content, several matrices, or unknown images.
     """
+    matrices = _matrices(content)
+    if row is None and len(matrices) > 1:
+        raise ValueError(
+            f"{len(matrices)} matrices of AFNI, one per volume of a series; select one, counted from 0: THIS_FILE{{0}}"
+        )
+    if row is not None and row >= len(matrices):
+        raise ValueError(f"it has {len(matrices)} matrices, so there is no {{{row}}}; the first one is {{0}}")
+    if images is None:
+        raise ValueError(
+            "AFNI's coordinates depend on its two images, which are not both known here; convert it first: maxca "
+            "transform convert THIS_FILE --fixed FIXED --moving MOVING -o affine.tfm"
+        )
+    return affine_between(flipped(matrices[row or 0]), _frames(*images))
+
+
+def count_1d(content: bytes) -> int:
+    """The number of matrices in a file.
+
+    Raises:
+        ValueError: for other content.
+    """
+    return len(_matrices(content))
+
+
+def _matrices(content: bytes) -> list[np.ndarray]:
+    """The (4, 4) matrices of a file, LPS mm."""
     if len(content) > LARGEST or b"\0" in content:
         raise ValueError("not a matrix of AFNI")
     lines = [line.split("#")[0].split() for line in content.decode("latin-1").splitlines()]
@@ -39,20 +70,11 @@ def parse_1d(content: bytes, images: tuple[Grid, Grid] | None) -> Affine:
         numbers = [[float(word) for word in row] for row in rows]
     except ValueError as error:
         raise ValueError("not a matrix of AFNI, or damaged: one of its words is not a number") from error
-    if len(rows) > 1 and all(len(row) == 12 for row in rows):
-        raise ValueError(
-            f"{len(rows)} matrices of AFNI, one per volume of a series; select one, with numbers from 0: 1dcat "
-            "'THIS_FILE{0}' > first.aff12.1D"
-        )
-    if [len(row) for row in rows] not in ([12], [4, 4, 4]):
-        raise ValueError("not a matrix of AFNI, or truncated: it has 12 numbers in one row, or three rows of four")
-    if images is None:
-        raise ValueError(
-            "AFNI's coordinates depend on its two images, which are not both known here; convert it first: maxca "
-            "transform convert THIS_FILE --fixed FIXED --moving MOVING -o affine.tfm"
-        )
-    matrix = np.vstack([np.reshape(np.concatenate(numbers), (3, 4)), [0, 0, 0, 1]])
-    return affine_between(flipped(matrix), _frames(*images))
+    if rows and all(len(row) == 12 for row in rows):
+        return [np.vstack([np.reshape(row, (3, 4)), [0, 0, 0, 1]]) for row in numbers]
+    if [len(row) for row in rows] == [4, 4, 4]:
+        return [np.vstack([numbers, [0, 0, 0, 1]])]
+    raise ValueError("not a matrix of AFNI, or truncated: it has 12 numbers in one row, or three rows of four")
 
 
 def write_1d(affine: Affine, path: Path, images: tuple[Grid, Grid]) -> None:
