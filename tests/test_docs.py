@@ -127,13 +127,13 @@ def the_model_names_its_plugin(folder: Path) -> None:
 
 
 def both_measures_are_compared(folder: Path) -> None:
-    """MIND aligns two contrasts, and the pair of one contrast about as well as local NCC."""
-    metrics = json.loads((folder / "with-mind" / "result.json").read_text())["metrics"]
-    assert metrics["similarity"]["name"] == "mind"
+    """Gradient fields align two contrasts, and the pair of one contrast about as well as local NCC."""
+    metrics = json.loads((folder / "with-ngf" / "result.json").read_text())["metrics"]
+    assert metrics["similarity"]["name"] == "ngf"
     dice = [float(row["dice"]) for row in read_rows(folder / "measures.csv")]
     before = float(read_rows(folder / "measures.csv")[0]["dice_before"])
     assert len(dice) == 2 and min(dice) > before + 0.1
-    ours = read(folder / "with-mind" / "warped.nii.gz").data.astype(float)
+    ours = read(folder / "with-ngf" / "warped.nii.gz").data.astype(float)
     t1, t2 = (read(folder / f"{name}.nii.gz").data.astype(float) for name in ("t1", "t2"))
     correlation = [np.corrcoef(t1.ravel(), image.ravel())[0, 1] for image in (t2, ours)]
     assert abs(correlation[1]) > abs(correlation[0])

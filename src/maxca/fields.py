@@ -11,7 +11,7 @@ from maxca.errors import MaxcaError
 
 METHOD = "Method"  # the heading of most options in ``--help``
 Kind = TypeVar("Kind")
-_vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mse"]}
+_vocabularies: dict[str, list[str]] = {"similarity": ["lncc", "mi", "mind", "mse"]}
 
 
 class OptionError(MaxcaError, ValueError):

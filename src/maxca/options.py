@@ -119,8 +119,9 @@ class RegistrationOptions:
     similarity: Annotated[
         str,
         About(
-            "Similarity measure that the deformation maximises: lncc (images of one contrast), mi (two contrasts, such "
-            "as T1 and T2) or mse (same scanner and units). The affine supports all of them.",
+            "Similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi (two "
+            "contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports "
+            "all of them.",
             vocabulary="similarity",
         ),
     ] = "lncc"

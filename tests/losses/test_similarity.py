@@ -10,7 +10,8 @@ from torch import Tensor
 
 from maxca.geometry import Grid
 from maxca.geometry.separable import Separable, box, per_axis
-from maxca.losses.similarity import LocalNCC, MeanSquares, MutualInformation, Similarity, local_window
+from maxca.losses.score import Similarity
+from maxca.losses.similarity import LocalNCC, MeanSquares, MutualInformation, local_window
 
 SHAPE = (13, 11, 9)  # odd, so that a lattice of every second voxel ends on the last one
 RADIUS = 2

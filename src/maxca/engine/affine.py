@@ -21,7 +21,8 @@ from maxca.engine.motion import Motion
 from maxca.engine.volume import Volume, at_scale
 from maxca.geometry import Affine, Grid
 from maxca.geometry.warp import inside, sample, sample_with_gradient, transform_coordinates, voxel_coordinates
-from maxca.losses.similarity import SIMILARITIES, MutualInformation, Score, similarity_measure
+from maxca.losses.score import Score
+from maxca.losses.similarity import SIMILARITIES, MutualInformation, similarity_measure
 
 AffineKind = Literal["rigid", "affine", "initial"]
 Start = Literal["auto", "header", "center"]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from maxca.geometry.grid import Grid
-from maxca.losses.similarity import Build, Score, Similarity
+from maxca.losses.score import Score, Similarity
+from maxca.losses.similarity import Build
 
 Measured = Callable[[Tensor], Tensor | Score]
 

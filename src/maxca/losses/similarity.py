@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,8 @@ from torch.autograd.function import once_differentiable
 from maxca.fields import add_choice
 from maxca.geometry.grid import Grid
 from maxca.geometry.separable import Separable, box, per_axis
+from maxca.losses.mind import MindSSC
+from maxca.losses.score import Score, Similarity
 
 WINDOW = 125  # voxels in a window of local NCC: 5 along each axis
 CUBIC = [  # coefficients of 1, t, t² and t³ in the four pieces of a cubic B-spline
@@ -29,21 +31,6 @@ CUBIC = [  # coefficients of 1, t, t² and t³ in the four pieces of a cubic B-s
     [0, 0, 0, 1 / 6],
 ]
 NOISE = 1e-3  # relative to the mean variance: the correlation of a window with less variance would be that of noise
-
-
-class Score(NamedTuple):
-    """A similarity and its derivative."""
-
-    value: Tensor
-    gradient: Tensor
-
-
-class Similarity(Protocol):
-    """The interface of a similarity measure."""
-
-    def __call__(self, warped: Tensor) -> Score:
-        """Similarity of ``warped`` (I, J, K) to the fixed volume, and its gradient of the same shape."""
-        ...
 
 
 Build = Callable[[Tensor, Grid, Tensor | None, int], Similarity]
@@ -279,6 +266,7 @@ def _lncc(fixed: Tensor, grid: Grid, mask: Tensor | None, window: int) -> Simila
 SIMILARITIES: dict[str, Measure] = {
     "lncc": Measure(_lncc, refines_affine=True),
     "mi": Measure(lambda fixed, _grid, mask, _window: MutualInformation(fixed, mask), contrast="any"),
+    "mind": Measure(lambda fixed, grid, mask, _window: MindSSC(fixed, grid, mask), contrast="any"),
     "mse": Measure(lambda fixed, _grid, mask, _window: MeanSquares(fixed, mask), contrast="equal"),
 }
 

@@ -74,8 +74,9 @@ def register(
         matrix_convention: convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy,
             NiftyReg). fsl: FLIRT's -omat.
         effort: trade-off between time and accuracy.
-        similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mi (two
-            contrasts, such as T1 and T2) or mse (same scanner and units). The affine supports all of them.
+        similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi
+            (two contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports
+            all of them.
         guide: given data of both images that guide the deformation together with the similarity, instead of only
             being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points:
             fixed_points and moving_points, from which the affine also starts. A sequence of names.
