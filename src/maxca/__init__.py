@@ -59,6 +59,8 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that ``maxca --help`` does not import torch."""
     if name == "__version__":
         return installed_version()
+    if name == "plugins":
+        return import_module("maxca.plugins")
     if name not in _HOME:
         raise AttributeError(f"module 'maxca' has no attribute {name!r}")
     module, attribute = _HOME[name]

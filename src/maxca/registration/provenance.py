@@ -199,4 +199,5 @@ def _level(level: LevelRecord) -> LevelSummary:
 
 
 def _plan(settings: Settings) -> dict[str, Any]:
-    return asdict(settings) | {"levels": [asdict(level) for level in settings.levels]}
+    plan = asdict(settings)
+    return plan | {"levels": list(plan["levels"]), "axes": list(plan["axes"])}

@@ -17,11 +17,11 @@ from maxca.report.verdict.coarse import CoarsePair
 
 SEEN_FIRST = 2_500  # nodes for the comparison of all orientations
 SEEN = 8_000  # nodes for the estimation of the affine
-PROMISING = 6  # orientations of either handedness that are optimised
+PROMISING = 8  # orientations of either handedness that are optimised
 STEPS, MORE_STEPS = 6, 15
 UNLIKE = 0.95  # of the agreement: mirror images below this are not deformed
 OTHERWISE = 40.0  # degrees: smallest rotation between different orientations
-SMOOTHNESS = 3.0  # voxels of the coarse grid
+SMOOTHNESS, RELAXATION = 3.0, 0.155  # in voxels of the coarse grid, and as a fraction of it
 LEVELS = (Level(2, 20), Level(1, 10))
 
 
@@ -100,7 +100,8 @@ class Repeat:
 
     def _otherwise(self, affine: Affine, *, mirrored: bool) -> Affine:
         first = problem(self.pair.fixed, self.pair.moving, SEEN_FIRST)
-        starts = [start for start in self._starts(affine, mirrored) if _differ(start, affine)]
+        others = [[start for start in each if _differ(start, affine)] for each in self._starts(affine, mirrored)]
+        starts = [max(each, key=first.similarity) for each in others if each]
         promising = sorted(starts, key=first.similarity, reverse=True)[:PROMISING]
         tried = [self.problem.maximise(start, rigid=self.rigid, steps=STEPS) for start in promising]
         best = max(tried, key=lambda one: (_differ(one, affine), self.problem.similarity(one)))
@@ -129,17 +130,16 @@ class Repeat:
         # Local correlation between two contrasts may align unrelated structures.
         return deformed(fixed, moving, best, "mi" if self.contrasts else "lncc", self.contrasts)
 
-    def _starts(self, affine: Affine, mirrored: bool) -> list[Affine]:
-        """Each orientation with the linear part of the result and with that of the headers, with aligned centres."""
+    def _starts(self, affine: Affine, mirrored: bool) -> list[list[Affine]]:
+        """For each orientation: with the linear part of the result and with that of the headers, with aligned centres."""
         fixed, moving = self.pair.fixed, self.pair.moving
         mass = center_of_mass(fixed)
         ends = affine.map_points(mass), center_of_mass(moving), moving.grid.center
         begins = mass, mass, fixed.grid.center
         shapes = affine.matrix[:3, :3], np.eye(3), np.eye(3)
         return [
-            _around(shape @ turn, begin, end)
+            [_around(shape @ turn, begin, end) for shape, begin, end in zip(shapes, begins, ends, strict=True)]
             for turn in orientations(fixed, mirrored)
-            for shape, begin, end in zip(shapes, begins, ends, strict=True)
         ]
 
     def _deformed(self, affine: Affine) -> Rival:
@@ -170,7 +170,7 @@ def deformed(fixed: Volume, moving: Volume, affine: Affine, similarity: str, con
         contrasts: whether their contrasts differ, which increases the smoothness.
     """
     reach = SMOOTHNESS * (SMOOTHER if contrasts else 1) * fixed.grid.smallest_spacing
-    field, _ = optimise(fixed, moving, affine, Settings(LEVELS, similarity, reach))
+    field, _ = optimise(fixed, moving, affine, Settings(LEVELS, similarity, reach, relaxation=RELAXATION))
     return Chain((field, affine))
 
 
