@@ -131,7 +131,7 @@ class Repeat:
         return deformed(fixed, moving, best, "mi" if self.contrasts else "lncc", self.contrasts)
 
     def _starts(self, affine: Affine, mirrored: bool) -> list[list[Affine]]:
-        """For each orientation: with the linear part of the result and with that of the headers, with aligned centres."""
+        """For each orientation: the linear part of the result and that of the headers, with aligned centres."""
         fixed, moving = self.pair.fixed, self.pair.moving
         mass = center_of_mass(fixed)
         ends = affine.map_points(mass), center_of_mass(moving), moving.grid.center
