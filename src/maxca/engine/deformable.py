@@ -25,7 +25,7 @@ StepProgress = Callable[[str, int, int], None]
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
-DECREASE = 0.05  # of the gain of a level: if it ended farther than this below its best, it hands on its best field
+DECREASE = 0.02  # of the gain of a level: if it ended farther than this below its best, it hands on its best field
 ROUNDING = 1e-4  # of the best value: a smaller decrease does not shorten the stride
 GAIN = 0.3  # of the similarity: value of all that a guide of half the force can gain at a level
 SHORTEST = 0.05  # smallest fraction of the first stride
