@@ -140,19 +140,19 @@ def test_which_coordinates_ants_has(space: str) -> None:
     np.testing.assert_array_equal(read_points("points.csv").coordinates, [[sign, 2 * sign, 3]])
 
 
-def test_a_bspline_is_sampled_in_simpleitk() -> None:
+def test_an_unsupported_transform_is_sampled_in_simpleitk() -> None:
     fixed = sitk.ReadImage("scan.nii.gz", sitk.sitkFloat32)
-    spline = sitk.BSplineTransformInitializer(fixed, [3, 3, 3])
-    spline.SetParameters(np.random.default_rng(0).normal(0, 2, len(spline.GetParameters())).tolist())
-    sitk.WriteTransform(spline, "spline.tfm")
-    assert "TransformToDisplacementField" in refusal(lambda: read_transform("spline.tfm"))
+    splines = sitk.BSplineTransformInitializer(fixed, [3, 3, 3], 2)
+    splines.SetParameters(np.random.default_rng(0).normal(0, 2, len(splines.GetParameters())).tolist())
+    sitk.WriteTransform(splines, "splines.tfm")
+    assert "TransformToDisplacementField" in refusal(lambda: read_transform("splines.tfm"))
     sampled = sitk.TransformToDisplacementField(
-        spline, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(), fixed.GetDirection()
+        splines, sitk.sitkVectorFloat64, fixed.GetSize(), fixed.GetOrigin(), fixed.GetSpacing(), fixed.GetDirection()
     )
-    sitk.WriteTransform(sitk.DisplacementFieldTransform(sampled), "spline.h5")
+    sitk.WriteTransform(sitk.DisplacementFieldTransform(sampled), "splines.h5")
     point = np.array([3.0, -4, 5])
-    expected = np.array(spline.TransformPoint((point * [-1, -1, 1]).tolist())) * [-1, -1, 1]
-    np.testing.assert_allclose(read_transform("spline.h5").map_points(point), expected, atol=0.2)
+    expected = np.array(splines.TransformPoint((point * [-1, -1, 1]).tolist())) * [-1, -1, 1]
+    np.testing.assert_allclose(read_transform("splines.h5").map_points(point), expected, atol=0.2)
 
 
 def test_an_affine_has_no_grid() -> None:

@@ -20,7 +20,7 @@ from maxca.geometry.grid import SHEAR_TOLERANCE
 from maxca.geometry.transforms import Transform
 from maxca.io.itk import FLIP, flipped, grid_from_patient, is_plane
 
-KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])")
+KIND = re.compile(r"([A-Za-z0-9]+)_(?:double|float)_([23])_([23])(_\d+)?")  # the last is the order of a B-spline
 COMPOSITE = "CompositeTransform"
 SPLINE = "BSplineTransform"
 FIELDS = (
@@ -150,7 +150,7 @@ def step_of(part: Part) -> Transform:
     named = KIND.fullmatch(part.kind)
     if named is None or named[2] != named[3]:
         raise ValueError(f"{part.kind[:80]!r} is not a transform of ITK in two or three dimensions")
-    name, n = named[1], int(named[2])
+    name, n = named[1] + (named[4] or ""), int(named[2])
     if name == COMPOSITE:
         raise ValueError("a nested composite, which ITK does not support either; flatten it first")
     if not np.isfinite(part.fixed).all() or not np.isfinite(part.parameters).all():
