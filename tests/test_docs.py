@@ -62,10 +62,19 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms.save(folder / "t1.nii.gz", pair[0])
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
+    phantoms.save(folder / "undistorted.nii.gz", pair[1])
+    phantoms.save(folder / "epi.nii.gz", phantoms.image(where, distorted))
     surface_and_tracts(folder, points)
     series(folder, pair[1])
     dicom_and_pictures(folder, pair)
     return folder
+
+
+def distorted(points: np.ndarray) -> np.ndarray:
+    """The second component of a bend alone, as along the phase-encoding axis of an EPI."""
+    moved = points.copy()
+    moved[..., 1] = phantoms.bend(points)[..., 1]
+    return moved
 
 
 def surface_and_tracts(folder: Path, points: np.ndarray) -> None:
