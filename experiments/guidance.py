@@ -57,9 +57,9 @@ class Processor(Monitor):
 def row(images: tuple[Path, Path], labels: tuple[Image, Image], guide: str) -> dict[str, object]:
     """Register a pair and score all its labels."""
     guiding = [only(each) for each in labels] if guide == "eight" else labels
-    sides = (SideInputs(image, labels=each) for image, each in zip(images, guiding, strict=True))
+    fixed, moving = (SideInputs(image, labels=each) for image, each in zip(images, guiding, strict=True))
     options = RegistrationOptions(guide=() if guide == "none" else ("labels",), model="none", threads=1)
-    found = register(*sides, options, monitor=Processor())
+    found = register(fixed, moving, options, monitor=Processor())
     folding, seconds = found.metrics.folding, found.record.seconds
     warped = apply(labels[1], labels[0], found.chain, interpolation="nearest")
     scores = dice(labels[0].data, warped.data, common_labels(labels[0].data, labels[1].data))

@@ -73,8 +73,10 @@ def spread(points: np.ndarray, count: int, random: np.random.Generator) -> np.nd
 def register(pair: dict[str, Image], points: Any, chain: Chain, others: np.ndarray) -> dict[str, object]:
     """Register a pair and measure its error."""
     begin = time.process_time()
-    given = {} if points is None else {"fixed_points": points[0], "moving_points": points[1], "guide": ["points"]}
-    found = maxca.register(**pair, **given, effort="fast", model="none", threads=1)
+    given: dict[str, Any] = {**pair, "effort": "fast", "model": "none", "threads": 1}
+    if points is not None:
+        given |= {"fixed_points": points[0], "moving_points": points[1], "guide": ["points"]}
+    found = maxca.register(**given)
     apart = np.linalg.norm(found.chain.map_points(others) - chain.map_points(others), axis=1)
     suspected = [name for each in found.record.guidance for name in each.suspected]
     return {
