@@ -42,7 +42,8 @@ correlation, an effect size from −1 to 1.
 
 **Reproducibility.** Every number is computed by `make results` from the tables in `benchmarks/results` and
 `experiments/results`, measured on one machine with two CPU cores. The [appendix](results-appendix.md) has all tables
-and the command that reproduces a row of each.
+and the command that reproduces a row of each. The registrations of maxca in these tables were measured with an earlier
+default smoothness; the [decision](decisions/2026-11-27-relaxation.md) has what the present one changes.
 """
 APPENDIX_START = """# Appendix to the results
 
