@@ -76,9 +76,8 @@ class _PointsAtLevel:
         left = self.missing - (here * self.shares).sum(dim=2)
         squared = left.square().sum(dim=0)
         cost = squared / (squared + self.scale**2)
-        beyond = squared / (
-            squared + self.lattice.unit**2
-        )  # landmarks are no better than a voxel: within, images decide
+        # Landmarks are no more exact than a voxel: within it, the images decide.
+        beyond = squared / (squared + self.lattice.unit**2)
         pulls = left * self.weights * (1 - cost).square() * beyond / self.lattice.mm
         value = -(self.weights * cost).sum() / self.weights.sum()
         return Force(value.to(displacement.device), self.lattice.smoothed(self._spread(pulls)) / self.density)
