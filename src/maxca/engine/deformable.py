@@ -147,8 +147,11 @@ def largest(vectors: Tensor) -> Tensor:
     return vectors.norm(dim=1).max()
 
 
-SCALED: dict[str, Callable[[Guide, Lattice], _Scaled | _ScaledByLargest]]
-SCALED = {"norm": _Scaled, "largest": _ScaledByLargest, "unit": _ScaledByLargest}
+SCALED: dict[str, type[_Scaled | _ScaledByLargest]] = {
+    "norm": _Scaled,
+    "largest": _ScaledByLargest,
+    "unit": _ScaledByLargest,
+}
 
 
 class _Ascent:

@@ -56,9 +56,7 @@ def label_directions(count: int) -> Float[Tensor, "count d"]:
     return torch.cat([torch.zeros(1, DIMENSIONS), lines, -lines, others])[:count]
 
 
-def label_vectors(
-    classes: Int[Tensor, "i j k"], grid: Grid, count: int, steps: Steps, weights: Tensor | None = None
-) -> Volume:
+def label_vectors(classes: Int[Tensor, "i j k"], grid: Grid, count: int, steps: Steps) -> Volume:
     """A label map as an image of vectors, one channel after the other, smoothed where it becomes coarser.
 
     Args:
@@ -66,11 +64,8 @@ def label_vectors(
         grid: of the label map.
         count: number of labels with the background.
         steps: strides of the result.
-        weights: (count,) lengths of the vectors; 1 by default.
     """
     directions = label_directions(count).to(classes.device)
-    if weights is not None:
-        directions = directions * weights.to(directions).unsqueeze(1)
     known = classes >= 0
     index = classes.clamp(min=0).long()
     mask = None if bool(known.all()) else every(Volume(known.float(), grid), steps).values
