@@ -112,7 +112,7 @@ def test_a_warp_between_plumb_images_needs_none_of_them(tmp_path: Path) -> None:
     ],
 )
 def test_another_file_is_refused(content: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "a.1D").write_text(content)
+    (tmp_path / "a.1D").write_text(f"{content}\n")
     with pytest.raises(MaxcaError, match=rf"a\.1D: .*{reason}"):
         read_transform(tmp_path / "a.1D", images=grids("LPS"))
 

@@ -90,6 +90,18 @@ def test_a_truncated_file_is_refused_or_complete(name: str, share: float) -> Non
             np.testing.assert_allclose(read(path), whole, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if FILES[name][0].endswith((".mat", ".lta", ".1D", ".txt"))])
+def test_text_cut_anywhere_in_its_end_is_refused_or_complete(name: str, tmp_path: Path) -> None:
+    file, write = FILES[name]
+    path = tmp_path / file
+    write(path)
+    whole, content = read(path), path.read_bytes()
+    for end in range(max(0, len(content) - 250), len(content)):
+        path.write_bytes(content[:end])
+        if not refused(path):
+            np.testing.assert_allclose(read(path), whole, atol=1e-6)
+
+
 @each
 @quick
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 6))

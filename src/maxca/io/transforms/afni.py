@@ -18,6 +18,7 @@ from maxca.io.itk import FLIP, flipped
 from maxca.io.nifti import load_nifti, nifti_grid
 from maxca.io.nifti_writing import as_nifti, save_as_it_is
 from maxca.io.transforms.frames import Frames, affine_between, chain_between, matrix_between, vectors_between
+from maxca.io.transforms.text import require_last_line
 
 EXTENSION = 4  # code of AFNI's NIfTI extension
 OBLIQUE = np.radians(0.01)  # AFNI's threshold of obliquity
@@ -64,12 +65,14 @@ def _matrices(content: bytes) -> list[np.ndarray]:
     """The (4, 4) matrices of a file, LPS mm."""
     if len(content) > LARGEST or b"\0" in content:
         raise ValueError("not a matrix of AFNI")
-    lines = [line.split("#")[0].split() for line in content.decode("latin-1").splitlines()]
+    text = content.decode("latin-1")
+    lines = [line.split("#")[0].split() for line in text.splitlines()]
     rows = [row for row in lines if row]
     try:
         numbers = [[float(word) for word in row] for row in rows]
     except ValueError as error:
         raise ValueError("not a matrix of AFNI, or damaged: one of its words is not a number") from error
+    require_last_line(text)
     if rows and all(len(row) == 12 for row in rows):
         return [np.vstack([np.reshape(row, (3, 4)), [0, 0, 0, 1]]) for row in numbers]
     if [len(row) for row in rows] == [4, 4, 4]:

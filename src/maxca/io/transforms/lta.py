@@ -14,6 +14,7 @@ import numpy as np
 from maxca.geometry import Affine, Grid
 from maxca.geometry.grid import triple
 from maxca.io.transforms.fsl import scaled_voxels
+from maxca.io.transforms.text import require_last_line
 
 LARGEST = 1_000_000  # bytes
 VOXELS, RAS, SCALED, TKREGISTER, FSL = 0, 1, 2, 14, 15
@@ -29,7 +30,9 @@ def parse_lta(content: bytes) -> Affine:
     """
     if len(content) > LARGEST or b"\0" in content:
         raise ValueError("not a linear transform of FreeSurfer")
-    lines = (line.split("#")[0].strip() for line in content.decode("latin-1").splitlines())
+    text = content.decode("latin-1")
+    require_last_line(text)
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
     rest = iter([line for line in lines if line])
     kind, count = int(_values(rest, "type", 1)[0]), int(_values(rest, "nxforms", 1)[0])
     if count != 1:

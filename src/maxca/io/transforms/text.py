@@ -22,8 +22,7 @@ def parse_text(content: bytes) -> list[Part]:
     lines = [line.strip() for line in text.splitlines()]
     if not lines or lines[0] != FIRST_LINE:
         raise ValueError(f"not a transform of ITK (its first line would be {FIRST_LINE!r}) or a 4x4 matrix")
-    if not text.endswith(("\n", "\r")):
-        raise ValueError("truncated within its last line; copy it again, or terminate the line if it is complete")
+    require_last_line(text)
     fields = [_field(line) for line in lines if line and not line.startswith("#")]
     parts: list[Part] = []
     while fields:
@@ -42,6 +41,16 @@ def write_text(affine: Affine, path: Path, dimension: int = 3) -> None:
     lines = [FIRST_LINE, "#Transform 0", f"Transform: {kind}"]
     lines += [f"Parameters: {_spaced(parameters)}", f"FixedParameters: {_spaced(fixed)}", ""]
     path.write_text("\n".join(lines), encoding="ascii")
+
+
+def require_last_line(text: str) -> None:
+    """Refuse text that may be cut within the last number of a file.
+
+    Raises:
+        ValueError: for text whose last line is not terminated.
+    """
+    if not text.endswith(("\n", "\r")):
+        raise ValueError("truncated within its last line; copy it again, or terminate the line if it is complete")
 
 
 def _field(line: str) -> tuple[str, str]:
