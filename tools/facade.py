@@ -25,6 +25,7 @@ TYPES = {
     "effort": "EffortName",
     "device": "DeviceName",
     "guide": "Sequence[GuideName]",
+    "label_table": "str | Path | None",
     "restrict": "str | None",
     "similarity": "str",
     "smoothness": "float | None",

@@ -134,6 +134,14 @@ class RegistrationOptions:
             in_python="A sequence of names.",
         ),
     ] = ()
+    label_table: Annotated[
+        Any,
+        About(
+            "Names of the labels, for the report and messages: a BIDS look-up table (.tsv), a .csv with the columns "
+            "index and name, or a color table of FreeSurfer, 3D Slicer or ITK-SNAP. A column weight, from 0 up, says "
+            "how much each label guides with guide=labels.",
+        ),
+    ] = None
     restrict: Annotated[
         str | None,
         About(

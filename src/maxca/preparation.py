@@ -41,8 +41,8 @@ class PreparationOptions:
         Any,
         About(
             "Names of the labels: a table (.tsv, .csv) with the columns index and name, as maxca label --table writes "
-            "it. Where both sides of each label are named (left kidney, right kidney; not of the heart), segmentation "
-            "networks also learn from mirrored scans."
+            "it, or a color table of FreeSurfer, 3D Slicer or ITK-SNAP. Where both sides of each label are named (left "
+            "kidney, right kidney; not of the heart), segmentation networks also learn from mirrored scans."
         ),
     ] = None
 

@@ -70,10 +70,10 @@ def test_the_model_labels_a_scan(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("index\tname\n1\tliver\n1\tspleen\n", "row 2: a second name of the label 1"),
+        ("index\tname\n1\tliver\n1\tspleen\n", "row 2: a second entry of the label 1"),
         ("number\tname\n1\tliver\n", "row 1: no index or no name; the columns are index and name"),
         ("index\tname\n-1\tliver\n", "row 1: no index or no name"),
-        (None, "no such table of label names"),
+        (None, "no such file"),
     ],
 )
 def test_a_wrong_table_of_names_is_refused(text: str | None, said: str, trained: Path, tmp_path: Path) -> None:

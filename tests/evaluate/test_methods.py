@@ -80,7 +80,13 @@ def test_every_option_can_be_compared() -> None:
     for flag, value in (("--effort", "fast"), ("--similarity", "mi"), ("--smoothness", "4"), ("--model", "auto")):
         assert words[words.index(flag) + 1] == value
     assert parse("maxca:effort=fast,model=none").name == "maxca-fast"  # one name for one method
-    given = {"model": "none", "matrix_convention": "ras", "initial_transform": "header", "restrict": "0x1x0"}
+    given = {
+        "model": "none",
+        "matrix_convention": "ras",
+        "initial_transform": "header",
+        "restrict": "0x1x0",
+        "label_table": "t.tsv",
+    }
     for each in options_of(RegistrationOptions):
         if each.name not in ("threads", "device"):
             value = given.get(each.name, "2" if each.type is int or "float" in str(each.type) else each.choices[-1:])

@@ -130,7 +130,8 @@ def _again(context: typer.Context, threads: int | None) -> str:
         path = parse_additional(text)[0]
         return absolute(path) + text[len(path) :]
 
-    names = {"model": model, "apply": additional, "initial_transform": anywhere("header", "center")}
+    start = anywhere("header", "center")
+    names = {"model": model, "apply": additional, "initial_transform": start, "label_table": absolute}
     return repeated(context, names, overwrite=True, threads=threads)
 
 

@@ -42,27 +42,6 @@ def read_list(path: Path) -> list[Scan]:
     return _with_different_names(scans)
 
 
-def read_names(path: str | Path) -> dict[int, str]:
-    """The names of labels by number, from a table with the columns index and name, separated by tabs or commas.
-
-    This is a BIDS look-up table, as ``maxca label --table`` writes it.
-
-    Raises:
-        MaxcaError: for another file; it names the row.
-    """
-    path = Path(path)
-    if not os.path.lexists(path):
-        raise MaxcaError(f"{path}: no such table of label names")
-    names: dict[int, str] = {}
-    for number, row in enumerate(read_table(path, tabs=path.suffix.lower() == ".tsv"), start=1):
-        index, name = row.get("index", ""), row.get("name", "")
-        if not index.isdecimal() or not name:
-            raise MaxcaError(f"{path}, row {number}: no index or no name; the columns are index and name")
-        if names.setdefault(int(index), name) != name:
-            raise MaxcaError(f"{path}, row {number}: a second name of the label {index}")
-    return names
-
-
 def _scan(path: Path, number: int, row: dict[str, str]) -> Scan:
     if not row.get("image"):
         raise MaxcaError(f"{path}, row {number}: no image; the columns are {', '.join(COLUMNS)}")

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
-from maxca.datasets.listed import read_list, read_names
+from maxca.datasets.listed import read_list
 from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
 from maxca.engine.affine import AffineSettings, align
 from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
@@ -35,6 +35,7 @@ from maxca.geometry import Affine, Chain, Grid
 from maxca.io.atomic import atomic_path
 from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
+from maxca.io.label_table import read_label_table
 from maxca.io.pairs import PairKind, Scan, split_by_subject
 from maxca.preparation import PreparationOptions
 from maxca.registration.labels import as_labels
@@ -95,7 +96,8 @@ def listed_plan(options: PreparationOptions) -> Plan:
     Raises:
         MaxcaError: for an invalid table of names.
     """
-    names = {} if options.label_names is None else read_names(options.label_names)
+    table = {} if options.label_names is None else read_label_table(options.label_names)
+    names = {index: entry.name for index, entry in table.items()}
     return Plan(read_list, options.kind, options.spacing_mm, options.shape_voxels, options.window, names)
 
 

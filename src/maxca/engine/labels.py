@@ -127,19 +127,25 @@ class _AtNodes:
         moved = transform_vectors(self.to_voxel, here).add_(self.unmoved)
         warped, slopes = sample_with_gradient(self.moving, moved[0])
         missing = self.fixed - warped
-        if self.weight is not None:
-            missing *= self.weight.unsqueeze(1)
-        if self.known is not None:
-            known = sample(self.known[None, None], moved[..., None, None], padding="border")
-            missing *= known.flatten().unsqueeze(1)
         pulls = torch.stack([torch.linalg.vecdot(missing, slope) for slope in slopes])
         squared = missing.square().sum(dim=1)
         if self.even:
             pulls /= slopes.square().sum(dim=(0, 2)).add_(squared).clamp_(min=TINY)
+        weight = self._weight(moved)
+        if weight is not None:
+            pulls *= weight
+            squared *= weight
         along_axes = torch.zeros_like(displacement)
         along_axes.flatten(2)[:, :, self.index] = transform_vectors(self.to_voxel.T, pulls[None])
         count = displacement[0, 0].numel()
         return Force(-squared.sum() / (count * missing.shape[1]), self.lattice.smoothed(along_axes))
+
+    def _weight(self, moved: Float[Tensor, "1 3 n"]) -> Tensor | None:
+        """(N,) product of the weights of both images; None where there are none."""
+        if self.known is None:
+            return self.weight
+        known = sample(self.known[None, None], moved[..., None, None], padding="border").flatten()
+        return known if self.weight is None else known * self.weight
 
 
 def _drawn(vectors: Float[Tensor, "1 c i j k"]) -> Tensor:

@@ -37,6 +37,7 @@ def register(
     effort: EffortName = "balanced",
     similarity: str = "lncc",
     guide: Sequence[GuideName] = (),
+    label_table: str | Path | None = None,
     restrict: str | None = None,
     smoothness: float | None = None,
     fill: float | None = None,
@@ -80,6 +81,9 @@ def register(
         guide: given data of both images that guide the deformation together with the similarity, instead of only
             being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points:
             fixed_points and moving_points, from which the affine also starts. A sequence of names.
+        label_table: names of the labels, for the report and messages: a BIDS look-up table (.tsv), a .csv with the
+            columns index and name, or a color table of FreeSurfer, 3D Slicer or ITK-SNAP. A column weight, from 0 up,
+            says how much each label guides with guide=labels.
         restrict: axes of the fixed grid along which the deformation moves points, 1 for yes and 0 for no: 0x1x0
             moves them along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated
             then: the initial transform, by default the headers, is kept.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from maxca.engine.labels import LabelTerm, label_vectors
 from maxca.engine.points import PointTerm
@@ -17,6 +18,7 @@ from maxca.engine.volume import Volume, steps_within
 from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import Image
+from maxca.io.label_table import LabelEntry
 from maxca.metrics import common_labels
 from maxca.registration.correspondence import PointPair, point_pair
 from maxca.registration.inputs import Side
@@ -35,13 +37,17 @@ class LabelPair(NamedTuple):
         fixed: labels of the fixed image, on any grid.
         moving: labels of the moving image, on any grid.
         used: values of both, without background.
-        ignored: values of one of them alone.
+        ignored: all others without background: of one map alone, or of weight 0.
+        alone: values of one map alone.
+        weights: of those used, at most 1.
     """
 
     fixed: Image
     moving: Image
     used: tuple[int, ...]
     ignored: tuple[int, ...]
+    alone: tuple[int, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +71,8 @@ class Guidance:
     def warnings(self) -> list[str]:
         """What is ignored."""
         warnings = []
-        if self.labels is not None and self.labels.ignored:
-            warnings.append(f"labels of one image alone do not guide: {_listed(self.labels.ignored)}")
+        if self.labels is not None and self.labels.alone:
+            warnings.append(f"labels of one image alone do not guide: {_listed(self.labels.alone)}")
         if self.points is not None and self.points.start() is None:
             warnings.append("the affine does not start from the landmarks: fewer than three, or on a line")
         return warnings
@@ -119,19 +125,22 @@ class Guidance:
         return guides
 
 
-def read_guidance(names: tuple[str, ...], fixed: Side, moving: Side) -> Guidance:
+def read_guidance(
+    names: tuple[str, ...], fixed: Side, moving: Side, table: Mapping[int, LabelEntry] | None = None
+) -> Guidance:
     """What guides a registration.
 
     Args:
         names: of ``options.GUIDES``.
         fixed: the fixed side.
         moving: the moving side.
+        table: weights of labels by number, if any.
 
     Raises:
         OptionError: if a side lacks what should guide, or both have nothing in common.
     """
     return Guidance(
-        _label_pair(fixed, moving) if "labels" in names else None,
+        _label_pair(fixed, moving, table or {}) if "labels" in names else None,
         point_pair(fixed, moving) if "points" in names else None,
     )
 
@@ -145,18 +154,23 @@ def _moved(vectors: Volume, known: Chain, fixed: Grid) -> Volume:
     return Volume(channels, fixed, mask)
 
 
-def _label_pair(fixed: Side, moving: Side) -> LabelPair:
+def _label_pair(fixed: Side, moving: Side, table: Mapping[int, LabelEntry]) -> LabelPair:
     ours, theirs = fixed.label_image, moving.label_image
     if ours is None or theirs is None:
         raise OptionError("guide", "labels", "needs labels of both images, fixed_labels and moving_labels")
-    used = common_labels(ours.data, theirs.data)
-    if not used:
+    common = common_labels(ours.data, theirs.data)
+    if not common:
         raise OptionError(
             "guide", "labels", f"{ours.name} and {theirs.name} have no label in common, except background"
         )
-    every = np.union1d(np.unique(ours.data), np.unique(theirs.data))
-    ignored = [int(label) for label in every if label != 0 and label not in used]
-    return LabelPair(ours, theirs, tuple(used), tuple(ignored))
+    given = {label: table[label].weight if label in table else 1.0 for label in common}
+    used = [label for label in common if given[label] > 0]
+    if not used:
+        raise OptionError("guide", "labels", "all labels have the weight 0 in the label_table")
+    every = {int(label) for each in (ours, theirs) for label in np.unique(each.data)} - {0}
+    ignored, alone = (tuple(sorted(every.difference(kept))) for kept in (used, common))
+    weights = tuple(given[label] / max(given.values()) for label in used)
+    return LabelPair(ours, theirs, tuple(used), ignored, alone, weights)
 
 
 def _vectors(labels: LabelPair, chain: Chain, mm: float, device: torch.device) -> tuple[Volume, Volume]:
@@ -181,7 +195,26 @@ def _vectors(labels: LabelPair, chain: Chain, mm: float, device: torch.device) -
         label_vectors(classes, grid, count, steps_within(grid, mm))
         for classes, grid in zip((fixed, moving), grids, strict=True)
     )
-    return first, second
+    if len(set(labels.weights)) == 1:
+        return first, second
+    there = chain.resample(moving[None].int(), grids[1], first.grid, "nearest")[0]
+    here = Chain().resample(fixed[None].int(), grids[0], first.grid, "nearest")[0]
+    weights = _weights((here, there), labels.weights, first.grid)
+    return replace(first, mask=weights if first.mask is None else weights * first.mask), second
+
+
+def _weights(classes: tuple[torch.Tensor, torch.Tensor], weights: tuple[float, ...], grid: Grid) -> torch.Tensor:
+    """(I, J, K) weight of the nearest label of either map; the larger one where they differ.
+
+    Args:
+        classes: (I, J, K), see ``_classes``, of both maps on ``grid``.
+        weights: of the labels from 1.
+        grid: of the result.
+    """
+    known = torch.tensor([0.0, *weights], device=classes[0].device)
+    found = torch.maximum(*(known[each.clamp(min=0).long()] for each in classes)).cpu().numpy()
+    nearest = distance_transform_edt(found == 0, sampling=grid.spacing, return_distances=False, return_indices=True)
+    return torch.from_numpy(found[tuple(nearest)]).to(classes[0].device)
 
 
 def _classes(data: np.ndarray, used: tuple[int, ...]) -> torch.Tensor:

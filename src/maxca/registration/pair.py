@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,9 +14,11 @@ from maxca.engine.affine import Start
 from maxca.engine.settings import Settings
 from maxca.engine.volume import Volume, content_box, crop, margin_of, normalise
 from maxca.errors import MaxcaError
+from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.digest import sha256
 from maxca.io.images import ImageLike
+from maxca.io.label_table import LabelEntry, read_label_table
 from maxca.options import RegistrationOptions
 from maxca.registration.additional import AdditionalImage, read_additional
 from maxca.registration.guidance import Guidance, read_guidance
@@ -46,6 +49,7 @@ class LoadedPair:
         initial: initial transform, fixed world points → moving world points.
         start: kind of initialisation, see ``engine.affine.align``.
         guidance: what guides the deformation.
+        label_table: names and weights of labels, by number.
         sources: files and their hashes, by role.
         warnings: for the user, one line each.
     """
@@ -56,6 +60,7 @@ class LoadedPair:
     initial: Chain
     start: Start
     guidance: Guidance
+    label_table: Mapping[int, LabelEntry]
     sources: Mapping[str, Source]
     warnings: tuple[str, ...]
 
@@ -85,9 +90,12 @@ def read_pair(
     check_pair(fixed_side, moving_side)
     word, apart = checked_start(fixed_side, moving_side, initial, word)
     start: Start = "header" if word == "header" else "center" if word == "center" else "auto"
-    guidance = read_guidance(options.guide, fixed_side, moving_side)
+    table = _label_table(options.label_table, fixed_side, moving_side)
+    if options.label_table is not None:
+        sources["label_table"] = _source(Path(options.label_table))
+    guidance = read_guidance(options.guide, fixed_side, moving_side, table)
     warnings = (*apart, *noticed(fixed_side, moving_side), *guidance.warnings)
-    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, sources, warnings)
+    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, table, sources, warnings)
 
 
 @dataclass(frozen=True)
@@ -140,10 +148,21 @@ def check_memory(pair: LoadedPair, upright: Grid, settings: Settings) -> None:
 
 def _sources(name: str, side: Side) -> dict[str, Source]:
     """The files by role, ``"fixed"``, ``"fixed_labels"``, …, and their hashes."""
-    return {
-        name if role == "image" else f"{name}_{role}": Source(str(path.resolve()), sha256(path))
-        for role, path in side.sources.items()
-    }
+    return {name if role == "image" else f"{name}_{role}": _source(path) for role, path in side.sources.items()}
+
+
+def _source(path: Path) -> Source:
+    return Source(str(path.resolve()), sha256(path))
+
+
+def _label_table(path: str | Path | None, fixed: Side, moving: Side) -> Mapping[int, LabelEntry]:
+    if path is None:
+        return {}
+    if fixed.labels is None and moving.labels is None:
+        raise OptionError(
+            "label_table", path, "describes labels, but there are none; add fixed_labels or moving_labels"
+        )
+    return read_label_table(path)
 
 
 def prepared_volume(side: Side, device: torch.device) -> Volume:

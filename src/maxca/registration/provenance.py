@@ -95,6 +95,7 @@ def recorded(
         network=None if provenance.prediction is None else _network(provenance.prediction),
         guide=_guide(provenance.selection),
         guidance=provenance.pair.guidance.records(_left(assessment)),
+        label_names=_label_names(provenance.pair, assessment),
         optimisation=None if deformation is None else _plan(deformation.plan),
         applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )
@@ -127,10 +128,17 @@ def _settings(provenance: Provenance) -> RecordedOptions:
         | {
             "model": provenance.predictor.used(provenance.selection),
             "initial_transform": None if start is None else str(start),
+            "label_table": None if provenance.options.label_table is None else str(provenance.options.label_table),
             "device": provenance.device,
             "threads": provenance.options.threads or torch.get_num_threads(),
         }
     )
+
+
+def _label_names(pair: LoadedPair, assessment: Assessment) -> dict[str, str]:
+    """Names of the measured labels by number."""
+    measured = {} if assessment.dice_after is None else assessment.dice_after.by_label
+    return {str(index): entry.name for index, entry in pair.label_table.items() if str(index) in measured}
 
 
 def _network(prediction: PredictedField) -> NetworkRecord:

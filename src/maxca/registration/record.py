@@ -44,6 +44,7 @@ class RecordedOptions:
     effort: str | None = None
     similarity: str | None = None
     guide: tuple[str, ...] = ()
+    label_table: str | None = None
     restrict: str | None = None
     smoothness: float | None = None
     fill: float | None = None
@@ -109,7 +110,7 @@ class GuidanceRecord:
         kind: ``"labels"`` or ``"points"``.
         share: of the force.
         used: values of the labels, or names of the points, numbers from 1 without names.
-        ignored: labels that only one image has.
+        ignored: labels that only one image has, or of weight 0.
         suspected: points that may be wrong: much farther apart than most.
     """
 
@@ -206,6 +207,7 @@ class Record:
         network: the registration model, if any was run.
         guide: the segmentation model, if one guided the optimisation.
         guidance: given data that guided the optimisation.
+        label_names: of the labels that are measured, by number; empty without a table.
         optimisation: settings of the optimiser.
         applied: interpolation of each additional image.
         command: repeats the registration.
@@ -226,6 +228,7 @@ class Record:
     network: NetworkRecord | None = None
     guide: GuideRecord | None = None
     guidance: list[GuidanceRecord] = field(default_factory=list)
+    label_names: dict[LabelName, str] = field(default_factory=dict)
     optimisation: dict[str, Any] | None = None
     applied: dict[str, Applied] = field(default_factory=dict)
     command: str | None = None

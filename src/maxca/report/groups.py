@@ -12,7 +12,7 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.registration.record import Assessment, GuideRecord
+from maxca.registration.record import Assessment, GuideRecord, Record
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.lengths import length
@@ -180,7 +180,7 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
     tables = [(getattr(metrics, key), write) for key, write in LABEL_KEYS.items()]
     assert metrics.dice_after is not None  # there are labels on both sides
     rows = [
-        (label, *(write(table.by_label.get(label)) for table, write in tables))
+        (_label(case.record, label), *(write(table.by_label.get(label)) for table, write in tables))
         for label in sorted(metrics.dice_after.by_label, key=int)
     ]
     heads = ("label", "Dice before", "Dice after", "HD95 before, mm", "HD95 after, mm")
@@ -192,6 +192,11 @@ def _labels(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         drawn,
         Table("Overlap and 95 % Hausdorff distance of each label", heads, rows),
     )
+
+
+def _label(record: Record, label: str) -> str:
+    """The number of a label, and its name, if known."""
+    return f"{label}, {record.label_names[label]}" if label in record.label_names else label
 
 
 def _guiding(case: Case, kind: str) -> str:

@@ -40,8 +40,9 @@ def of_labels(case: Registered) -> Iterator[Check]:
     missed = [label for label, dice in known.items() if dice <= MISSED]
     largest = max((sizes.get(label, 0.0) for label in missed), default=0.0)
     state: State = "failed" if largest >= LARGE else "check" if largest >= NOTABLE else "aligned"
-    names = ", ".join(str(label) for label in missed[:5])
-    told = f"label {worst} has the lowest Dice, {known[worst]:.3f}"
+    named = case.record.label_names
+    names = ", ".join(named.get(str(label), str(label)) for label in missed[:5])
+    told = f"label {named.get(str(worst), str(worst))} has the lowest Dice, {known[worst]:.3f}"
     if state != "aligned":
         told += (
             f"; missed: {names}{', …' if len(missed) > 5 else ''}. Inspect it: left and right may be swapped, or the "
