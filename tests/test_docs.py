@@ -63,6 +63,10 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inverted = np.where(pair[1].data > 0, 900 - pair[1].data, 0)
     phantoms.save(folder / "t2.nii.gz", replace(pair[1], data=inverted.astype(np.int16)))
     phantoms.save(folder / "undistorted.nii.gz", pair[1])
+    lesion = np.linalg.norm(phantoms.nodes(where) - [10, 0, 0], axis=-1) < 7
+    phantoms.save(folder / "healthy.nii.gz", pair[0])
+    phantoms.save(folder / "patient.nii.gz", replace(pair[1], data=np.where(lesion, 1500, pair[1].data)))
+    phantoms.save(folder / "lesion.nii.gz", replace(pair[1], data=lesion.astype(np.uint8)))
     phantoms.save(folder / "epi.nii.gz", phantoms.image(where, distorted))
     surface_and_tracts(folder, points)
     series(folder, pair[1])

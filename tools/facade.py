@@ -76,8 +76,8 @@ def register(
     given = locals()
     options = RegistrationOptions(**{{name: given[name] for name in RegistrationOptions.__dataclass_fields__}})
     return _register(
-        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points),
-        SideInputs(moving, moving_mask, moving_labels, moving_points),
+        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude),
+        SideInputs(moving, moving_mask, moving_labels, moving_points, moving_exclude),
         options,
         apply=apply,
         monitor=Monitor(progress),

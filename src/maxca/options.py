@@ -59,6 +59,17 @@ class RegistrationInputs:
     moving_mask: Annotated[
         Any, About("Mask of the moving image: non-zero where the similarity is computed.", REGIONS)
     ] = None
+    fixed_exclude: Annotated[
+        Any,
+        About(
+            "Region of the fixed image that the registration ignores, such as a lesion, a resection or an artefact: "
+            "non-zero voxels. The deformation continues into it from its surroundings.",
+            REGIONS,
+        ),
+    ] = None
+    moving_exclude: Annotated[
+        Any, About("Region of the moving image that the registration ignores: non-zero voxels.", REGIONS)
+    ] = None
     fixed_labels: Annotated[
         Any, About("Labels of the fixed image, to measure Dice; with guide=labels also to register.", REGIONS)
     ] = None

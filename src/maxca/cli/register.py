@@ -92,8 +92,20 @@ def register(
 
     with output_folder(out, overwrite) as place, progress_bar(quiet=shown.quiet, verbose=shown.verbose) as progress:
         result = run(
-            SideInputs(inputs.fixed, inputs.fixed_mask, inputs.fixed_labels, inputs.fixed_points),
-            SideInputs(inputs.moving, inputs.moving_mask, inputs.moving_labels, inputs.moving_points),
+            SideInputs(
+                inputs.fixed,
+                inputs.fixed_mask,
+                inputs.fixed_labels,
+                inputs.fixed_points,
+                inputs.fixed_exclude,
+            ),
+            SideInputs(
+                inputs.moving,
+                inputs.moving_mask,
+                inputs.moving_labels,
+                inputs.moving_points,
+                inputs.moving_exclude,
+            ),
             options,
             apply=[parse_additional(each) for each in inputs.apply or ()],
             monitor=Monitor(progress),
@@ -148,6 +160,8 @@ def _summary(out: Path, record: Record) -> str:
     ):
         if before is not None and after is not None and before.mean is not None and after.mean is not None:
             parts.append(f"{title} {before.mean:.3g} → {after.mean:.3g}{unit}")
+    for side, each in metrics.excluded.items():
+        parts.append(f"excluded {side} {each.ml:.3g} → {each.mapped_ml:.3g} ml")
     parts.append(f"folding {metrics.folding.ndv_percent:.2g} %")
     if record.network is not None and record.settings.model != "none":
         parts.append(f"model {record.network.name}{'' if record.network.accepted else ' (not accepted)'}")

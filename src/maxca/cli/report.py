@@ -30,6 +30,8 @@ class MovedFiles:
     moving_labels: Annotated[Path | None, MOVED] = None
     fixed_points: Annotated[Path | None, MOVED] = None
     moving_points: Annotated[Path | None, MOVED] = None
+    fixed_exclude: Annotated[Path | None, MOVED] = None
+    moving_exclude: Annotated[Path | None, MOVED] = None
 
 
 @from_options()

@@ -14,9 +14,10 @@ from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.models.guide import SegmentedPair
+from maxca.registration.exclusion import volumes_ml
 from maxca.registration.inputs import Side
 from maxca.registration.pair import LoadedPair, PreparedPair
-from maxca.registration.record import Assessment, ByLabel, Compared, Distances, FoldingRecord
+from maxca.registration.record import Assessment, ByLabel, Compared, Distances, ExcludedVolume, FoldingRecord
 from maxca.registration.resampling import resample
 
 COMPARED_POINTS = 200_000  # most voxels at which inverse consistency is measured
@@ -55,6 +56,7 @@ def assess(
         **overlap(pair.fixed, pair.moving, chain),
         **landmark_error(pair.fixed, pair.moving, chain),
         **predicted_overlap(segmented, chains),
+        excluded=excluded_volumes(pair.fixed, pair.moving, chain, inverse),
     )
 
 
@@ -130,6 +132,22 @@ def landmark_error(fixed: Side, moving: Side, chain: Chain) -> dict[str, Any]:
         error = metrics.tre(*points, each)
         out[f"tre_mm_{name}"] = Distances(float(error.mean()), by_point=error.tolist())
     return out
+
+
+def excluded_volumes(fixed: Side, moving: Side, chain: Chain, inverse: Chain) -> dict[str, ExcludedVolume]:
+    """The volumes of the excluded regions before and after, by ``"fixed"`` and ``"moving"``.
+
+    Args:
+        fixed: the fixed side.
+        moving: the moving side.
+        chain: fixed world points → moving world points.
+        inverse: moving world points → fixed world points.
+    """
+    return {
+        name: ExcludedVolume(*volumes_ml(side.excluded, side.image.grid, each))
+        for name, side, each in (("fixed", fixed, chain), ("moving", moving, inverse))
+        if side.excluded is not None
+    }
 
 
 def _by_label(scores: Mapping[int, float]) -> ByLabel:

@@ -26,6 +26,8 @@ def register(
     apply: Sequence[ImageLike | tuple[ImageLike, InterpolationChoice]] = (),
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
+    fixed_exclude: ImageLike | None = None,
+    moving_exclude: ImageLike | None = None,
     fixed_labels: ImageLike | None = None,
     moving_labels: ImageLike | None = None,
     fixed_points: str | Path | np.ndarray | Points | None = None,
@@ -58,6 +60,9 @@ def register(
             of an image and its interpolation; see ``maxca.registration.interpolation.choose``.
         fixed_mask: mask of the fixed image: non-zero where the similarity is computed.
         moving_mask: mask of the moving image: non-zero where the similarity is computed.
+        fixed_exclude: region of the fixed image that the registration ignores, such as a lesion, a resection or an
+            artefact: non-zero voxels. The deformation continues into it from its surroundings.
+        moving_exclude: region of the moving image that the registration ignores: non-zero voxels.
         fixed_labels: labels of the fixed image, to measure Dice; with guide=labels also to register.
         moving_labels: labels of the moving image, which are warped; with guide=labels also used to register.
         fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; with
@@ -105,8 +110,8 @@ def register(
     given = locals()
     options = RegistrationOptions(**{name: given[name] for name in RegistrationOptions.__dataclass_fields__})
     return _register(
-        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points),
-        SideInputs(moving, moving_mask, moving_labels, moving_points),
+        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude),
+        SideInputs(moving, moving_mask, moving_labels, moving_points, moving_exclude),
         options,
         apply=apply,
         monitor=Monitor(progress),

@@ -15,10 +15,12 @@ from maxca.io.landmarks import paired
 from maxca.io.points import SAY_SPACE, Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.options import MatrixConvention
+from maxca.registration.exclusion import exclusion_of, filled, remaining
 from maxca.registration.labels import labels_of
 from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed
 
+ROLES = ("image", "mask", "labels", "points", "exclude")  # of the files of a side
 ACROSS = 45.0  # degrees: largest angle between the planes of two slices
 
 
@@ -31,12 +33,14 @@ class SideInputs:
         mask: an image, non-zero where the similarity is computed.
         labels: an image of integers.
         points: a file, or (N, 3) world points in RAS+ mm.
+        exclude: an image, non-zero where the image is ignored.
     """
 
     image: ImageLike
     mask: ImageLike | None = None
     labels: ImageLike | None = None
     points: str | Path | np.ndarray | Points | None = None
+    exclude: ImageLike | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +49,13 @@ class Side:
 
     Args:
         image: the scan.
-        mask: (I, J, K) bool on its grid: where the similarity is computed.
+        mask: (I, J, K) bool on its grid: where the similarity is computed, except in what is excluded.
         labels: (I, J, K) integers on its grid.
         points: landmarks in its world space.
-        sources: the files of these, under ``"image"``, ``"mask"``, ``"labels"`` and ``"points"``.
+        sources: the files of these, under ``"image"``, ``"mask"``, ``"labels"``, ``"points"`` and ``"exclude"``.
         warnings: corrections and suspicious properties, one line each.
         labels_given: the labels on their original grid, if that is another, so that they are interpolated once.
+        excluded: (I, J, K) bool on its grid: what is ignored.
     """
 
     image: Image
@@ -60,6 +65,17 @@ class Side:
     sources: Mapping[str, Path] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     labels_given: Image | None = None
+    excluded: np.ndarray | None = None
+
+    @property
+    def compared(self) -> np.ndarray | None:
+        """(I, J, K) bool: where the similarity is computed; None for everywhere."""
+        return remaining(self.mask, self.excluded, self.image)
+
+    @property
+    def values(self) -> np.ndarray:
+        """(I, J, K) float32: the image, with what is excluded replaced by its surroundings."""
+        return filled(self.image.data.astype(np.float32), self.excluded, self.image.grid.spacing)
 
     @property
     def label_image(self) -> Image | None:
@@ -75,6 +91,7 @@ def read_side(
     mask: ImageLike | None = None,
     labels: ImageLike | None = None,
     points: str | Path | np.ndarray | Points | None = None,
+    exclude: ImageLike | None = None,
 ) -> Side:
     """Read one side of a pair.
 
@@ -84,6 +101,7 @@ def read_side(
         mask: non-zero where the similarity is computed; resampled onto the grid of ``image`` if necessary.
         labels: integers; resampled onto the grid of ``image`` if necessary.
         points: a file, or (N, 3) world points in RAS+ mm.
+        exclude: non-zero where the image is ignored; resampled onto the grid of ``image`` if necessary.
 
     Raises:
         MaxcaError: for invalid input.
@@ -91,10 +109,15 @@ def read_side(
     scan = read(image)
     check_contrast(scan)
     warnings = list(scan.warnings)
-    inside = names = given = None
+    inside = names = given = left_out = None
     if mask is not None:
         on_scan = placed(f"{name} mask", read(mask), scan)
         inside, doubts = mask_of(on_scan, name, scan)
+        warnings += [*on_scan.warnings, *doubts]
+    if exclude is not None:
+        on_scan = placed(f"{name} exclusion", read(exclude), scan)
+        left_out, doubts = exclusion_of(on_scan, name, scan)
+        remaining(inside, left_out, scan)
         warnings += [*on_scan.warnings, *doubts]
     if labels is not None:
         found = read(labels)
@@ -109,11 +132,12 @@ def read_side(
         points=_points(points, name),
         sources={
             role: Path(p)
-            for role, p in (("image", image), ("mask", mask), ("labels", labels), ("points", points))
+            for role, p in zip(ROLES, (image, mask, labels, points, exclude), strict=True)
             if isinstance(p, str | Path)
         },
         warnings=tuple(warnings),
         labels_given=given,
+        excluded=left_out,
     )
 
 

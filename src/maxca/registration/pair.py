@@ -79,7 +79,7 @@ def read_pair(
         MaxcaError: for invalid input.
     """
     sides = {
-        name: read_side(name, one.image, one.mask, one.labels, one.points)
+        name: read_side(name, one.image, one.mask, one.labels, one.points, one.exclude)
         for name, one in (("fixed", fixed), ("moving", moving))
     }
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
@@ -167,8 +167,8 @@ def _label_table(path: str | Path | None, fixed: Side, moving: Side) -> Mapping[
 
 def prepared_volume(side: Side, device: torch.device) -> Volume:
     """An image with normalised intensities and its mask, for the engine."""
-    values = normalise(torch.as_tensor(side.image.data.astype(np.float32)).to(device))
-    mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32, device=device)
+    values = normalise(torch.as_tensor(side.values).to(device))
+    mask = None if side.compared is None else torch.as_tensor(side.compared, dtype=torch.float32, device=device)
     return Volume(values, side.image.grid, mask)
 
 

@@ -168,6 +168,14 @@ class ByLabel:
 
 
 @dataclass(frozen=True)
+class ExcludedVolume:
+    """The volume of an excluded region in its own image, and that of its image under the transform, in ml."""
+
+    ml: float
+    mapped_ml: float
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
@@ -186,6 +194,7 @@ class Assessment:
     predicted_dice_after: ByLabel | None = None
     tre_mm_before: Distances | None = None
     tre_mm_after: Distances | None = None
+    excluded: dict[str, ExcludedVolume] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

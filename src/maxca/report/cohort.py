@@ -13,9 +13,9 @@ import numpy as np
 from maxca.errors import MaxcaError, one_line, printable
 from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.report.case import read_case
-from maxca.report.groups import Picture, Shown
 from maxca.report.html import REPORT, own, sources, templates, write_report
 from maxca.report.kept import verdict_of
+from maxca.report.parts import Picture, Shown
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
 from maxca.report.verdict.check import ORDER, State, Verdict

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from maxca.io.atomic import atomic_path
 from maxca.report.case import Case
-from maxca.report.groups import Picture, Shown, grouped
+from maxca.report.groups import grouped
+from maxca.report.parts import Picture, Shown
 from maxca.report.planes import planes
 
 KINDS = ("png", "svg")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,89 +14,13 @@ from maxca.registration.record import Assessment, GuideRecord, Record
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.lengths import length
+from maxca.report.parts import Group, Picture, Shown, Table
 from maxca.report.planes import Plane, sampled
+from maxca.report.regions import of_excluded
 
 LINE_COUNT = 16  # most lines of a deformed grid along its longest side
 DETERMINANT_VOXELS = 2_000_000
 POINTS = 100_000
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A figure with its text.
-
-    Args:
-        array: (H, W) or (H, W, 3) uint8.
-        alt: alternative text.
-    """
-
-    array: np.ndarray
-    alt: str
-
-    @property
-    def address(self) -> str:
-        """``data:``."""
-        return pictures.as_address(self.array)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under a caption, sortable by column."""
-
-    caption: str
-    heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Figures of one kind."""
-
-    id: str
-    title: str
-    about: str
-    pictures: list[Picture]
-    table: Table | None = None
-
-
-class Shown:
-    """The images of a case in one plane."""
-
-    def __init__(self, case: Case, plane: Plane) -> None:
-        fixed, moving = case.fixed.image, case.moving.image
-        self.plane = plane
-        layers = {
-            "fixed": sampled(fixed.data, fixed.grid, Chain(), plane),
-            "before": sampled(moving.data, moving.grid, Chain(), plane),
-            "warped": sampled(moving.data, moving.grid, case.chain, plane),
-        }
-        windows = {
-            "fixed": pictures.window(layers["fixed"]),
-            "before": pictures.window(layers["warped"]),
-            "warped": pictures.window(layers["warped"]),
-        }
-        self.gray = {
-            name: [pictures.gray(slice_, windows[name]) for slice_ in plane.pictures(values)]
-            for name, values in layers.items()
-        }
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Data for the page and its script."""
-        height, width = self.gray["fixed"][0].shape
-        return {
-            "name": self.plane.name,
-            "sides": self.plane.sides,
-            "positions": self.plane.positions(),
-            "width": width,
-            "height": height,
-            **{name: [pictures.as_address(one) for one in slices] for name, slices in self.gray.items()},
-        }
-
-    def middle(self, name: str) -> np.ndarray:
-        """The middle slice of a layer."""
-        slices = self.gray[name]
-        return slices[len(slices) // 2]
 
 
 def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
@@ -136,6 +58,8 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
         yield _predicted(case.record.guide, case.record.metrics)
     if case.fixed.points is not None and case.moving.points is not None:
         yield _points(case, middle)
+    if case.record.metrics.excluded:
+        yield of_excluded(case, [plane for _, plane in middle])
 
 
 def _deformation(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:

@@ -15,9 +15,10 @@ from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
 from maxca.registration.record import Record
 from maxca.report.case import Case
-from maxca.report.groups import Shown, drawings, grouped
+from maxca.report.groups import drawings, grouped
 from maxca.report.kept import verdict_of
 from maxca.report.lengths import length
+from maxca.report.parts import Shown
 from maxca.report.planes import planes
 from maxca.report.verdict.check import Verdict
 from maxca.report.volumes import as_volumes

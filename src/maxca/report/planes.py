@@ -58,6 +58,16 @@ class Plane:
         high[self.normal] = low[self.normal] + 1
         return Plane(self.name, self.normal, self.grid.box(low, high), self.sides)
 
+    def through(self, point: np.ndarray) -> Plane:
+        """A single slice through a world point."""
+        index = np.zeros(3)
+        index[self.normal] = self.grid.to_voxel(point)[self.normal]
+        affine = self.grid.affine.copy()
+        affine[:3, 3] = self.grid.to_world(index)
+        size = list(self.grid.shape)
+        size[self.normal] = 1
+        return Plane(self.name, self.normal, Grid(triple(size), affine), self.sides)
+
     def positions(self) -> list[float]:
         """Position of each slice along its world axis in mm, rounded to mm if slices are at least 1 mm apart."""
         index = np.zeros((self.grid.shape[self.normal], 3))

@@ -101,8 +101,8 @@ def coarse_pair(fixed: Side, moving: Side, points: int = 3000) -> CoarsePair:
 
 
 def _volume(side: Side) -> Volume:
-    values = normalise(torch.as_tensor(side.image.data.astype(np.float32)))
-    mask = None if side.mask is None else torch.as_tensor(side.mask, dtype=torch.float32)
+    values = normalise(torch.as_tensor(side.values))
+    mask = None if side.compared is None else torch.as_tensor(side.compared, dtype=torch.float32)
     volume = Volume(values, side.image.grid, mask)
     return crop(volume, *content_box(volume, MARGIN * side.image.grid.extent))
 

@@ -133,8 +133,8 @@ def _shaped(found: Evidence) -> Iterator[Check]:
         *CHANGE_OF_VOLUME,
         f"at ({place}) mm the volume changes by a factor of {max(worst.factor, 0):.2g}"
         + (f", fourfold or more over {worst.mm3:.3g} mm³" if worst.mm3 else ""),
-        "A lesion, a cavity or content of one image alone may have been collapsed: exclude it by --fixed-mask or "
-        "--moving-mask, or use larger --smoothness",
+        "A lesion, a cavity or content of one image alone may have been collapsed: exclude it by "
+        "--fixed-exclude or --moving-exclude, or use larger --smoothness",
     )
     motion = found.motion
     stretch = max(motion.largest, 1 / max(motion.smallest, 1e-6))
