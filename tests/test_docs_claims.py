@@ -17,8 +17,9 @@ from maxca.cli.main import main
 
 PAGES = [*sorted(page for page in DOCS.rglob("*.md") if not page.stem.startswith("results")), ROOT / "README.md"]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-# Of other programs that the pages mention: sbatch, tensorboard, pip, mris_convert, FSL.
+# Of other programs that the pages mention: sbatch, dask, tensorboard, pip, mris_convert, FSL.
 FOREIGN = {"--index-url", "--array", "--cpus-per-task", "--mem", "--time", "--logdir", "--to-scanner"}
+FOREIGN |= {"--wrap", "--host", "--port", "--nthreads", "--nworkers"}
 FOREIGN |= {"--fout", "--premat", "--ref", "--rel"}
 USED = {"register", "apply", "apply-geometry", "report", "transform convert", "transform compose", "transform jacobian"}
 # Left to --help and the page made from it.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from maxca.registration.facade import register
     from maxca.registration.resampling import apply
     from maxca.registration.result import Result
+    from maxca.workflows.cohort.run import cohort
 
 __all__ = [
     "Affine",
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "apply",
     "build_network",
+    "cohort",
     "load_model",
     "plugins",
     "read_image",
@@ -49,6 +51,7 @@ _HOME = {
     "Result": ("maxca.registration.result", "Result"),
     "apply": ("maxca.registration.resampling", "apply"),
     "build_network": ("maxca.networks", "build_network"),
+    "cohort": ("maxca.workflows.cohort.run", "cohort"),
     "load_model": ("maxca.models.load", "load_model"),
     "read_image": ("maxca.io.images", "read"),
     "register": ("maxca.registration.facade", "register"),

@@ -9,6 +9,7 @@ import typer
 from maxca.cli import (
     apply,
     apply_geometry,
+    cohort,
     demo,
     evaluate,
     info,
@@ -80,5 +81,6 @@ for name, command, example in (
 app.command("apply-points", hidden=True, help="The earlier name of apply-geometry.", epilog=apply_geometry.EXAMPLE)(
     apply_geometry.apply_geometry
 )
+app.add_typer(cohort.app, name="cohort")
 app.add_typer(transform.app, name="transform")
 app.add_typer(models.app, name="models")

@@ -11,10 +11,13 @@ from maxca.options import (
     RegistrationInputs,
     RegistrationOptions,
 )
+from maxca.workflows.cohort.options import CohortOptions
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {
-    each.name for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions) for each in options_of(kind)
+    each.name
+    for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions, CohortOptions)
+    for each in options_of(kind)
 }
 NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init", "space"}
 _KEYWORD = re.compile(rf"(?<![\w/.=-])({'|'.join(sorted(NAMES, key=len, reverse=True))})=(\S+?)(?=[\s,;).]|$)")

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
 from pathlib import Path
@@ -22,7 +22,7 @@ PairKind = Literal["inter", "intra"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Paths of two images and their labels, masks and points, and the group of the pair."""
+    """Paths of two images, of their labels, masks, points and regions to exclude, and the group of the pair."""
 
     fixed: Path
     moving: Path
@@ -32,6 +32,8 @@ class Pair:
     moving_mask: Path | None = None
     fixed_points: Path | None = None
     moving_points: Path | None = None
+    fixed_exclude: Path | None = None
+    moving_exclude: Path | None = None
     group: str = ""
 
 
@@ -61,22 +63,30 @@ class Scan:
     group: str = ""
 
 
-def read_pairs(path: str | Path) -> list[Pair]:
+def read_pairs(path: str | Path, same: Mapping[str, Path] | None = None, *, present: bool = True) -> list[Pair]:
     """Read a list of pairs.
 
     A CSV file has the columns fixed, moving and, optionally, those of ``Pair``; a JSON file is a list of objects with
     such keys. Relative paths are relative to the file.
 
+    Args:
+        path: of the list.
+        same: files by column that are the same for all pairs, instead of such columns.
+        present: reject a list with files that do not exist.
+
     Raises:
         MaxcaError: for an invalid list or missing images; it names the row.
     """
-    path = Path(path)
+    path, same = Path(path), same or {}
     if not os.path.lexists(path):
         raise MaxcaError(f"{path}: no such list of pairs")
     rows = _json_rows(path) if full_suffix(path) == ".json" else read_table(path)
     if not rows:
         raise MaxcaError(f"{path}: contains no pairs")
-    return [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
+    for name in same:
+        if any(row.get(name) for row in rows):
+            raise MaxcaError(f"{path}: has a column {name}, and {name}={same[name]} is given too; remove one of them")
+    return [_pair(path, number, row, same, present) for number, row in enumerate(rows, start=1)]
 
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
@@ -147,15 +157,15 @@ def _json_rows(path: Path) -> list[dict[str, str]]:
     return [{str(key): "" if value is None else str(value) for key, value in row.items()} for row in rows]
 
 
-def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
-    missing = [name for name in REQUIRED if not row.get(name)]
+def _pair(path: Path, number: int, row: dict[str, str], same: Mapping[str, Path], present: bool) -> Pair:
+    missing = [name for name in REQUIRED if not row.get(name) and name not in same]
     if missing:
         raise MaxcaError(f"{path}, pair {number}: no {' and no '.join(missing)}; the columns are {', '.join(COLUMNS)}")
-    files: dict[str, Path] = {}
+    files: dict[str, Path] = dict(same)
     for name in COLUMNS[:-1]:
         if row.get(name):
             files[name] = path.parent / row[name]
-            if not os.path.exists(files[name]):
+            if present and not os.path.exists(files[name]):
                 raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, which does not exist")
     return Pair(**files, group=row.get("group", ""))
 

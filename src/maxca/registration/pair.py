@@ -135,15 +135,24 @@ def check_memory(pair: LoadedPair, upright: Grid, settings: Settings) -> None:
     Raises:
         MaxcaError: if less memory is free than needed.
     """
-    finest = settings.levels[-1].voxels(upright)
-    images = sum(int(np.prod(side.image.grid.shape)) for side in (pair.fixed, pair.moving))
-    needed = (finest * BYTES_PER_VOXEL + images * BYTES_PER_IMAGE_VOXEL) / 1e9
+    needed = memory_needed(settings.levels[-1].voxels(upright), pair.fixed.image.grid, pair.moving.image.grid)
     free = psutil.virtual_memory().available / 1e9
     if needed > free:
         raise MaxcaError(
             f"this pair needs about {needed:.1f} GB of memory and {free:.1f} GB are free; use effort=fast, crop the "
             "images, or free memory"
         )
+
+
+def memory_needed(finest: int, *images: Grid) -> float:
+    """The memory that a registration needs, in GB.
+
+    Args:
+        finest: voxels of the finest level of the optimisation.
+        images: grids of the two images.
+    """
+    voxels = sum(int(np.prod(grid.shape)) for grid in images)
+    return (finest * BYTES_PER_VOXEL + voxels * BYTES_PER_IMAGE_VOXEL) / 1e9
 
 
 def _sources(name: str, side: Side) -> dict[str, Source]:

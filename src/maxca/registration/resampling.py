@@ -116,10 +116,10 @@ def grids_of(fixed: ImageLike | None, moving: ImageLike | None) -> tuple[Grid, G
         return None
     if fixed is None or moving is None:
         raise MaxcaError("a transform has a fixed and a moving image; pass fixed=FILE and moving=FILE, or neither")
-    return _grid_of(fixed), _grid_of(moving)
+    return grid_of(fixed), grid_of(moving)
 
 
-def _grid_of(image: ImageLike) -> Grid:
+def grid_of(image: ImageLike) -> Grid:
     """The grid of an image; of a file in NIfTI or MGH only the header is read, and it may be a series."""
     if isinstance(image, str | Path) and full_suffix(Path(image)) in (*NIFTI_SUFFIXES, *MGH_SUFFIXES):
         check_regular(Path(image))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -20,9 +21,12 @@ from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
 from maxca.report.verdict.check import ORDER, State, Verdict
 from maxca.version import installed_version
+from maxca.workflows.cohort.plan import PLAN, read_plan
 
 PAGE = "cohort.html"
 WIDTH = 168  # pixels of a thumbnail, shown at half the size
+EntryState = State | Literal["error", "pending"]  # a pair without a result has no verdict
+STATES: tuple[EntryState, ...] = (*ORDER, "pending", "error")
 NUMBERS = {"similarity": 1, "dice": 1, "ndv": -1, "inverse_mm": -1}  # sign of improvement, to detect outliers
 
 
@@ -32,8 +36,8 @@ class Entry:
 
     Args:
         name: of its folder, relative to that of the cohort.
-        state: its verdict; ``"failed"`` if it could not be assessed.
-        reasons: of the verdict.
+        state: its verdict, ``"failed"`` if it could not be assessed; without a result ``"error"`` or ``"pending"``.
+        reasons: of the verdict, or the error.
         numbers: by the keys of ``NUMBERS``; NaN if missing.
         seconds: of the registration.
         thumbnail: a checkerboard of its middle slice, if available.
@@ -41,7 +45,7 @@ class Entry:
     """
 
     name: str
-    state: State
+    state: EntryState
     reasons: tuple[str, ...]
     numbers: dict[str, float]
     seconds: float
@@ -50,8 +54,8 @@ class Entry:
 
     @property
     def rank(self) -> int:
-        """2 for failed, 1 for check, 0 for aligned."""
-        return ORDER.index(self.state)
+        """4 for an error, 3 for pending, 2 for failed, 1 for check, 0 for aligned."""
+        return STATES.index(self.state)
 
 
 def write_cohort(
@@ -60,22 +64,20 @@ def write_cohort(
     """Write ``cohort.html`` into a folder of output folders.
 
     Args:
-        folder: contains output folders of ``register``, at any depth.
+        folder: of ``maxca cohort``, all of whose pairs are shown, also those without a result; or another one that
+            contains output folders of ``register``, at any depth.
         pages: also create the page of each result without one.
         progress: called with a name and the completed fraction.
 
     Returns:
-        The rows, those that need inspection first: by verdict, then by deviation of the worst measure from the median.
+        The rows, those that need inspection first: pairs without a result, then by verdict, then by deviation of the
+        worst measure from the median.
 
     Raises:
         MaxcaError: if there is no output folder.
     """
-    places = sorted(path.parent for path in folder.rglob(RESULT_FILE))
-    if not places:
-        raise MaxcaError(f"{folder}: contains no output folder of maxca register")
-    entries = []
-    for number, place in enumerate(places):
-        name = printable(str(place.relative_to(folder)) if place != folder else place.resolve().name)
+    places, entries = _places(folder)
+    for number, (place, name) in enumerate(places):
         progress(name, number / len(places))
         entries.append(_entry(place, name, folder, pages))
     far = outlyingness([entry.numbers for entry in entries])
@@ -87,7 +89,7 @@ def write_cohort(
         .render(
             title=printable(folder.resolve().name),
             rows=[(entry, far[n]) for entry, n in zip(rows, order, strict=True)],
-            counts={state: sum(entry.state == state for entry in entries) for state in reversed(ORDER)},
+            counts=_counts(entries),
             css=own("page.css"),
             script=own("page.js"),
             script_sources=sources(own("page.js")),
@@ -97,6 +99,31 @@ def write_cohort(
     with atomic_path(folder / PAGE) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return rows
+
+
+def _places(folder: Path) -> tuple[list[tuple[Path, str]], list[Entry]]:
+    """The output folders with their names, and the rows of pairs without one."""
+    if os.path.lexists(folder / PLAN):
+        pairs = read_plan(folder).pairs
+        done = [(folder / pair.name, pair.name) for pair in pairs if pair.state == "done"]
+        rest = [pair for pair in pairs if pair.state != "done"]
+        return done, [
+            _without_result(p.name, "error" if p.state == "failed" else "pending", p.error or "not registered yet")
+            for p in rest
+        ]
+    places = sorted(path.parent for path in folder.rglob(RESULT_FILE))
+    if not places:
+        raise MaxcaError(f"{folder}: contains no output folder of maxca register")
+    return [
+        (place, printable(str(place.relative_to(folder)) if place != folder else place.resolve().name))
+        for place in places
+    ], []
+
+
+def _counts(entries: list[Entry]) -> dict[str, int]:
+    """The number of rows in each state; pending and error only if there are any."""
+    counted = {state: sum(entry.state == state for entry in entries) for state in reversed(STATES)}
+    return {state: count for state, count in counted.items() if count or state in ORDER}
 
 
 def outlyingness(rows: list[dict[str, float]]) -> list[float]:
@@ -138,8 +165,11 @@ def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
         return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
     except Exception as error:  # an error in one folder must not prevent the page
         said = str(error) if isinstance(error, MaxcaError) else f"{type(error).__name__}: {one_line(str(error), 200)}"
-        nothing = dict.fromkeys(NUMBERS, float("nan"))
-        return Entry(name, "failed", (f"cannot be assessed: {said}",), nothing, float("nan"), None, "")
+        return _without_result(name, "failed", f"cannot be assessed: {said}")
+
+
+def _without_result(name: str, state: EntryState, reason: str) -> Entry:
+    return Entry(name, state, (reason,), dict.fromkeys(NUMBERS, float("nan")), float("nan"), None, "")
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

@@ -75,6 +75,43 @@
     });
   }
 
+  // The table of a cohort: filter by text and verdict, and the rows shown as CSV.
+  const cohort = document.getElementById("cohort");
+  if (cohort) {
+    const text = document.getElementById("filter");
+    const states = [...document.querySelectorAll("input[name=state]")];
+    const rows = () => [...cohort.tBodies[0].rows];
+
+    const update = () => {
+      const wanted = text.value.trim().toLowerCase();
+      const on = new Set(states.filter((one) => one.checked).map((one) => one.value));
+      for (const row of rows()) {
+        row.hidden = !on.has(row.cells[2].textContent.trim()) || !row.textContent.toLowerCase().includes(wanted);
+      }
+      const shown = rows().filter((row) => !row.hidden).length;
+      document.getElementById("shown").textContent = `${shown} of ${rows().length}`;
+    };
+
+    // A spreadsheet evaluates text that begins like a formula.
+    const quoted = (value) => {
+      const safe = /^[=+\-@]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value;
+      return `"${safe.replaceAll('"', '""')}"`;
+    };
+    const value = (cell) => {
+      const number = cell.classList.contains("number") ? cell.dataset.value : cell.textContent.trim();
+      return quoted(number === "nan" ? "" : number);
+    };
+    const line = (cells) => cells.slice(1).map(value).join(",");
+
+    text.addEventListener("input", update);
+    for (const one of states) one.addEventListener("change", update);
+    document.getElementById("csv").addEventListener("click", (event) => {
+      const heads = [...cohort.tHead.rows[0].cells].slice(1).map((head) => quoted(head.textContent.trim()));
+      const lines = [heads.join(","), ...rows().filter((row) => !row.hidden).map((row) => line([...row.cells]))];
+      event.currentTarget.href = `data:text/csv;charset=utf-8,${encodeURIComponent(lines.join("\r\n"))}`;
+    });
+  }
+
   function compare(a, b) {
     const [x, y] = [Number(a), Number(b)];
     return Number.isNaN(x) || Number.isNaN(y) ? String(a).localeCompare(String(b), undefined, { numeric: true }) : x - y;

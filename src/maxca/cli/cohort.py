@@ -1,0 +1,107 @@
+"""``maxca cohort``: all pairs of a list, on Dask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maxca.cli.options import Quiet, from_options, help_of
+from maxca.cli.register import _model
+from maxca.cli.terminal import note, progress_bar, report, warn
+from maxca.options import RegistrationOptions
+from maxca.workflows.cohort.options import AtlasInputs, CohortOptions
+
+EXAMPLE = "Example:  maxca cohort pairs.csv -o results --workers 4"
+RUN = "run"
+SHOWN = 5  # failed pairs that are printed
+
+
+class RunsByDefault(typer.core.TyperGroup):
+    """``maxca cohort pairs.csv`` is ``maxca cohort run pairs.csv``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the command unless the first word is another one."""
+        if not args or args[0] not in self.commands:
+            args = [RUN, *(args or ["--help"])]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunsByDefault,
+    help="Register all pairs of a list in parallel: maxca cohort PAIRS -o OUT; count them: maxca cohort status OUT.",
+)
+
+
+@from_options(model=_model)
+def run(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or JSON list with the columns moving, fixed (unless --fixed is given) and, as available, those "
+            "of masks, labels, points and group.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The output folder; nothing else is written.", show_default=False),
+    ],
+    atlas: AtlasInputs,
+    options: RegistrationOptions,
+    where: CohortOptions,
+    quiet: Quiet = False,
+) -> None:
+    """Register all pairs of a list in parallel; the same command resumes after an interruption.
+
+    The output folder contains a folder for each pair, as of maxca register, plan.json (inputs with hashes, options, and
+    what became of each pair), measures.tsv (all measures, a row per pair), labels.tsv (a row per label) and cohort.html
+    (a page of all pairs, those that failed first).
+
+    A pair whose files and options are unchanged is not registered again; one that failed only with --retry failed.
+    maxca cohort status OUT counts them.
+    """
+    from maxca.workflows.cohort.run import cohort
+
+    with progress_bar(quiet=quiet) as progress:
+        plan = cohort(pairs, out, options, where, atlas=atlas, progress=progress, warn=lambda line: warn([line]))
+    _write_page(out, quiet)
+    _summarise(out, quiet)
+    if plan.count()["failed"]:
+        raise typer.Exit(1)
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(help="An output folder of maxca cohort.", show_default=False)],
+) -> None:
+    """Print how many pairs of a cohort are done, failed and pending, and why pairs failed."""
+    _summarise(folder, quiet=False)
+
+
+def _write_page(out: Path, quiet: bool) -> None:
+    try:
+        from maxca.report.cohort import PAGE, write_cohort
+    except ImportError:
+        note("no cohort.html, which needs additional packages: pip install 'maxca[report]'", quiet=quiet)
+        return
+    with progress_bar(quiet=quiet) as progress:
+        write_cohort(out, progress=progress)
+    report(str(out / PAGE), quiet=quiet)
+
+
+def _summarise(folder: Path, quiet: bool) -> None:
+    from maxca.workflows.cohort.plan import read_plan
+
+    plan = read_plan(folder)
+    counts = ", ".join(f"{count} {state}" for state, count in plan.count().items())
+    report(f"{folder}: {len(plan.pairs)} pairs, {counts}", quiet=quiet)
+    failed = [pair for pair in plan.pairs if pair.state == "failed"]
+    for pair in failed[:SHOWN]:
+        report(f"  {pair.name}: {pair.error}", quiet=quiet)
+    if len(failed) > SHOWN:
+        report(f"  and {len(failed) - SHOWN} more, see measures.tsv", quiet=quiet)
+
+
+app.command(RUN, help=help_of(run), epilog=EXAMPLE)(run)
+app.command("status", help=help_of(status), epilog="Example:  maxca cohort status results")(status)

@@ -1,0 +1,1 @@
+"""Many registrations: on Dask, resumable."""

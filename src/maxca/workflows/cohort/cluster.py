@@ -1,0 +1,103 @@
+"""The workers of a cohort: processes on this machine, or those of a running scheduler."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psutil
+from distributed import Client, LocalCluster
+from distributed.utils import silence_logging_cmgr
+
+from maxca.fields import OptionError
+from maxca.workflows.cohort.options import CohortOptions
+
+BASE_GB = 0.7  # of a worker without a pair: Python, torch and a model
+LOOPBACK = "127.0.0.1"
+CONNECTING = 10  # seconds
+QUIET = logging.CRITICAL  # what concerns a user is said by maxca
+
+
+class Share(NamedTuple):
+    """Processes on this machine.
+
+    Args:
+        workers: their number.
+        memory: bytes at which one of them is ended, so that the others live; 0 for no limit.
+        reason: why fewer than requested; empty if as many.
+    """
+
+    workers: int
+    memory: int
+    reason: str = ""
+
+
+@contextmanager
+def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Callable[[str], None]) -> Iterator[Client]:
+    """A client of the chosen workers, which end with the context if they were started by it.
+
+    Args:
+        options: which workers.
+        threads: CPU threads of each registration.
+        memory_gb: an upper estimate of what the largest registration needs.
+        warn: called with a line if there are fewer workers than requested, or none yet.
+
+    Raises:
+        MaxcaError: if the scheduler does not answer.
+    """
+    with silence_logging_cmgr(QUIET):
+        if options.scheduler is not None:
+            with _client(options.scheduler) as client:
+                if not client.nthreads():
+                    warn(f"{options.scheduler} has no workers yet; start them: dask worker {options.scheduler}")
+                yield client
+            return
+        share = share_of(options.workers, threads, memory_gb)
+        if share.reason:
+            warn(share.reason)
+        with (
+            LocalCluster(
+                n_workers=share.workers,
+                threads_per_worker=1,
+                memory_limit=share.memory,
+                host=LOOPBACK,
+                dashboard_address=f"{LOOPBACK}:0",
+                silence_logs=QUIET,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+def share_of(requested: int | None, threads: int, memory_gb: float) -> Share:
+    """The number of workers, of which each registers one pair at a time.
+
+    Args:
+        requested: at most this many; by default one for each ``threads`` cores.
+        threads: CPU threads of each registration.
+        memory_gb: an upper estimate of what the largest registration needs.
+    """
+    free = psutil.virtual_memory().available
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = requested or max(1, cores // threads)
+    fitting = max(1, int(free / ((memory_gb + BASE_GB) * 1e9)))
+    workers = min(wanted, fitting)
+    reason = ""
+    if requested is not None and workers < requested:
+        reason = (
+            f"{workers} of workers={requested}: a pair needs up to {memory_gb + BASE_GB:.1f} GB and "
+            f"{free / 1e9:.1f} GB of memory are free"
+        )
+    return Share(workers, free // workers if workers > 1 else 0, reason)
+
+
+def _client(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECTING)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise OptionError(
+            "scheduler", address, "no Dask scheduler answers there; start one (dask scheduler), or correct the address"
+        ) from error

@@ -1,0 +1,55 @@
+"""Options of a cohort. This module does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from maxca.fields import About, OptionError, check
+from maxca.options import IMAGES, MACHINE, PAIRS, REGIONS
+
+
+@dataclass(frozen=True)
+class CohortOptions:
+    """Where the registrations of a cohort run, and which of them."""
+
+    workers: Annotated[
+        int | None,
+        About(
+            "Processes on this machine, each of which registers one pair at a time; by default as many as its cores "
+            "and its memory allow.",
+            MACHINE,
+            "-j",
+            least=1,
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        About(
+            "Address of a running Dask scheduler, such as tcp://127.0.0.1:8786, whose workers register instead. They "
+            "need maxca and the same paths. Whoever reaches a scheduler can run programs on its workers: use one that "
+            "only trusted users reach.",
+            MACHINE,
+        ),
+    ] = None
+    retry: Annotated[
+        Literal["failed"] | None, About("failed: register the pairs that failed before once more.", PAIRS)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.workers is not None and self.scheduler is not None:
+            raise OptionError("workers", self.workers, "the scheduler has its own workers; remove one of the two")
+
+
+@dataclass(frozen=True)
+class AtlasInputs:
+    """The fixed image of all pairs, with its mask, labels, …, instead of columns of the list."""
+
+    fixed: Annotated[
+        Any, About("The fixed image of all pairs, such as an atlas; the list then has no column fixed.", IMAGES, "-f")
+    ] = None
+    fixed_mask: Annotated[Any, About("Its mask: non-zero where the similarity is computed.", REGIONS)] = None
+    fixed_exclude: Annotated[Any, About("Its region that the registration ignores.", REGIONS)] = None
+    fixed_labels: Annotated[Any, About("Its labels, to measure Dice.", REGIONS)] = None
+    fixed_points: Annotated[Any, About("Its landmarks, to measure the error in mm.", REGIONS)] = None

@@ -1,0 +1,145 @@
+"""What a worker does: one pair from its files to its output folder, which is complete or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from maxca.errors import MaxcaError, one_line
+from maxca.io.atomic import output_folder
+from maxca.io.records import encode, read_json
+from maxca.options import RegistrationOptions
+from maxca.runtime import WAITING, environment
+from maxca.version import installed_version
+from maxca.workflows.cohort.plan import InputFile, PairState
+
+TASK = "task.json"
+MEANT = "the task of a cohort; run maxca cohort again"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # of an output: the next pair would fail as well
+
+
+@dataclass(frozen=True)
+class Task:
+    """A registration to compute.
+
+    Args:
+        name: of the pair.
+        folder: of its output, absolute.
+        inputs: by role.
+        options: of the registration.
+        fingerprint: of inputs and options, stored with the result.
+        plugins: to load before.
+        maxca: the version that planned it.
+    """
+
+    name: str
+    folder: str
+    inputs: Mapping[str, InputFile]
+    options: RegistrationOptions
+    fingerprint: str
+    plugins: tuple[str, ...] = ()
+    maxca: str = ""
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """What ``task.json`` next to a result says of it."""
+
+    fingerprint: str
+
+
+class Outcome(NamedTuple):
+    """What became of a task.
+
+    Args:
+        name: of the pair.
+        state: ``"pending"`` if nothing can be written.
+        error: why it failed.
+    """
+
+    name: str
+    state: PairState
+    error: str | None = None
+
+
+def register_task(task: Task) -> Outcome:
+    """Register a pair, unless its output folder already has this result.
+
+    An output of other inputs or options is replaced, or removed if the registration fails.
+    """
+    folder = Path(task.folder)
+    try:
+        if stored_fingerprint(folder) != task.fingerprint:
+            _register(task, folder)
+        return Outcome(task.name, "done")
+    except (MaxcaError, OSError) as error:
+        if stored_fingerprint(folder) == task.fingerprint:  # another worker was faster
+            return Outcome(task.name, "done")
+        if _number(error) in NO_ROOM:
+            return Outcome(task.name, "pending", str(error))
+        said = str(error)
+    except MemoryError:
+        said = "out of memory; use fewer workers, or effort=fast"
+    except Exception as error:  # a fault of one pair must not end the others
+        said = f"{type(error).__name__}: {one_line(str(error), 300)}"
+        if "can't allocate memory" in said or type(error).__name__ == "OutOfMemoryError":
+            said = "out of memory; use fewer workers, or effort=fast"
+    _remove_outdated(folder)
+    return Outcome(task.name, "failed", said)
+
+
+def stored_fingerprint(folder: Path) -> str:
+    """The fingerprint of the result in an output folder; empty if there is no result of a cohort."""
+    with suppress(MaxcaError):
+        return read_json(folder / TASK, StoredTask, MEANT).fingerprint
+    return ""
+
+
+def _register(task: Task, folder: Path) -> None:
+    if task.maxca != installed_version():
+        raise MaxcaError(
+            f"the worker has maxca {installed_version()}, but the cohort was started by {task.maxca}; install the same"
+        )
+    with environment(**WAITING):  # read when torch is loaded
+        plugins = import_module("maxca.plugins")
+        for source in task.plugins:
+            plugins.load(source)
+        from maxca.registration.inputs import ROLES, SideInputs
+        from maxca.registration.register import register
+    fixed, moving = (
+        SideInputs(*(_path(task, side if role == "image" else f"{side}_{role}") for role in ROLES))
+        for side in ("fixed", "moving")
+    )
+    with output_folder(folder, overwrite=True) as place:
+        result = register(fixed, moving, task.options)
+        for role, read in result.record.inputs.items():
+            if role in task.inputs and read.sha256 != task.inputs[role].sha256:
+                raise MaxcaError(f"{read.path}: has changed since the cohort was planned; run the same command again")
+        result.write_into(place)
+        (place / TASK).write_text(encode(StoredTask(task.fingerprint)), encoding="utf-8")
+
+
+def _path(task: Task, role: str) -> str | None:
+    return task.inputs[role].path if role in task.inputs else None
+
+
+def _number(error: BaseException | None) -> int | None:
+    """The system's number of an error, or of the error that it explains."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__
+    return None
+
+
+def _remove_outdated(folder: Path) -> None:
+    """Remove a result of other inputs or options, so that nobody takes it for that of the failed pair."""
+    if os.path.lexists(folder / TASK):
+        shutil.rmtree(folder, ignore_errors=True)

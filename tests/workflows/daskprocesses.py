@@ -1,0 +1,77 @@
+"""A real Dask scheduler and real workers, processes on loopback that a test may kill."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+WAITED = 60  # seconds for a process to be there
+
+
+class Processes:
+    """``dask scheduler`` and ``dask worker``.
+
+    Args:
+        folder: of their logs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[subprocess.Popen] = []
+
+    def scheduler(self, port: int = 0) -> tuple[str, subprocess.Popen]:
+        """The address of a new scheduler, and its process."""
+        file = self.folder / f"scheduler{len(self.running)}.json"
+        words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--scheduler-file", str(file))
+        process = self._start("scheduler", *words)
+        wait(lambda: file.is_file() and "tcp://" in file.read_text())
+        address = file.read_text().split('"address": "')[1].split('"')[0]
+        return address, process
+
+    def worker(self, address: str, *words: str, largest_file: int | None = None) -> subprocess.Popen:
+        """A worker of one thread; with ``--no-nanny`` nothing starts it again."""
+        fixed = ("--nthreads", "1", "--host", "127.0.0.1", "--local-directory", str(self.folder), "--no-dashboard")
+        return self._start("worker", address, *fixed, *words, largest_file=largest_file)
+
+    def end(self) -> None:
+        """End all of them, with the processes that they started."""
+        for process in self.running:
+            kill(process)
+
+    def _start(self, *words: str, largest_file: int | None = None) -> subprocess.Popen:
+        def limit() -> None:
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+        with (self.folder / f"{len(self.running)}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=limit,
+            )
+        self.running.append(process)
+        return process
+
+
+def kill(process: subprocess.Popen) -> None:
+    """``kill -9`` of a process and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait(until: Callable[[], object], seconds: float = WAITED) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
