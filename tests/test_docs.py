@@ -67,6 +67,9 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms.save(folder / "healthy.nii.gz", pair[0])
     phantoms.save(folder / "patient.nii.gz", replace(pair[1], data=np.where(lesion, 1500, pair[1].data)))
     phantoms.save(folder / "lesion.nii.gz", replace(pair[1], data=lesion.astype(np.uint8)))
+    for name, image in zip(("before", "after"), pair, strict=True):
+        phantoms.save(folder / f"{name}.nii.gz", image)
+    phantoms.save(folder / "bones.nii.gz", replace(pair[0], data=lesion.astype(np.uint8)))
     phantoms.save(folder / "epi.nii.gz", phantoms.image(where, distorted))
     surface_and_tracts(folder, points)
     series(folder, pair[1])

@@ -26,6 +26,7 @@ TYPES = {
     "device": "DeviceName",
     "guide": "Sequence[GuideName]",
     "label_table": "str | Path | None",
+    "exclude_as": "FilledName",
     "restrict": "str | None",
     "similarity": "str",
     "smoothness": "float | None",
@@ -46,7 +47,15 @@ from maxca.geometry import Chain
 from maxca.io.images import ImageLike
 from maxca.io.points import Points
 from maxca.models.load import Model
-from maxca.options import DeviceName, EffortName, GuideName, MatrixConvention, RegistrationOptions, TransformName
+from maxca.options import (
+    DeviceName,
+    EffortName,
+    FilledName,
+    GuideName,
+    MatrixConvention,
+    RegistrationOptions,
+    TransformName,
+)
 from maxca.registration.inputs import SideInputs
 from maxca.registration.interpolation import InterpolationChoice
 from maxca.registration.monitor import Monitor, Progress
@@ -76,7 +85,7 @@ def register(
     given = locals()
     options = RegistrationOptions(**{{name: given[name] for name in RegistrationOptions.__dataclass_fields__}})
     return _register(
-        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude),
+        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude, rigid),
         SideInputs(moving, moving_mask, moving_labels, moving_points, moving_exclude),
         options,
         apply=apply,

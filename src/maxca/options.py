@@ -18,6 +18,7 @@ MatrixConvention = Literal["ras", "fsl"]
 TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
 GuideName = Literal["labels", "points"]
+FilledName = Literal["smooth", "volume", "rigid"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
@@ -63,12 +64,20 @@ class RegistrationInputs:
         Any,
         About(
             "Region of the fixed image that the registration ignores, such as a lesion, a resection or an artefact: "
-            "non-zero voxels. The deformation continues into it from its surroundings.",
+            "non-zero voxels. The deformation continues into it from its surroundings, see exclude_as.",
             REGIONS,
         ),
     ] = None
     moving_exclude: Annotated[
         Any, About("Region of the moving image that the registration ignores: non-zero voxels.", REGIONS)
+    ] = None
+    rigid: Annotated[
+        Any,
+        About(
+            "Parts of the fixed image that do not bend, such as bones or an implant: labels, each of which moves "
+            "rigidly within the deformation.",
+            REGIONS,
+        ),
     ] = None
     fixed_labels: Annotated[
         Any, About("Labels of the fixed image, to measure Dice; with guide=labels also to register.", REGIONS)
@@ -153,6 +162,13 @@ class RegistrationOptions:
             "how much each label guides with guide=labels.",
         ),
     ] = None
+    exclude_as: Annotated[
+        FilledName,
+        About(
+            "How the deformation fills what fixed_exclude and moving_exclude exclude. smooth: by what its surroundings "
+            "do. volume: its volume is kept, by an affine map of it. rigid: it is moved and rotated only.",
+        ),
+    ] = "smooth"
     restrict: Annotated[
         str | None,
         About(
@@ -190,6 +206,9 @@ class RegistrationOptions:
         object.__setattr__(self, "guide", tuple(dict.fromkeys(given.split("+") if isinstance(given, str) else given)))
         check(self)
         _ = self.axes
+        if self.exclude_as != "smooth" and (self.transform != "deformable" or self.restrict is not None):
+            other = f"transform={self.transform}" if self.restrict is None else f"restrict={self.restrict}"
+            raise OptionError("exclude_as", self.exclude_as, f"is for a free deformation, not for {other}")
         if "labels" in self.guide and self.transform != "deformable":
             raise OptionError(
                 "guide", "labels", f"labels guide a deformation; use transform=deformable, not {self.transform}"

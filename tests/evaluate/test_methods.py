@@ -34,7 +34,7 @@ JOB = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, "small")
     [
         *("greedy", "syn@3", "maxca-fast", "maxca-balanced+auto", "maxca-accurate+cardiac-cine@2.5", "unmoved"),
         *("maxca:similarity=mi", "maxca:effort=fast,similarity=mi,smoothness=4", "maxca:model=none,transform=rigid"),
-        *("maxca:model=none,guide=labels", "maxca:guide=labels+points"),
+        *("maxca:model=none,guide=labels", "maxca:guide=labels+points", "maxca:exclude_as=volume"),
     ],
 )
 def test_a_name_is_read_as_it_is_written(name: str) -> None:
@@ -50,6 +50,20 @@ def test_labels_of_the_pair_guide_only_where_they_are_asked_to() -> None:
     )
     assert not {"--fixed-points", "--moving-points"} & set(words)
     assert not {"--guide", "--fixed-labels"} & set(command(parse("maxca-fast"), job))
+
+
+def test_regions_of_the_pair_are_given_to_every_method_of_maxca_and_to_no_other() -> None:
+    known = {name: Path(f"{name}.nii.gz") for name in ("fixed_exclude", "moving_exclude", "rigid", "fixed_mask")}
+    job = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, known=known)
+    words = command(parse("maxca:exclude_as=rigid"), job)
+    for flag, value in (
+        ("--fixed-exclude", "fixed_exclude"),
+        ("--moving-exclude", "moving_exclude"),
+        ("--rigid", "rigid"),
+    ):
+        assert words[words.index(flag) + 1] == f"{value}.nii.gz"
+    assert words[words.index("--exclude-as") + 1] == "rigid" and "--fixed-mask" not in words
+    assert "rigid.nii.gz" not in command(parse("syn"), job)
 
 
 @pytest.mark.parametrize("name", ["demons", "maxca", "greedy+auto", "maxca-fast@0", "syn@x", "", "given:folder"])

@@ -23,7 +23,7 @@ def evaluate(
         typer.Option(
             "--pairs",
             help="CSV or JSON list with the columns fixed, moving and, for scores, fixed_labels, moving_labels, "
-            "fixed_points, moving_points, fixed_mask, group.",
+            "fixed_points, moving_points, fixed_mask, group; for maxca also fixed_exclude, moving_exclude, rigid.",
             show_default=False,
         ),
     ],

@@ -98,6 +98,7 @@ def register(
                 inputs.fixed_labels,
                 inputs.fixed_points,
                 inputs.fixed_exclude,
+                inputs.rigid,
             ),
             SideInputs(
                 inputs.moving,
@@ -162,6 +163,8 @@ def _summary(out: Path, record: Record) -> str:
             parts.append(f"{title} {before.mean:.3g} → {after.mean:.3g}{unit}")
     for side, each in metrics.excluded.items():
         parts.append(f"excluded {side} {each.ml:.3g} → {each.mapped_ml:.3g} ml")
+    if metrics.bodies:
+        parts.append(f"{len(metrics.bodies)} bodies within {metrics.largest_departure:.2g} voxels")
     parts.append(f"folding {metrics.folding.ndv_percent:.2g} %")
     if record.network is not None and record.settings.model != "none":
         parts.append(f"model {record.network.name}{'' if record.network.accepted else ' (not accepted)'}")

@@ -32,6 +32,7 @@ class MovedFiles:
     moving_points: Annotated[Path | None, MOVED] = None
     fixed_exclude: Annotated[Path | None, MOVED] = None
     moving_exclude: Annotated[Path | None, MOVED] = None
+    rigid: Annotated[Path | None, MOVED] = None
 
 
 @from_options()

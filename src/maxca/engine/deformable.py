@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maxca.engine.bodies import Bodies
 from maxca.engine.lattice import Lattice
-from maxca.engine.settings import Level, Settings
+from maxca.engine.settings import Settings
 from maxca.engine.terms import Force, Guide, ImageTerm, Term
 from maxca.engine.volume import Volume
 from maxca.geometry.repair import unfolded
@@ -49,7 +50,7 @@ def optimise(
     *,
     initial: DenseField | None = None,
     prior: DenseField | None = None,
-    terms: Sequence[Term | Guide] = (),
+    terms: Sequence[Term | Guide | Bodies] = (),
     progress: StepProgress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Deform ``moving`` onto ``fixed``.
@@ -61,7 +62,8 @@ def optimise(
         settings: levels, similarity and regularisation.
         initial: initial field, fixed world points; None for zero motion.
         prior: the field towards which is regularised, fixed world points; None for zero motion.
-        terms: in addition to the similarity of the images; a guide has a share of the force.
+        terms: in addition to the similarity of the images; a guide has a share of the force, and bodies constrain the
+            deformation.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
@@ -69,7 +71,8 @@ def optimise(
         level.
     """
     guides = [term for term in terms if isinstance(term, Guide)]
-    own = [term for term in terms if not isinstance(term, Guide)]
+    bodies = next((term for term in terms if isinstance(term, Bodies)), None)
+    own = [term for term in terms if not isinstance(term, Guide | Bodies)]
     summed = (ImageTerm(fixed, moving, affine, settings.similarity), *own)
     total = sum(level.steps for level in settings.levels)
     done = 0
@@ -77,7 +80,7 @@ def optimise(
     records = []
     for level in settings.levels:
         stage = f"deform at {level.factor * fixed.grid.smallest_spacing:.3g} mm"
-        ascent = _Ascent(fixed, summed, guides, level, settings, field, prior)
+        ascent = _Ascent(Lattice(fixed, level, settings), (summed, guides, bodies), settings, field, prior)
         values: list[float] = []
         while len(values) < level.steps and not _stalled(values, settings):
             progress(stage, done + len(values), total)
@@ -162,20 +165,20 @@ class _Ascent:
 
     def __init__(
         self,
-        fixed: Volume,
-        terms: Sequence[Term],
-        guides: Sequence[Guide],
-        level: Level,
+        lattice: Lattice,
+        pulls: tuple[Sequence[Term], Sequence[Guide], Bodies | None],
         settings: Settings,
         field: DenseField | None,
         prior: DenseField | None,
     ) -> None:
-        self.lattice = Lattice(fixed, level, settings)
+        self.lattice = lattice
+        terms, guides, self.bodies = pulls
+        self.held = None if self.bodies is None else self.bodies.at(lattice)
         self.terms = [term.at(self.lattice) for term in terms]
         acting = [guide for guide in guides if self.lattice.mm > guide.finest_mm * (1 - 1e-3)]
         self.guides = [SCALED[guide.compared](guide, self.lattice) for guide in acting]
         self.axes = torch.tensor(settings.axes, device=self.lattice.device).view(1, 3, 1, 1, 1)
-        self.displacement = self.lattice.at_nodes(field) * self.axes
+        self.displacement = self._constrained(self.lattice.at_nodes(field) * self.axes)
         self.velocity = torch.zeros_like(self.displacement)
         self.prior = self.lattice.at_nodes(prior) * self.axes
         self.best = self.displacement
@@ -192,7 +195,7 @@ class _Ascent:
         self.velocity = force.mul_(self.axes).add_(self.velocity, alpha=self.momentum)
         update = self.velocity * (self.stride / largest(self.velocity).clamp(min=1e-12))
         moved = self.lattice.compose(self.displacement, update)
-        self.displacement = self.prior + self.lattice.relax(moved - self.prior)
+        self.displacement = self._constrained(self.prior + self.lattice.relax(moved - self.prior))
         value = float(sum((each.value for each in forces[1:]), start=forces[0].value))
         if before and value < max(before) - ROUNDING * abs(max(before)):
             self.stride = max(SHRINK * self.stride, self.shortest)
@@ -210,4 +213,8 @@ class _Ascent:
         if on_nodes:
             return field
         smooth = self.lattice.expand(unfolded(field, FLATTEST).displacement)
-        return unfolded(DenseField(smooth, self.lattice.image_grid))
+        found = unfolded(DenseField(smooth, self.lattice.image_grid))
+        return found if self.bodies is None else self.bodies.held(found)
+
+    def _constrained(self, displacement: Tensor) -> Tensor:
+        return displacement if self.held is None else self.held.held(displacement)

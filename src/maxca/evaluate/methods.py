@@ -23,6 +23,7 @@ OURS = "maxca"
 PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that provide them
 UNMOVED = "unmoved"
 SIDES = ("fixed", "moving")
+REGIONS = ("fixed_exclude", "moving_exclude", "rigid")  # of a pair, for all methods of maxca
 GIVEN = "given"
 TOOLS = (*(f"{OURS}-{effort}" for effort in EFFORTS), *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
@@ -123,7 +124,7 @@ class Job:
         folder: working folder.
         threads: number of them.
         kind: of the settings of other tools.
-        known: labels and points of both images, by the name of their option, for methods that they guide.
+        known: labels, points and regions of both images, by the name of their option.
     """
 
     fixed: Path
@@ -203,7 +204,8 @@ def command(method: Method, job: Job) -> list[str]:
         return [sys.executable, "-m", "maxca.evaluate.peers", method.tool, *pair, *smoothness]
     given = {"effort": method.options.effort, "model": method.options.model, **_chosen(method.options)}
     guides = [(f"{side}_{kind}", job.known.get(f"{side}_{kind}")) for kind in method.options.guide for side in SIDES]
-    given |= {name: path for name, path in guides if path is not None}
+    regions = [(name, job.known.get(name)) for name in REGIONS]
+    given |= {name: path for name, path in (*guides, *regions) if path is not None}
     words = [word for name, value in given.items() for each in _each(value) for word in (_flag(name), _plain(each))]
     files = ["-f", str(job.fixed), "-m", str(job.moving), "-o", str(job.folder)]
     options = [*words, "--threads", str(job.threads), "-q", "--overwrite"]

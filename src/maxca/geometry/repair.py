@@ -6,6 +6,7 @@ Where space is strongly compressed, the inverse varies too fast for a grid of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -50,7 +51,12 @@ def unfolded(field: DenseField, flattest: float = 0.0) -> DenseField:
     return field
 
 
-def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 1)) -> Invertible:
+def invertible(
+    field: DenseField,
+    tolerance: float = 0.4,
+    finer: Steps = (1, 1, 1),
+    held: Callable[[DenseField], DenseField] | None = None,
+) -> Invertible:
     """Smooth a field where its inverse, linear between nodes, is inaccurate, and return both.
 
     A few iterations remove the extremes; the caller measures the remaining error.
@@ -60,6 +66,7 @@ def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 
         tolerance: largest distance of inverse(field(x)) from any node x, as a fraction of the largest spacing.
         finer: nodes of the inverse per node of the field, along each axis: the inverse varies faster than the field,
             especially across thick slices; see ``finer_steps``.
+        held: what the field keeps when it is smoothed.
     """
     most = tolerance * field.grid.largest_spacing
     smoother = _Smoother(field)
@@ -70,6 +77,7 @@ def invertible(field: DenseField, tolerance: float = 0.4, finer: Steps = (1, 1, 
         if not (error > most).any():
             break
         field = smoother(field, error > SPREAD * most)
+        field = field if held is None else held(field)
         inverse, residual = _refined(field, finer).inverse(settled, guess=inverse)
     return Invertible(field, inverse, residual)
 

@@ -22,7 +22,7 @@ PairKind = Literal["inter", "intra"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Paths of two images, of their labels, masks, points and regions to exclude, and the group of the pair."""
+    """Paths of two images, of their labels, masks, points and other regions, and the group of the pair."""
 
     fixed: Path
     moving: Path
@@ -34,6 +34,7 @@ class Pair:
     moving_points: Path | None = None
     fixed_exclude: Path | None = None
     moving_exclude: Path | None = None
+    rigid: Path | None = None
     group: str = ""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from maxca.engine.labels import LabelTerm
 from maxca.engine.terms import Guide
-from maxca.engine.volume import Volume
+from maxca.engine.volume import Volume, resampled
 from maxca.geometry import Affine, Chain
 from maxca.metrics import common_labels, dice
 from maxca.models.segmentation import CoarseSegmentation, Segmenter
@@ -53,6 +53,15 @@ class SegmentedPair:
         term = LabelTerm(self.fixed.vectors, self.moving.vectors, affine)
         return Guide(term, self.model.share, self.model.finest_mm)
 
+    def inside(self, fixed: Volume | None, moving: Volume | None) -> SegmentedPair:
+        """The pair that guides inside the masks of both images only.
+
+        Args:
+            fixed: the prepared fixed image; None for everywhere.
+            moving: the prepared moving image; None for everywhere.
+        """
+        return replace(self, fixed=_inside(self.fixed, fixed), moving=_inside(self.moving, moving))
+
     def overlap(self, chain: Chain) -> dict[int, float]:
         """The expected Dice of each label, calibrated from that of the predictions.
 
@@ -66,6 +75,13 @@ class SegmentedPair:
         offset, slope = self.model.calibration
         numbers = list(self.model.names)
         return {numbers[index]: min(max(offset + slope * score, 0.0), 1.0) for index, score in scores.items()}
+
+
+def _inside(found: CoarseSegmentation, image: Volume | None) -> CoarseSegmentation:
+    if image is None or image.mask is None:
+        return found
+    mask = resampled(Volume(image.mask, image.grid), found.vectors.grid, Chain())
+    return replace(found, vectors=replace(found.vectors, mask=mask))
 
 
 @torch.no_grad()

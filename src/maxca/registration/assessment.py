@@ -14,6 +14,7 @@ from maxca.engine.volume import FAINT, Volume, every
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.models.guide import SegmentedPair
+from maxca.registration.bodies import motion_of
 from maxca.registration.exclusion import volumes_ml
 from maxca.registration.inputs import Side
 from maxca.registration.pair import LoadedPair, PreparedPair
@@ -44,7 +45,7 @@ def assess(
         segmented: the segmentations of both images, if a model segmented them.
     """
     chain, inverse = final
-    start = Chain((prepared.guess,)) if prepared.guess else Chain()
+    start, unit = Chain((prepared.guess,)) if prepared.guess else Chain(), pair.fixed.image.grid.smallest_spacing
     chains = {"before": start, "after": found}
     similarity = similarity_of(prepared.fixed, prepared.moving, settings.similarity, chains)
     folding, error = regularity(chain, inverse, prepared.upright, settings.levels[-1].factor)
@@ -57,6 +58,7 @@ def assess(
         **landmark_error(pair.fixed, pair.moving, chain),
         **predicted_overlap(segmented, chains),
         excluded=excluded_volumes(pair.fixed, pair.moving, chain, inverse),
+        bodies={part.name: motion_of(part, inverse if part.moving else chain, unit) for part in pair.bodies},
     )
 
 

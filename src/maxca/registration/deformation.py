@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from maxca.engine.bodies import Bodies
 from maxca.engine.deformable import LevelRecord, optimise
 from maxca.engine.settings import Settings, refining
 from maxca.engine.terms import Guide
@@ -49,7 +50,7 @@ def deform(
     settings: Settings,
     predict: Predict,
     monitor: Monitor,
-    guides: Callable[[Settings], list[Guide]] | None = None,
+    guides: Callable[[Settings], list[Guide | Bodies]] | None = None,
 ) -> Deformation:
     """Estimate the deformation of a pair.
 
@@ -60,7 +61,7 @@ def deform(
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
-        guides: of the user, at given settings.
+        guides: of the user, and bodies, at given settings.
     """
     with monitor.stage("network"):
         selection = predict(fixed, moving, affine, settings)
@@ -80,7 +81,9 @@ def deform(
             fixed, moving, affine, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step
         )
     with monitor.stage("invert"):
-        both = invertible(field) if plan.levels else _unsmoothed(field)
+        bodies = next((term for term in terms if isinstance(term, Bodies)), None)
+        held = None if bodies is None else bodies.held
+        both = invertible(field, held=held) if plan.levels else _unsmoothed(field)
     return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, selection)
 
 

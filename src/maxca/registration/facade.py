@@ -11,7 +11,15 @@ from maxca.geometry import Chain
 from maxca.io.images import ImageLike
 from maxca.io.points import Points
 from maxca.models.load import Model
-from maxca.options import DeviceName, EffortName, GuideName, MatrixConvention, RegistrationOptions, TransformName
+from maxca.options import (
+    DeviceName,
+    EffortName,
+    FilledName,
+    GuideName,
+    MatrixConvention,
+    RegistrationOptions,
+    TransformName,
+)
 from maxca.registration.inputs import SideInputs
 from maxca.registration.interpolation import InterpolationChoice
 from maxca.registration.monitor import Monitor, Progress
@@ -28,6 +36,7 @@ def register(
     moving_mask: ImageLike | None = None,
     fixed_exclude: ImageLike | None = None,
     moving_exclude: ImageLike | None = None,
+    rigid: ImageLike | None = None,
     fixed_labels: ImageLike | None = None,
     moving_labels: ImageLike | None = None,
     fixed_points: str | Path | np.ndarray | Points | None = None,
@@ -40,6 +49,7 @@ def register(
     similarity: str = "lncc",
     guide: Sequence[GuideName] = (),
     label_table: str | Path | None = None,
+    exclude_as: FilledName = "smooth",
     restrict: str | None = None,
     smoothness: float | None = None,
     fill: float | None = None,
@@ -61,8 +71,10 @@ def register(
         fixed_mask: mask of the fixed image: non-zero where the similarity is computed.
         moving_mask: mask of the moving image: non-zero where the similarity is computed.
         fixed_exclude: region of the fixed image that the registration ignores, such as a lesion, a resection or an
-            artefact: non-zero voxels. The deformation continues into it from its surroundings.
+            artefact: non-zero voxels. The deformation continues into it from its surroundings, see exclude_as.
         moving_exclude: region of the moving image that the registration ignores: non-zero voxels.
+        rigid: parts of the fixed image that do not bend, such as bones or an implant: labels, each of which moves
+            rigidly within the deformation.
         fixed_labels: labels of the fixed image, to measure Dice; with guide=labels also to register.
         moving_labels: labels of the moving image, which are warped; with guide=labels also used to register.
         fixed_points: landmarks of the fixed image (.csv, .fcsv, .mrk.json), to measure the error in mm; with
@@ -89,6 +101,8 @@ def register(
         label_table: names of the labels, for the report and messages: a BIDS look-up table (.tsv), a .csv with the
             columns index and name, or a color table of FreeSurfer, 3D Slicer or ITK-SNAP. A column weight, from 0 up,
             says how much each label guides with guide=labels.
+        exclude_as: how the deformation fills what fixed_exclude and moving_exclude exclude. smooth: by what its
+            surroundings do. volume: its volume is kept, by an affine map of it. rigid: it is moved and rotated only.
         restrict: axes of the fixed grid along which the deformation moves points, 1 for yes and 0 for no: 0x1x0
             moves them along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated
             then: the initial transform, by default the headers, is kept.
@@ -110,7 +124,7 @@ def register(
     given = locals()
     options = RegistrationOptions(**{name: given[name] for name in RegistrationOptions.__dataclass_fields__})
     return _register(
-        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude),
+        SideInputs(fixed, fixed_mask, fixed_labels, fixed_points, fixed_exclude, rigid),
         SideInputs(moving, moving_mask, moving_labels, moving_points, moving_exclude),
         options,
         apply=apply,

@@ -15,12 +15,13 @@ from maxca.io.landmarks import paired
 from maxca.io.points import SAY_SPACE, Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.options import MatrixConvention
+from maxca.registration.bodies import bodies_of
 from maxca.registration.exclusion import exclusion_of, filled, remaining
 from maxca.registration.labels import labels_of
 from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed
 
-ROLES = ("image", "mask", "labels", "points", "exclude")  # of the files of a side
+ROLES = ("image", "mask", "labels", "points", "exclude", "rigid")  # of the files of a side
 ACROSS = 45.0  # degrees: largest angle between the planes of two slices
 
 
@@ -34,6 +35,7 @@ class SideInputs:
         labels: an image of integers.
         points: a file, or (N, 3) world points in RAS+ mm.
         exclude: an image, non-zero where the image is ignored.
+        rigid: an image of labels, each a rigid body; for the fixed image.
     """
 
     image: ImageLike
@@ -41,6 +43,7 @@ class SideInputs:
     labels: ImageLike | None = None
     points: str | Path | np.ndarray | Points | None = None
     exclude: ImageLike | None = None
+    rigid: ImageLike | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +55,11 @@ class Side:
         mask: (I, J, K) bool on its grid: where the similarity is computed, except in what is excluded.
         labels: (I, J, K) integers on its grid.
         points: landmarks in its world space.
-        sources: the files of these, under ``"image"``, ``"mask"``, ``"labels"``, ``"points"`` and ``"exclude"``.
+        sources: the files of these, under the names of ``ROLES``.
         warnings: corrections and suspicious properties, one line each.
         labels_given: the labels on their original grid, if that is another, so that they are interpolated once.
         excluded: (I, J, K) bool on its grid: what is ignored.
+        bodies: (I, J, K) integers on its grid: labels of rigid bodies.
     """
 
     image: Image
@@ -66,6 +70,7 @@ class Side:
     warnings: tuple[str, ...] = ()
     labels_given: Image | None = None
     excluded: np.ndarray | None = None
+    bodies: np.ndarray | None = None
 
     @property
     def compared(self) -> np.ndarray | None:
@@ -92,6 +97,7 @@ def read_side(
     labels: ImageLike | None = None,
     points: str | Path | np.ndarray | Points | None = None,
     exclude: ImageLike | None = None,
+    rigid: ImageLike | None = None,
 ) -> Side:
     """Read one side of a pair.
 
@@ -102,6 +108,7 @@ def read_side(
         labels: integers; resampled onto the grid of ``image`` if necessary.
         points: a file, or (N, 3) world points in RAS+ mm.
         exclude: non-zero where the image is ignored; resampled onto the grid of ``image`` if necessary.
+        rigid: labels of rigid bodies; resampled onto the grid of ``image`` if necessary.
 
     Raises:
         MaxcaError: for invalid input.
@@ -109,7 +116,7 @@ def read_side(
     scan = read(image)
     check_contrast(scan)
     warnings = list(scan.warnings)
-    inside = names = given = left_out = None
+    inside = names = given = left_out = bodies = None
     if mask is not None:
         on_scan = placed(f"{name} mask", read(mask), scan)
         inside, doubts = mask_of(on_scan, name, scan)
@@ -118,6 +125,10 @@ def read_side(
         on_scan = placed(f"{name} exclusion", read(exclude), scan)
         left_out, doubts = exclusion_of(on_scan, name, scan)
         remaining(inside, left_out, scan)
+        warnings += [*on_scan.warnings, *doubts]
+    if rigid is not None:
+        on_scan = placed("rigid labels", read(rigid), scan)
+        bodies, doubts = bodies_of(on_scan, scan)
         warnings += [*on_scan.warnings, *doubts]
     if labels is not None:
         found = read(labels)
@@ -132,13 +143,24 @@ def read_side(
         points=_points(points, name),
         sources={
             role: Path(p)
-            for role, p in zip(ROLES, (image, mask, labels, points, exclude), strict=True)
+            for role, p in zip(ROLES, (image, mask, labels, points, exclude, rigid), strict=True)
             if isinstance(p, str | Path)
         },
         warnings=tuple(warnings),
         labels_given=given,
         excluded=left_out,
+        bodies=bodies,
     )
+
+
+def source_names(side: str) -> dict[str, str]:
+    """The names of the files of a side in ``result.json``, by role: ``"fixed"``, ``"fixed_mask"``, …, ``"rigid"``.
+
+    Args:
+        side: ``"fixed"`` or ``"moving"``, which has no rigid bodies.
+    """
+    names = {"image": side} | {role: f"{side}_{role}" for role in ROLES if role not in ("image", "rigid")}
+    return names | ({"rigid": "rigid"} if side == "fixed" else {})
 
 
 def paired_points(fixed: Side, moving: Side) -> tuple[Side, Side]:

@@ -21,6 +21,8 @@ from maxca.io.images import ImageLike
 from maxca.io.label_table import LabelEntry, read_label_table
 from maxca.options import RegistrationOptions
 from maxca.registration.additional import AdditionalImage, read_additional
+from maxca.registration.bodies import BodyPart
+from maxca.registration.exclusion import box_of
 from maxca.registration.guidance import Guidance, read_guidance
 from maxca.registration.inputs import (
     Side,
@@ -31,9 +33,11 @@ from maxca.registration.inputs import (
     paired_points,
     read_initial,
     read_side,
+    source_names,
 )
 from maxca.registration.record import Source
 
+BORDER = 2  # voxels of the field around a body
 BYTES_PER_VOXEL = 250  # per voxel of the finest level: measured peak, with reserve
 BYTES_PER_IMAGE_VOXEL = 40  # per voxel of the two images: as read, normalised and warped
 
@@ -49,6 +53,7 @@ class LoadedPair:
         initial: initial transform, fixed world points → moving world points.
         start: kind of initialisation, see ``engine.affine.align``.
         guidance: what guides the deformation.
+        bodies: what does not bend.
         label_table: names and weights of labels, by number.
         sources: files and their hashes, by role.
         warnings: for the user, one line each.
@@ -60,6 +65,7 @@ class LoadedPair:
     initial: Chain
     start: Start
     guidance: Guidance
+    bodies: tuple[BodyPart, ...]
     label_table: Mapping[int, LabelEntry]
     sources: Mapping[str, Source]
     warnings: tuple[str, ...]
@@ -79,7 +85,7 @@ def read_pair(
         MaxcaError: for invalid input.
     """
     sides = {
-        name: read_side(name, one.image, one.mask, one.labels, one.points, one.exclude)
+        name: read_side(name, one.image, one.mask, one.labels, one.points, one.exclude, one.rigid)
         for name, one in (("fixed", fixed), ("moving", moving))
     }
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
@@ -94,8 +100,9 @@ def read_pair(
     if options.label_table is not None:
         sources["label_table"] = _source(Path(options.label_table))
     guidance = read_guidance(options.guide, fixed_side, moving_side, table)
+    bodies = _bodies(fixed_side, moving_side, initial, options)
     warnings = (*apart, *noticed(fixed_side, moving_side), *guidance.warnings)
-    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, table, sources, warnings)
+    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, bodies, table, sources, warnings)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
     affine = pair.initial.is_affine
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
     known = Chain() if affine else pair.initial
-    fixed = _cropped(prepared_volume(pair.fixed, device))
+    fixed = _cropped(prepared_volume(pair.fixed, device), [part.region for part in pair.bodies if not part.moving])
     upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
     moving = prepared_volume(pair.moving, device)
     moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
@@ -157,11 +164,51 @@ def memory_needed(finest: int, *images: Grid) -> float:
 
 def _sources(name: str, side: Side) -> dict[str, Source]:
     """The files by role, ``"fixed"``, ``"fixed_labels"``, …, and their hashes."""
-    return {name if role == "image" else f"{name}_{role}": _source(path) for role, path in side.sources.items()}
+    names = source_names(name)
+    return {names[role]: _source(path) for role, path in side.sources.items()}
 
 
 def _source(path: Path) -> Source:
     return Source(str(path.resolve()), sha256(path))
+
+
+def _bodies(fixed: Side, moving: Side, initial: Chain, options: RegistrationOptions) -> tuple[BodyPart, ...]:
+    """What does not bend: the labels of rigid bodies, and what is excluded unless it is filled smoothly.
+
+    Raises:
+        OptionError: for other options that contradict it.
+    """
+    parts = []
+    if fixed.bodies is not None:
+        names = np.unique(fixed.bodies[fixed.bodies != 0])
+        parts += [BodyPart(str(name), fixed.bodies == name, fixed.image.grid) for name in names]
+    kept = options.exclude_as
+    if kept != "smooth":
+        if fixed.excluded is None and moving.excluded is None:
+            raise OptionError("exclude_as", kept, "nothing is excluded; add fixed_exclude or moving_exclude")
+        for name, side in (("fixed", fixed), ("moving", moving)):
+            if side.excluded is not None:
+                part = BodyPart(f"{name} exclude", side.excluded, side.image.grid, kept, moving=name == "moving")
+                parts.append(part)
+    field = "rigid" if fixed.bodies is not None else "exclude_as"
+    given = fixed.sources.get("rigid", "labels") if fixed.bodies is not None else kept
+    against = ""
+    if options.transform != "deformable":
+        against = f"is for parts of a deformation; use transform=deformable, not {options.transform}"
+    elif options.restrict is not None:
+        against = f"cannot be combined with restrict={options.restrict}: a body that rotates moves along every axis"
+    elif not initial.is_affine:
+        against = "needs an affine initial transform, because a deformation before it would bend the parts"
+    elif _overlapping(parts):
+        against = "a rigid body and what is excluded overlap; exclude it with exclude_as=smooth, or apart from the body"
+    if parts and against:
+        raise OptionError(field, given, against)
+    return tuple(parts)
+
+
+def _overlapping(parts: Sequence[BodyPart]) -> bool:
+    fixed = [part.region for part in parts if not part.moving]
+    return bool(fixed) and bool((np.sum(fixed, axis=0, dtype=np.int16) > 1).any())
 
 
 def _label_table(path: str | Path | None, fixed: Side, moving: Side) -> Mapping[int, LabelEntry]:
@@ -181,8 +228,13 @@ def prepared_volume(side: Side, device: torch.device) -> Volume:
     return Volume(values, side.image.grid, mask)
 
 
-def _cropped(volume: Volume) -> Volume:
-    return crop(volume, *content_box(volume, margin_of(volume.grid)))
+def _cropped(volume: Volume, regions: Sequence[np.ndarray] = ()) -> Volume:
+    """The content of a volume with a margin, and all of the regions."""
+    low, high = content_box(volume, margin_of(volume.grid))
+    for box in (box_of(region, BORDER) for region in regions):
+        low = [min(a, side.start) for a, side in zip(low, box, strict=True)]
+        high = [max(b, side.stop) for b, side in zip(high, box, strict=True)]
+    return crop(volume, low, high)
 
 
 def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:

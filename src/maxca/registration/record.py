@@ -45,6 +45,7 @@ class RecordedOptions:
     similarity: str | None = None
     guide: tuple[str, ...] = ()
     label_table: str | None = None
+    exclude_as: str | None = None
     restrict: str | None = None
     smoothness: float | None = None
     fill: float | None = None
@@ -176,6 +177,27 @@ class ExcludedVolume:
 
 
 @dataclass(frozen=True)
+class BodyMotion:
+    """The motion of a rigid body, or of an excluded region whose volume is kept.
+
+    Args:
+        kind: ``"rigid"`` or ``"volume"``.
+        ml: its volume in its own image.
+        mapped_ml: that of its image under the transform.
+        degrees: its rotation.
+        mm: the motion of its centre.
+        departure_voxels: largest distance of the transform from the motion at its voxels, in voxels of the fixed image.
+    """
+
+    kind: str
+    ml: float
+    mapped_ml: float
+    degrees: float
+    mm: float
+    departure_voxels: float
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
@@ -195,6 +217,12 @@ class Assessment:
     tre_mm_before: Distances | None = None
     tre_mm_after: Distances | None = None
     excluded: dict[str, ExcludedVolume] = field(default_factory=dict)
+    bodies: dict[str, BodyMotion] = field(default_factory=dict)
+
+    @property
+    def largest_departure(self) -> float:
+        """The largest departure of a body from its motion, in voxels; 0 without bodies."""
+        return max((each.departure_voxels for each in self.bodies.values()), default=0.0)
 
 
 @dataclass(frozen=True)

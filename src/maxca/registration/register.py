@@ -9,15 +9,18 @@ from typing import NamedTuple
 import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
+from maxca.engine.bodies import Bodies
 from maxca.engine.settings import Settings, between_contrasts, settings_for
 from maxca.engine.terms import Guide
+from maxca.engine.volume import Volume
 from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
-from maxca.models.select import Predictor
+from maxca.models.select import Predictor, Selection
 from maxca.options import RegistrationOptions
 from maxca.registration.assessment import assess
+from maxca.registration.bodies import engine_bodies
 from maxca.registration.deformation import Deformation, deform
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
@@ -142,11 +145,24 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
 def _deformed(
     pair: LoadedPair, volumes: PreparedPair, affine: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
 ) -> Deformation:
-    def guides(plan: Settings) -> list[Guide]:
-        return pair.guidance.terms(affine, volumes.known, volumes.upright.grid, plan, volumes.upright.device)
-
     fixed, moving = volumes.upright, volumes.moving
-    return deform(fixed, moving, affine, settings, predictor, monitor, guides if pair.guidance.given else None)
+
+    def guides(plan: Settings) -> list[Guide | Bodies]:
+        terms = pair.guidance.terms(affine, volumes.known, fixed.grid, plan, fixed.device)
+        return [*terms, *([engine_bodies(pair.bodies, affine, fixed.device)] if pair.bodies else [])]
+
+    def predict(fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
+        selection = predictor(fixed, moving, affine, settings)
+        if selection.segmented is None:
+            return selection
+        masks = (
+            None if pair.fixed.excluded is None else fixed,
+            None if pair.moving.excluded is None else moving,
+        )
+        return selection._replace(segmented=selection.segmented.inside(*masks))
+
+    given = pair.guidance.given or bool(pair.bodies)
+    return deform(fixed, moving, affine, settings, predict, monitor, guides if given else None)
 
 
 def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:

@@ -17,10 +17,8 @@ from maxca.io.digest import sha256
 from maxca.io.images import read
 from maxca.io.regular import check_regular
 from maxca.io.transforms import read_transform
-from maxca.registration.inputs import ROLES, Side, paired_points, read_side
+from maxca.registration.inputs import Side, paired_points, read_side, source_names
 from maxca.registration.record import Record, read_record
-
-SUFFIXES = tuple("" if role == "image" else f"_{role}" for role in ROLES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +78,12 @@ def read_case(
         raise MaxcaError(f"{folder}: was created without {role.replace('_', ' ')}; remove {role}=FILE")
     sides = {}
     for side, given in (("fixed", fixed), ("moving", moving)):
-        found = [_found(known, side + role, others.get(side + role) if role else given) for role in SUFFIXES]
-        if found[0] is None:
+        names = source_names(side)
+        found = {role: _found(known, name, given if name == side else others.get(name)) for role, name in names.items()}
+        image = found.pop("image")
+        if image is None:
             raise MaxcaError(f"{folder}: was not created from files; pass the path of the {side} image: {side}=FILE")
-        image, mask, labels, points, exclude = found
-        sides[side] = read_side(side, image, mask, labels, points, exclude)
+        sides[side] = read_side(side, image, **found)
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
     labels = place / "warped_labels.nii.gz"
     return Case(

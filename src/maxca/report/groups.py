@@ -16,7 +16,7 @@ from maxca.report.case import Case
 from maxca.report.lengths import length
 from maxca.report.parts import Group, Picture, Shown, Table
 from maxca.report.planes import Plane, sampled
-from maxca.report.regions import of_excluded
+from maxca.report.regions import of_bodies, of_excluded
 
 LINE_COUNT = 16  # most lines of a deformed grid along its longest side
 DETERMINANT_VOXELS = 2_000_000
@@ -60,6 +60,8 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
         yield _points(case, middle)
     if case.record.metrics.excluded:
         yield of_excluded(case, [plane for _, plane in middle])
+    if case.record.metrics.bodies:
+        yield of_bodies(case, [plane for _, plane in middle])
 
 
 def _deformation(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:

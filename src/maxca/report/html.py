@@ -111,6 +111,8 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         value = getattr(record.settings, key)
         if value is not None:
             yield key.replace("_", " "), str(value)
+    if record.metrics.excluded:
+        yield "excluded region filled", str(record.settings.exclude_as or "smooth")
     seconds = record.seconds
     stages = ", ".join(f"{stage} {time:.1f}" for stage, time in seconds.items())
     yield "seconds", f"{sum(seconds.values()):.1f} ({stages})"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MISSED = 0.01  # Dice: up to here a label is missed
 NOTABLE, LARGE = 2.0, 4.0  # voxels along each side: only labels at least this large count as missed
+BENT = (0.05, 0.5)  # voxels
 GAIN = (0.0, -0.02)  # of the mean Dice
 
 
@@ -70,6 +71,22 @@ def of_masks(case: Registered) -> Iterator[Check]:
         yield Check("masks", "check", "; ".join(doubts))
     elif masks:
         yield Check("masks", "aligned", "they cover most of the foreground")
+
+
+def of_bodies(case: Registered) -> Iterator[Check]:
+    """Whether the transform is rigid in the bodies."""
+    bodies = case.record.metrics.bodies
+    if not bodies:
+        return
+    worst = max(bodies, key=lambda name: bodies[name].departure_voxels)
+    yield graded(
+        "bodies",
+        bodies[worst].departure_voxels,
+        *BENT,
+        f"the transform departs from the motion of each part by at most {bodies[worst].departure_voxels:.2g} voxels "
+        f"({worst})",
+        "Two parts may move against each other in too little space: leave a wider gap between them",
+    )
 
 
 def _guiding(case: Registered, kind: str) -> str:

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from maxca.geometry import Affine
 from maxca.report.verdict.check import Check, Verdict, graded
 from maxca.report.verdict.evidence import DOUBTFUL, Evidence, Registered, gather
-from maxca.report.verdict.given import of_labels, of_masks, of_points, of_predicted_labels
+from maxca.report.verdict.given import of_bodies, of_labels, of_masks, of_points, of_predicted_labels
 from maxca.runtime import tuned
 
 # (threshold of acceptance, threshold of failure)
@@ -202,6 +202,7 @@ def _recorded(case: Registered) -> Iterator[Check]:
     yield from of_labels(case)
     yield from of_predicted_labels(case)
     yield from of_points(case)
+    yield from of_bodies(case)
 
 
 def _turn(affine: Affine) -> str:

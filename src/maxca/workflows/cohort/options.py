@@ -51,5 +51,6 @@ class AtlasInputs:
     ] = None
     fixed_mask: Annotated[Any, About("Its mask: non-zero where the similarity is computed.", REGIONS)] = None
     fixed_exclude: Annotated[Any, About("Its region that the registration ignores.", REGIONS)] = None
+    rigid: Annotated[Any, About("Its parts that do not bend: labels, each of which moves rigidly.", REGIONS)] = None
     fixed_labels: Annotated[Any, About("Its labels, to measure Dice.", REGIONS)] = None
     fixed_points: Annotated[Any, About("Its landmarks, to measure the error in mm.", REGIONS)] = None

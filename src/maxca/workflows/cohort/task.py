@@ -111,10 +111,10 @@ def _register(task: Task, folder: Path) -> None:
         plugins = import_module("maxca.plugins")
         for source in task.plugins:
             plugins.load(source)
-        from maxca.registration.inputs import ROLES, SideInputs
+        from maxca.registration.inputs import SideInputs, source_names
         from maxca.registration.register import register
     fixed, moving = (
-        SideInputs(*(_path(task, side if role == "image" else f"{side}_{role}") for role in ROLES))
+        SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()})
         for side in ("fixed", "moving")
     )
     with output_folder(folder, overwrite=True) as place:
