@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import phantoms
 import pytest
 from cohortpairs import PATIENTS, WHERE, hashes
-from daskprocesses import Processes
 
 import maxca
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from dask_processes import Processes
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_hostile_names_become_safe_and_unique(hostile: str, tmp_path: Path) -> N
     for name in found:
         assert os.path.dirname(os.path.abspath(tmp_path / name)) == str(tmp_path)
         assert name.replace("-", "").replace("_", "").isascii() and "." not in name and name[0] != "-"
-        Plan("1", {}, {}, [PlannedPair(name, {}, "")]).write(tmp_path)
+        Plan("1", {}, {}, [], [PlannedPair(name, {}, "")]).write(tmp_path)
         assert read_plan(tmp_path).pairs[0].name == name
 
 
@@ -89,9 +89,9 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.
     first = make_plan([pair], options)
     read: list[Path] = []
     monkeypatch.setattr("maxca.workflows.cohort.planning.sha256", lambda path: read.append(path) or "0" * 64)
-    assert make_plan([pair], options, first) == first and not read
+    assert make_plan([pair], options, previous=first) == first and not read
     (tmp_path / "b.nii").write_text("longer")
-    assert make_plan([pair], options, first) != first and read == [tmp_path / "b.nii"]
+    assert make_plan([pair], options, previous=first) != first and read == [tmp_path / "b.nii"]
 
 
 def test_one_fixed_image_for_all(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import maxca
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
 from maxca.io.atomic import RESULT_FILE
+from maxca.report.case import read_case
 from maxca.report.cohort import write_cohort
+from maxca.report.kept import store_verdict
 from maxca.workflows.cohort.options import AtlasInputs, CohortOptions
 from maxca.workflows.cohort.plan import read_plan
 
@@ -113,14 +115,35 @@ def test_the_command_line_registers_to_an_atlas(
     atlas = ("--fixed", f"{scans}/atlas.nii.gz", "--fixed-labels", f"{scans}/atlas_labels.nii.gz")
     words = ["cohort", str(tmp_path / "list.csv"), "-o", str(tmp_path / "out"), *atlas, "--scheduler", address]
     assert main([*words, "--model", "none", "--effort", "fast"]) == 1
+    assert json.loads((tmp_path / "out" / "sub-3_T1" / RESULT_FILE).read_text())["verdict"]["state"] == "aligned"
+    assert "sub-9/T1.nii.gz: no such file" in (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
     assert hashes(tmp_path / "out" / "sub-3_T1") == alone["sub-3_T1"]
     assert "3 pairs, 2 done, 1 failed, 0 pending" in capsys.readouterr().out
     assert main(["cohort", "status", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "2 done, 1 failed" in shown and f"{scans}/sub-9/T1.nii.gz: no such file" in shown
     shutil.rmtree(tmp_path / "out" / "sub-3_T1")  # a result that somebody removed is made again
-    main([*words, "--model", "none", "--effort", "fast", "--quiet"])
+    main([*words, "--model", "none", "--effort", "fast", "--quiet", "--no-page"])
     assert hashes(tmp_path / "out" / "sub-3_T1") == alone["sub-3_T1"]
+
+
+@pytest.mark.slow
+def test_what_is_kept_can_be_chosen(
+    pairs: Path, tmp_path: Path, address: str, alone: dict[str, dict[str, str]]
+) -> None:
+    out, where = tmp_path / "out", CohortOptions(scheduler=address, save="none")
+    pairs.write_text("\n".join(pairs.read_text().splitlines()[:3]) + "\n")
+    maxca.cohort(pairs, out, OPTIONS, where, finish=store_verdict)
+    assert hashes(out / NAMES[0]) == {"transform.h5": alone[NAMES[0]]["transform.h5"]}
+    case = read_case(out / NAMES[0])
+    point = case.fixed.image.grid.to_world([[8.0, 9.0, 7.0]])
+    assert case.inverse.map_points(case.chain.map_points(point)) == pytest.approx(point, abs=0.1)
+    assert "verdict" in json.loads((out / NAMES[0] / RESULT_FILE).read_text())
+    said: list[str] = []
+    maxca.cohort(pairs, out, OPTIONS, replace(where, save="labels,inverse"), warn=said.append)
+    assert said[0].startswith("2 pairs are registered again")
+    kept = {name: alone[NAMES[0]][name] for name in alone[NAMES[0]] if name != "warped.nii.gz"}
+    assert hashes(out / NAMES[0]) == kept and len(kept) == 3
 
 
 @pytest.mark.parametrize(
@@ -150,6 +173,11 @@ def test_what_is_refused_leaves_nothing(pairs: Path, tmp_path: Path, change: dic
         maxca.cohort(pairs, out, options, where, atlas=change.get("atlas"))
     assert [path.name for path in out.glob("*")] == ["thesis.txt"] * ("foreign" in change)
     assert out.exists() == ("foreign" in change)
+
+
+def test_unknown_outputs_are_refused() -> None:
+    with pytest.raises(MaxcaError, match="choose some of inverse, warped, labels, field"):
+        CohortOptions(save="inverse,everything")
 
 
 def test_workers_and_a_scheduler_exclude_each_other() -> None:

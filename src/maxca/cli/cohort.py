@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +53,9 @@ def run(
     atlas: AtlasInputs,
     options: RegistrationOptions,
     where: CohortOptions,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Whether to judge the results and to write cohort.html.")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Register all pairs of a list in parallel; the same command resumes after an interruption.
@@ -64,9 +69,22 @@ def run(
     """
     from maxca.workflows.cohort.run import cohort
 
+    finish = _finish() if page else None
+    if page and finish is None:
+        note("no cohort.html, which needs additional packages: pip install 'maxca[report]'", quiet=quiet)
     with progress_bar(quiet=quiet) as progress:
-        plan = cohort(pairs, out, options, where, atlas=atlas, progress=progress, warn=lambda line: warn([line]))
-    _write_page(out, quiet)
+        plan = cohort(
+            pairs,
+            out,
+            options,
+            where,
+            atlas=atlas,
+            progress=progress,
+            warn=lambda line: warn([line]),
+            finish=finish,
+        )
+    if finish is not None:
+        _write_page(out, quiet)
     _summarise(out, quiet)
     if plan.count()["failed"]:
         raise typer.Exit(1)
@@ -79,12 +97,18 @@ def status(
     _summarise(folder, quiet=False)
 
 
+def _finish() -> Callable[[Path], None] | None:
+    """What a worker does with each result for the page; None without the packages."""
+    if not all(map(find_spec, ("jinja2", "matplotlib"))):
+        return None
+    from maxca.report.kept import store_verdict
+
+    return store_verdict
+
+
 def _write_page(out: Path, quiet: bool) -> None:
-    try:
-        from maxca.report.cohort import PAGE, write_cohort
-    except ImportError:
-        note("no cohort.html, which needs additional packages: pip install 'maxca[report]'", quiet=quiet)
-        return
+    from maxca.report.cohort import PAGE, write_cohort
+
     with progress_bar(quiet=quiet) as progress:
         write_cohort(out, progress=progress)
     report(str(out / PAGE), quiet=quiet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,12 +94,20 @@ class Result:
             self.write_into(place, save_field=save_field)
         return Path(folder)
 
-    def write_into(self, place: Path, *, save_field: bool = False) -> None:
-        """Write the files of the output folder into an existing one."""
-        self.warped.save(place / WARPED)
+    def write_into(self, place: Path, *, save_field: bool = False, without: Collection[str] = ()) -> None:
+        """Write the files of the output folder into an existing one.
+
+        Args:
+            place: the folder.
+            save_field: also write ``displacement.nii.gz``.
+            without: names of files that are not written.
+        """
+        if WARPED not in without:
+            self.warped.save(place / WARPED)
         write_transform(self.chain, place / TRANSFORM)
-        write_transform(self.inverse, place / INVERSE)
-        if self.warped_labels is not None:
+        if INVERSE not in without:
+            write_transform(self.inverse, place / INVERSE)
+        if self.warped_labels is not None and LABELS not in without:
             self.warped_labels.save(place / LABELS)
         for name, image in self.applied.items():
             image.save(place / f"warped_{name}")

@@ -85,14 +85,15 @@ def read_case(
             raise MaxcaError(f"{folder}: was not created from files; pass the path of the {side} image: {side}=FILE")
         sides[side] = read_side(side, image, **found)
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
-    labels = place / "warped_labels.nii.gz"
+    labels, inverse = place / "warped_labels.nii.gz", place / "inverse_transform.h5"
+    chain = read_transform(place / "transform.h5")
     return Case(
         name or place.resolve().name,
         record,
         fixed_side,
         moving_side,
-        read_transform(place / "transform.h5"),
-        read_transform(place / "inverse_transform.h5"),
+        chain,
+        read_transform(inverse) if os.path.lexists(inverse) else chain.inverse()[0],
         read(labels).data if labels.is_file() else None,
         place,
     )

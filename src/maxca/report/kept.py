@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta
@@ -12,7 +13,7 @@ from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.io.digest import sha256
 from maxca.io.records import encode, fitted, read_json
 from maxca.registration.record import MEANT
-from maxca.report.case import Case
+from maxca.report.case import Case, read_case
 from maxca.report.verdict.check import Check, State, Verdict
 from maxca.report.verdict.judge import judge
 
@@ -35,6 +36,11 @@ class Kept(TypedDict):
     transform_sha256: str
     state: State
     checks: Annotated[list[KeptCheck], Meta(min_length=1)]
+
+
+def store_verdict(folder: Path) -> None:
+    """Compute the verdict on the registration in an output folder, and store it there."""
+    verdict_of(read_case(folder))
 
 
 def verdict_of(case: Case) -> Verdict:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import dask
 import psutil
 from distributed import Client, LocalCluster
 from distributed.utils import silence_logging_cmgr
@@ -19,6 +20,7 @@ BASE_GB = 0.7  # of a worker without a pair: Python, torch and a model
 LOOPBACK = "127.0.0.1"
 CONNECTING = 10  # seconds
 QUIET = logging.CRITICAL  # what concerns a user is said by maxca
+FLAT = {"distributed.admin.log-length": 1000}  # of what a scheduler in this process remembers of ended tasks
 
 
 class Share(NamedTuple):
@@ -59,6 +61,7 @@ def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Call
         if share.reason:
             warn(share.reason)
         with (
+            dask.config.set(FLAT),
             LocalCluster(
                 n_workers=share.workers,
                 threads_per_worker=1,

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal
 from maxca.fields import About, OptionError, check
 from maxca.options import IMAGES, MACHINE, PAIRS, REGIONS
 
+OUTPUT = "Output"
+OUTPUTS = ("inverse", "warped", "labels", "field")
+USUAL = ("inverse", "warped", "labels")
+
 
 @dataclass(frozen=True)
 class CohortOptions:
@@ -36,10 +40,28 @@ class CohortOptions:
         Literal["failed"] | None, About("failed: register the pairs that failed before once more.", PAIRS)
     ] = None
 
+    save: Annotated[
+        str,
+        About(
+            "What is kept of each pair in addition to transform.h5 and result.json, with commas: inverse, warped, "
+            "labels (warped), field (displacement.nii.gz); or none. A report computes an inverse that was not kept.",
+            OUTPUT,
+        ),
+    ] = ",".join(USUAL)
+
     def __post_init__(self) -> None:
         check(self)
+        _ = self.outputs
         if self.workers is not None and self.scheduler is not None:
             raise OptionError("workers", self.workers, "the scheduler has its own workers; remove one of the two")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is kept, in a fixed order."""
+        words = [word.strip() for word in self.save.split(",")]
+        if words != ["none"] and set(words) - set(OUTPUTS):
+            raise OptionError("save", self.save, f"choose some of {', '.join(OUTPUTS)} with commas, or none")
+        return tuple(name for name in OUTPUTS if name in words)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -76,12 +76,14 @@ class Plan:
         maxca: version.
         versions: of Python and the packages that affect the results.
         options: of all registrations, as given.
+        save: what is kept of each pair, see ``CohortOptions``.
         pairs: in the order of the list.
     """
 
     maxca: str
     versions: dict[str, str]
     options: dict[str, Any]
+    save: list[str] = field(default_factory=list)
     pairs: list[PlannedPair] = field(default_factory=list)
 
     def count(self) -> dict[PairState, int]:
@@ -111,8 +113,9 @@ def read_plan(folder: str | Path) -> Plan:
     return plan
 
 
-def fingerprint(inputs: Mapping[str, InputFile], options: Mapping[str, Any]) -> str:
-    """The hash of all that determines a result on one machine: contents of inputs, and options."""
+def fingerprint(inputs: Mapping[str, InputFile], options: Mapping[str, Any], save: Sequence[str]) -> str:
+    """The hash of all that determines an output folder on one machine: contents of inputs, options, what is kept."""
     given = {name: "a file" if name in inputs and name in LOCATED else value for name, value in options.items()}
-    content = {"inputs": {role: file.sha256 for role, file in inputs.items()}, "options": given}
+    hashes = {role: file.sha256 for role, file in inputs.items()}
+    content = {"inputs": hashes, "options": given, "save": list(save)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -22,6 +22,7 @@ from maxca.registration.provenance import versions
 from maxca.registration.resampling import grids_of
 from maxca.version import installed_version
 from maxca.workflows.cohort.naming import key_of, name_pairs
+from maxca.workflows.cohort.options import USUAL
 from maxca.workflows.cohort.plan import LOCATED, InputFile, Plan, PlannedPair, fingerprint
 
 READERS = 4  # threads that hash: more do not make a disc faster
@@ -31,6 +32,7 @@ ROLES = tuple(each.name for each in fields(Pair) if each.name != "group")
 def make_plan(
     pairs: Sequence[Pair],
     options: RegistrationOptions,
+    save: Sequence[str] = USUAL,
     previous: Plan | None = None,
     progress: Callable[[str, float], None] = lambda _stage, _share: None,
 ) -> Plan:
@@ -39,6 +41,7 @@ def make_plan(
     Args:
         pairs: files may be missing; such a pair has failed.
         options: of all registrations.
+        save: what is kept of each pair, see ``CohortOptions``.
         previous: an earlier plan, whose names, and hashes of unchanged files, are used again.
         progress: called with the completed fraction of the files.
 
@@ -61,14 +64,14 @@ def make_plan(
             PlannedPair(
                 name,
                 inputs,
-                fingerprint(inputs, given),
+                fingerprint(inputs, given, save),
                 pair.group,
                 0.0 if error else _memory(pair, options),
                 "failed" if error else "pending",
                 error,
             )
         )
-    return Plan(installed_version(), versions(), given, planned)
+    return Plan(installed_version(), versions(), given, list(save), planned)
 
 
 def _absolute(pair: Pair) -> Pair:

@@ -35,6 +35,7 @@ def cohort(
     atlas: AtlasInputs | None = None,
     progress: Progress = lambda _stage, _share: None,
     warn: Callable[[str], None] = lambda _line: None,
+    finish: Callable[[Path], object] | None = None,
 ) -> Plan:
     """Register all pairs of a list; the same call resumes, after any interruption.
 
@@ -50,6 +51,8 @@ def cohort(
         atlas: the fixed image of all pairs, instead of one in each pair.
         progress: called with the last pair and the completed fraction.
         warn: called with one line for each notice.
+        finish: called by the worker with each complete folder before it appears, such as
+            ``maxca.report.kept.store_verdict``; a function that the workers can import.
 
     Returns:
         The plan, with what became of each pair.
@@ -62,12 +65,12 @@ def cohort(
     options = replace(options, threads=options.threads or 1)
     listed = _listed(pairs, atlas or AtlasInputs())
     previous = _previous(folder)
-    plan = make_plan(listed, options, previous, progress)
+    plan = make_plan(listed, options, where.outputs, previous, progress)
     if all(pair.state == "failed" for pair in plan.pairs):
         raise MaxcaError(f"none of the {len(plan.pairs)} pairs can be read, the first for: {plan.pairs[0].error}")
     with folders_of(folder / PLAN), alone_in(folder, "another maxca cohort"):
         plan = _continued(plan, previous, folder, where, warn)
-        run = _Run(plan, folder, options, progress)
+        run = _Run(plan, folder, options, progress, finish)
         try:
             run.on(where, warn)
         finally:
@@ -134,8 +137,15 @@ def _continued(
 class _Run:
     """Registers the pending pairs of a plan and keeps the files of the cohort up to date."""
 
-    def __init__(self, plan: Plan, folder: Path, options: RegistrationOptions, progress: Progress) -> None:
-        self.plan, self.folder, self.options, self.progress = plan, folder, options, progress
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        options: RegistrationOptions,
+        progress: Progress,
+        finish: Callable[[Path], object] | None,
+    ) -> None:
+        self.plan, self.folder, self.options, self.progress, self.finish = plan, folder, options, progress, finish
         self.pairs = {pair.name: pair for pair in plan.pairs}
         self.started = False  # nothing is written before the workers are there
         self.written, self.cost = time.monotonic(), 0.0
@@ -172,7 +182,17 @@ class _Run:
         options = replace(self.options, **{name: self.plan.options[name] for name in LOCATED})
         for pair in pending:
             place = os.path.abspath(self.folder / pair.name)
-            yield Task(pair.name, place, pair.inputs, options, pair.fingerprint, loaded, version)
+            yield Task(
+                pair.name,
+                place,
+                pair.inputs,
+                options,
+                pair.fingerprint,
+                tuple(self.plan.save),
+                loaded,
+                version,
+                self.finish,
+            )
 
     def _note(self, outcome: Outcome) -> None:
         self.pairs[outcome.name] = replace(self.pairs[outcome.name], state=outcome.state, error=outcome.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +18,7 @@ from maxca.io.records import encode, read_json
 from maxca.options import RegistrationOptions
 from maxca.runtime import WAITING, environment
 from maxca.version import installed_version
+from maxca.workflows.cohort.options import USUAL
 from maxca.workflows.cohort.plan import InputFile, PairState
 
 TASK = "task.json"
@@ -35,8 +36,10 @@ class Task:
         inputs: by role.
         options: of the registration.
         fingerprint: of inputs and options, stored with the result.
+        outputs: of ``CohortOptions``.
         plugins: to load before.
         maxca: the version that planned it.
+        finish: called with the complete folder before it appears; what it raises is ignored.
     """
 
     name: str
@@ -44,8 +47,10 @@ class Task:
     inputs: Mapping[str, InputFile]
     options: RegistrationOptions
     fingerprint: str
+    outputs: tuple[str, ...] = USUAL
     plugins: tuple[str, ...] = ()
     maxca: str = ""
+    finish: Callable[[Path], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ def _register(task: Task, folder: Path) -> None:
             plugins.load(source)
         from maxca.registration.inputs import SideInputs, source_names
         from maxca.registration.register import register
+        from maxca.registration.result import INVERSE, LABELS, WARPED
     fixed, moving = (
         SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()})
         for side in ("fixed", "moving")
@@ -122,7 +128,12 @@ def _register(task: Task, folder: Path) -> None:
         for role, read in result.record.inputs.items():
             if role in task.inputs and read.sha256 != task.inputs[role].sha256:
                 raise MaxcaError(f"{read.path}: has changed since the cohort was planned; run the same command again")
-        result.write_into(place)
+        files = {"inverse": INVERSE, "warped": WARPED, "labels": LABELS}
+        without = [file for name, file in files.items() if name not in task.outputs]
+        result.write_into(place, save_field="field" in task.outputs, without=without)
+        if task.finish is not None:
+            with suppress(Exception):  # such as a page that cannot be drawn: the registration itself has succeeded
+                task.finish(place)
         (place / TASK).write_text(encode(StoredTask(task.fingerprint)), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A real Dask scheduler and real workers, processes on loopback that a test may kill."""
+"""A real Dask scheduler, and real workers, processes on loopback that may be killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,29 +30,35 @@ class Processes:
         """The address of a new scheduler, and its process."""
         file = self.folder / f"scheduler{len(self.running)}.json"
         words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--scheduler-file", str(file))
-        process = self._start("scheduler", *words)
+        process = self._start("dask", "scheduler", *words)
         wait(lambda: file.is_file() and "tcp://" in file.read_text())
         address = file.read_text().split('"address": "')[1].split('"')[0]
         return address, process
 
-    def worker(self, address: str, *words: str, largest_file: int | None = None) -> subprocess.Popen:
-        """A worker of one thread; with ``--no-nanny`` nothing starts it again."""
+    def worker(self, address: str, *words: str, limits: Mapping[int, int] | None = None) -> subprocess.Popen:
+        """A worker of one thread; with ``--no-nanny`` nothing starts it again.
+
+        Args:
+            address: of its scheduler.
+            words: further options.
+            limits: of the process, such as ``{resource.RLIMIT_FSIZE: 100_000}``.
+        """
         fixed = ("--nthreads", "1", "--host", "127.0.0.1", "--local-directory", str(self.folder), "--no-dashboard")
-        return self._start("worker", address, *fixed, *words, largest_file=largest_file)
+        return self._start("dask", "worker", address, *fixed, *words, limits=limits)
 
     def end(self) -> None:
         """End all of them, with the processes that they started."""
         for process in self.running:
             kill(process)
 
-    def _start(self, *words: str, largest_file: int | None = None) -> subprocess.Popen:
+    def _start(self, *words: str, limits: Mapping[int, int] | None = None) -> subprocess.Popen:
         def limit() -> None:
-            if largest_file is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+            for kind, most in (limits or {}).items():
+                resource.setrlimit(kind, (most, most))
 
         with (self.folder / f"{len(self.running)}.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *words],
+                [sys.executable, "-m", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
