@@ -1,9 +1,10 @@
 """Registrations of brains that labels guide: overlap of the labels that guide and of all others, folding and time.
 
-    python experiments/guidance.py ../shared/data/oasis/pairs_val.csv -o guidance.csv [--set training]
+    python experiments/guidance.py ../shared/data/oasis/pairs_val.csv -o guidance.csv [--set training] [--ants]
 
 Each pair of two subjects is registered by ``balanced`` without a model on one thread: without a guide, guided by eight
-structures, and guided by all labels. ``--set training`` takes three pairs of training subjects instead, on which the
+structures, and guided by all labels; with ``--ants`` also by ``ants.label_image_registration`` with the eight
+structures and its defaults (SyN, each label one metric; with all labels it would have 138). ``--set training`` takes three pairs of training subjects instead, on which the
 share of the force was chosen. Rows of an existing table are not computed again. Seconds are those of the
 processor, without reading the files and scoring.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,18 +23,23 @@ from pathlib import Path
 import numpy as np
 from relaxation import brains
 
+from maxca.engine.volume import foreground
+from maxca.geometry import Chain
 from maxca.io.images import Image, read
 from maxca.io.pairs import read_pairs
-from maxca.metrics import common_labels, dice
+from maxca.io.transforms import read_transform
+from maxca.metrics import common_labels, dice, folding
 from maxca.options import RegistrationOptions
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
+from maxca.registration.record import FoldingRecord
 from maxca.registration.register import register
 from maxca.registration.resampling import apply
 
 # Caudate, putamen, thalamus and hippocampus, right and left, in the numbers of Neuromorphometrics.
 EIGHT = (36, 37, 57, 58, 59, 60, 47, 48)
 ARMS = ("none", "eight", "all")
+ANTS = "ants eight"
 COLUMNS = ("set", "pair", "guide", "labels", "dice_eight", "dice_others", "dice", "ndv_percent", "sdlogj", "seconds")
 UNGUIDED = ("read", "measure")  # stages whose seconds do not count
 
@@ -60,20 +67,45 @@ def row(images: tuple[Path, Path], labels: tuple[Image, Image], guide: str) -> d
     fixed, moving = (SideInputs(image, labels=each) for image, each in zip(images, guiding, strict=True))
     options = RegistrationOptions(guide=() if guide == "none" else ("labels",), model="none", threads=1)
     found = register(fixed, moving, options, monitor=Processor())
-    folding, seconds = found.metrics.folding, found.record.seconds
-    warped = apply(labels[1], labels[0], found.chain, interpolation="nearest")
+    seconds = sum(time for stage, time in found.record.seconds.items() if stage not in UNGUIDED)
+    return {"guide": guide} | scored(labels, found.chain, found.metrics.folding, seconds)
+
+
+def ants_row(images: tuple[Path, Path], labels: tuple[Image, Image]) -> dict[str, object]:
+    """The same by ANTs, guided by the eight structures; its default sets the intensities as well."""
+    import ants
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, each in enumerate(labels):
+            only(each).save(f"{folder}/{number}.nii.gz")
+            files.append(ants.image_read(f"{folder}/{number}.nii.gz"))
+        scans = [ants.image_read(str(image)) for image in images]
+        begin = time.process_time()
+        found = ants.label_image_registration(files[:1], files[1:], scans[:1], scans[1:], output_prefix=f"{folder}/a_")
+        seconds = time.process_time() - begin
+        chain = Chain()
+        for path in found["fwdtransforms"]:  # the last one is applied to points first
+            chain = read_transform(path) @ chain
+    scan = read(images[0])
+    folds = FoldingRecord(**folding(chain, scan.grid, foreground(scan.data))._asdict())
+    return {"guide": ANTS} | scored(labels, chain, folds, seconds)
+
+
+def scored(labels: tuple[Image, Image], chain: Chain, folds: FoldingRecord, seconds: float) -> dict[str, object]:
+    """Overlap of all labels under a map, fixed world points → moving world points, and its folding."""
+    warped = apply(labels[1], labels[0], chain, interpolation="nearest")
     scores = dice(labels[0].data, warped.data, common_labels(labels[0].data, labels[1].data))
     eight = [score for label, score in scores.items() if label in EIGHT]
     others = [score for label, score in scores.items() if label not in EIGHT]
     return {
-        "guide": guide,
         "labels": len(scores),
         "dice_eight": f"{np.mean(eight):.4f}",
         "dice_others": f"{np.mean(others):.4f}",
         "dice": f"{np.mean(eight + others):.4f}",
-        "ndv_percent": f"{folding.ndv_percent:.5f}",
-        "sdlogj": f"{folding.sd_log_jacobian:.4f}",
-        "seconds": f"{sum(time for stage, time in seconds.items() if stage not in UNGUIDED):.2f}",
+        "ndv_percent": f"{folds.ndv_percent:.5f}",
+        "sdlogj": f"{folds.sd_log_jacobian:.4f}",
+        "seconds": f"{seconds:.2f}",
     }
 
 
@@ -93,6 +125,7 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", choices=("validation", "training"), default="validation")
+    parser.add_argument("--ants", action="store_true")
     options = parser.parse_args()
     old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
     done = {(each["set"], each["pair"], each["guide"]) for each in old}
@@ -101,10 +134,11 @@ def main() -> None:
         if not old:
             writer.writeheader()
         for number, (fixed, moving, *drawn) in enumerate(pairs(options.pairs, options.set)):
-            for guide in ARMS:
+            for guide in (*ARMS, ANTS) if options.ants else ARMS:
                 if (options.set, str(number), guide) not in done:
-                    both = read(drawn[0]), read(drawn[1])
-                    writer.writerow({"set": options.set, "pair": number} | row((fixed, moving), both, guide))
+                    images, both = (fixed, moving), (read(drawn[0]), read(drawn[1]))
+                    found = ants_row(images, both) if guide == ANTS else row(images, both, guide)
+                    writer.writerow({"set": options.set, "pair": number} | found)
                     file.flush()
 
 
