@@ -4,9 +4,9 @@
 
 Each pair of two subjects is registered by ``balanced`` without a model on one thread: without a guide, guided by eight
 structures, and guided by all labels; with ``--ants`` also by ``ants.label_image_registration`` with the eight
-structures and its defaults (SyN, each label one metric; with all labels it would have 138). ``--set training`` takes three pairs of training subjects instead, on which the
-share of the force was chosen. Rows of an existing table are not computed again. Seconds are those of the
-processor, without reading the files and scoring.
+structures and its defaults (SyN, each label one metric; with all labels it would have 138). ``--set training`` takes
+three pairs of training subjects instead, on which the share of the force was chosen. Rows of an existing table are not
+computed again. Seconds are those of the processor, without reading the files and scoring.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ TYPES = {
     "effort": "EffortName",
     "device": "DeviceName",
     "guide": "Sequence[GuideName]",
+    "preset": "PresetName | None",
     "label_table": "str | Path | None",
     "exclude_as": "FilledName",
     "restrict": "str | None",
@@ -53,6 +54,7 @@ from maxca.options import (
     FilledName,
     GuideName,
     MatrixConvention,
+    PresetName,
     RegistrationOptions,
     TransformName,
 )

@@ -17,6 +17,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 MatrixConvention = Literal["ras", "fsl"]
 TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
+PresetName = Literal["longitudinal"]
 GuideName = Literal["labels", "points"]
 FilledName = Literal["smooth", "volume", "rigid"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -116,6 +117,14 @@ class RegistrationOptions:
             in_python="Or a loaded ``Model`` or ``Segmenter``.",
         ),
     ] = "auto"
+    preset: Annotated[
+        PresetName | None,
+        About(
+            "Settings for a kind of images. longitudinal: one subject at two times. A rigid transform takes the place "
+            "of the affine, both images are treated alike (halfway space), no model is used by default, and the change "
+            "of volume in percent is written too (volume_change.nii.gz)."
+        ),
+    ] = None
     transform: Annotated[
         TransformName,
         About("Transform model: rigid, affine, or deformable, which is an affine and a deformation field."),
@@ -209,10 +218,25 @@ class RegistrationOptions:
         if self.exclude_as != "smooth" and (self.transform != "deformable" or self.restrict is not None):
             other = f"transform={self.transform}" if self.restrict is None else f"restrict={self.restrict}"
             raise OptionError("exclude_as", self.exclude_as, f"is for a free deformation, not for {other}")
+        if self.preset == "longitudinal":
+            self._check_longitudinal()
         if "labels" in self.guide and self.transform != "deformable":
             raise OptionError(
                 "guide", "labels", f"labels guide a deformation; use transform=deformable, not {self.transform}"
             )
+
+    def _check_longitudinal(self) -> None:
+        against = {
+            "transform": self.transform == "affine",
+            "guide": bool(self.guide),
+            "restrict": self.restrict is not None,
+            "exclude_as": self.exclude_as != "smooth",
+            "initial_transform": self.initial_transform == "center",
+        }
+        for name in (name for name, refused in against.items() if refused):
+            raise OptionError(name, getattr(self, name), "not supported with preset=longitudinal; remove one of both")
+        if isinstance(self.model, str) and self.model == "auto":
+            object.__setattr__(self, "model", "none")
 
     @property
     def axes(self) -> tuple[bool, bool, bool]:

@@ -17,6 +17,7 @@ from maxca.options import (
     FilledName,
     GuideName,
     MatrixConvention,
+    PresetName,
     RegistrationOptions,
     TransformName,
 )
@@ -42,6 +43,7 @@ def register(
     fixed_points: str | Path | np.ndarray | Points | None = None,
     moving_points: str | Path | np.ndarray | Points | None = None,
     model: str | Path | Model = "auto",
+    preset: PresetName | None = None,
     transform: TransformName = "deformable",
     initial_transform: str | Path | Chain | None = None,
     matrix_convention: MatrixConvention | None = None,
@@ -85,6 +87,9 @@ def register(
             optimisation: a file (.safetensors), the name of a bundled model (see maxca models list) or hf://OWNER/NAME
             on Hugging Face; none: the pair is optimised from scratch; auto: the first bundled model that was trained on
             such images and passes the acceptance check on the pair. Or a loaded ``Model`` or ``Segmenter``.
+        preset: settings for a kind of images. longitudinal: one subject at two times. A rigid transform takes the
+            place of the affine, both images are treated alike (halfway space), no model is used by default, and the
+            change of volume in percent is written too (volume_change.nii.gz).
         transform: transform model: rigid, affine, or deformable, which is an affine and a deformation field.
         initial_transform: initial transform: a file (fixed world points → moving world points), header (the
             positions in the files) or center (aligned centres of mass). By default the latter two are tried. Or a

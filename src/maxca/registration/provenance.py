@@ -32,6 +32,7 @@ from maxca.registration.record import (
     RecordedOptions,
     Source,
 )
+from maxca.registration.volume_change import noticed
 from maxca.version import installed_version
 
 SHOWN = 5  # most landmarks in a warning
@@ -86,7 +87,7 @@ def recorded(
         settings=_settings(provenance),
         levels=[] if deformation is None else [_level(level) for level in deformation.levels],
         metrics=assessment,
-        warnings=[*provenance.pair.warnings, *_advice(provenance), *_doubted(provenance, assessment), *warnings],
+        warnings=[*provenance.pair.warnings, *_advice(provenance), *_found(provenance, assessment), *warnings],
         versions=versions(),
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
@@ -194,12 +195,14 @@ def _left(assessment: Assessment) -> list[float]:
     return [] if assessment.tre_mm_after is None else assessment.tre_mm_after.by_point or []
 
 
-def _doubted(provenance: Provenance, assessment: Assessment) -> list[str]:
+def _found(provenance: Provenance, assessment: Assessment) -> list[str]:
+    """Warnings on the result: landmarks that may be wrong, and large changes of volume."""
+    changed = [] if assessment.volume_change is None else noticed(assessment.volume_change)
     doubted = [name for each in provenance.pair.guidance.records(_left(assessment)) for name in each.suspected]
     if not doubted:
-        return []
+        return changed
     names = ", ".join(doubted[:SHOWN]) + (", …" if len(doubted) > SHOWN else "")
-    return [f"landmarks that may be wrong, much farther apart than the others: {names}; inspect them"]
+    return [f"landmarks that may be wrong, much farther apart than the others: {names}; inspect them", *changed]
 
 
 def _level(level: LevelRecord) -> LevelSummary:

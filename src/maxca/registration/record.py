@@ -38,6 +38,7 @@ class RecordedOptions:
     """
 
     model: str
+    preset: str | None = None
     transform: str | None = None
     initial_transform: str | None = None
     matrix_convention: str | None = None
@@ -198,6 +199,25 @@ class BodyMotion:
 
 
 @dataclass(frozen=True)
+class VolumeChange:
+    """Change of volume from the fixed to the moving image over the content, in percent.
+
+    Args:
+        mean_percent: its mean.
+        p05_percent: 5th percentile.
+        p95_percent: 95th percentile.
+        notable_percent: part of the content that changes more than ``volume_change.NOTABLE``.
+        by_label: of each label of the fixed image.
+    """
+
+    mean_percent: float
+    p05_percent: float
+    p95_percent: float
+    notable_percent: float
+    by_label: dict[LabelName, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
@@ -218,6 +238,7 @@ class Assessment:
     tre_mm_after: Distances | None = None
     excluded: dict[str, ExcludedVolume] = field(default_factory=dict)
     bodies: dict[str, BodyMotion] = field(default_factory=dict)
+    volume_change: VolumeChange | None = None
 
     @property
     def largest_departure(self) -> float:

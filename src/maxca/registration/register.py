@@ -22,11 +22,13 @@ from maxca.options import RegistrationOptions
 from maxca.registration.assessment import assess
 from maxca.registration.bodies import engine_bodies
 from maxca.registration.deformation import Deformation, deform
+from maxca.registration.halfway import align_halfway, deform_halfway
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
 from maxca.registration.pair import LoadedPair, PreparedPair, check_memory, prepare, read_pair
 from maxca.registration.provenance import Provenance, recorded
 from maxca.registration.result import Result
+from maxca.registration.volume_change import volume_change
 from maxca.registration.warped import warp
 from maxca.runtime import tuned
 
@@ -71,7 +73,8 @@ def register(
             settings = between_contrasts(settings)
         deformation = None
         if options.transform == "deformable":
-            deformation = _deformed(pair, volumes, alignment.affine, settings, predictor, monitor)
+            estimate = _deformed if options.preset is None else _deformed_halfway
+            deformation = estimate(pair, volumes, alignment.affine, settings, predictor, monitor)
         maps = _maps(pair, volumes, alignment, deformation)
         with monitor.stage("warp"):
             warped = warp(pair, maps.chain, options.fill)
@@ -79,11 +82,15 @@ def register(
             segmented = None if deformation is None else deformation.selection.segmented
             both = maps.chain, maps.inverse
             assessment = assess(pair, volumes, settings, maps.found, both, maps.residual, segmented)
+            change = None
+            if options.preset == "longitudinal":
+                change, summary = volume_change(maps.chain, pair.fixed)
+                assessment = replace(assessment, volume_change=summary)
     monitor.done()
     provenance = Provenance(pair, options, str(device), predictor, alignment, deformation)
     record = recorded(provenance, assessment, warped.warnings, monitor.seconds)
     grid = pair.fixed.image.grid
-    return Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied)
+    return Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied, change)
 
 
 def _axes(pair: LoadedPair, options: RegistrationOptions) -> tuple[bool, bool, bool]:
@@ -139,7 +146,8 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
     initial = volumes.guess
     if initial is None and settings.kind != "initial":
         initial = pair.guidance.start(volumes.known, rigid=settings.kind == "rigid", seed=options.seed)
-    return align(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
+    estimate = align if options.preset is None else align_halfway
+    return estimate(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
 
 
 def _deformed(
@@ -163,6 +171,12 @@ def _deformed(
 
     given = pair.guidance.given or bool(pair.bodies)
     return deform(fixed, moving, affine, settings, predict, monitor, guides if given else None)
+
+
+def _deformed_halfway(
+    pair: LoadedPair, volumes: PreparedPair, rigid: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
+) -> Deformation:
+    return deform_halfway(volumes.upright, volumes.moving, rigid, settings, predictor, monitor)
 
 
 def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:

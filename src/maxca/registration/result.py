@@ -18,6 +18,7 @@ from maxca.registration.volumes import WarpedSeries
 
 WARPED, LABELS = "warped.nii.gz", "warped_labels.nii.gz"
 TRANSFORM, INVERSE = "transform.h5", "inverse_transform.h5"
+CHANGE = "volume_change.nii.gz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class Result:
             method.)
         applied: additional images of moving space on the fixed grid, by name; the volumes of a 4-D image are
             resampled when they are saved.
+        volume_change: percent at each voxel of the fixed grid, of longitudinal registrations.
     """
 
     chain: Chain
@@ -44,6 +46,7 @@ class Result:
     record: Record
     warped_labels: Image | None = None
     applied: Mapping[str, Image | WarpedSeries | Series] = field(default_factory=dict)
+    volume_change: Image | None = None
 
     @property
     def metrics(self) -> Assessment:
@@ -74,6 +77,7 @@ class Result:
             record,
             read(labels) if labels.is_file() else None,
             {name: _additional(_inside(place, f"warped_{name}")) for name in record.applied},
+            read(place / CHANGE) if record.metrics.volume_change is not None else None,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, save_field: bool = False) -> Path:
@@ -109,6 +113,8 @@ class Result:
             write_transform(self.inverse, place / INVERSE)
         if self.warped_labels is not None and LABELS not in without:
             self.warped_labels.save(place / LABELS)
+        if self.volume_change is not None:
+            self.volume_change.save(place / CHANGE)
         for name, image in self.applied.items():
             image.save(place / f"warped_{name}")
         if save_field:

@@ -10,7 +10,7 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.registration.record import Assessment, GuideRecord, Record
+from maxca.registration.record import Assessment, GuideRecord, Record, VolumeChange
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.lengths import length
@@ -21,6 +21,7 @@ from maxca.report.regions import of_bodies, of_excluded
 LINE_COUNT = 16  # most lines of a deformed grid along its longest side
 DETERMINANT_VOXELS = 2_000_000
 POINTS = 100_000
+MOST_PERCENT = 20.0  # of the colours of a change of volume
 
 
 def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
@@ -52,6 +53,8 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
         ],
     )
     yield _deformation(case, middle)
+    if case.record.metrics.volume_change is not None:
+        yield _change(case, case.record.metrics.volume_change, middle)
     if case.fixed.labels is not None and case.moving.labels is not None:
         yield _labels(case, middle)
     if case.record.guide is not None and case.record.metrics.predicted_dice_after is not None:
@@ -90,6 +93,29 @@ def _deformation(case: Case, middle: list[tuple[Shown, Plane]]) -> Group:
         "the Jacobian determinant: orange where the map expands (fourfold where darkest), purple where it shrinks, and "
         "pink at folds.",
         drawn,
+    )
+
+
+def _change(case: Case, change: VolumeChange, middle: list[tuple[Shown, Plane]]) -> Group:
+    """The change of volume between two times."""
+    lattice = _lattice(case.fixed.image.grid)
+    percent = 100 * (field_determinant(case.chain.field_on(lattice)).numpy() - 1)
+    drawn = []
+    for one, plane in middle:
+        drawn.append(Picture(one.middle("fixed"), f"fixed image, {plane.name}"))
+        found = plane.pictures(sampled(percent, lattice, Chain(), plane))[0]
+        drawn.append(Picture(pictures.percent_change(found, MOST_PERCENT), f"change in percent, {plane.name}"))
+    rows: list[tuple[str, ...]] = [
+        (_label(case.record, label), f"{percent:+.1f}") for label, percent in change.by_label.items()
+    ]
+    return Group(
+        "change",
+        "Change of volume",
+        f"From the fixed to the moving image: orange where it grows, purple where it shrinks, darkest at "
+        f"{MOST_PERCENT:g} % and beyond. Over the content the mean is {change.mean_percent:+.1f} %; 5 % of the voxels "
+        f"are below {change.p05_percent:+.1f} %, and 5 % above {change.p95_percent:+.1f} %.",
+        drawn,
+        Table("Change of each label of the fixed image", ("label", "percent"), rows) if rows else None,
     )
 
 

@@ -67,6 +67,11 @@ def volume_change(log_determinant: np.ndarray, folded: np.ndarray) -> np.ndarray
     return _marked(_coloured(0.5 + log_determinant / (2 * MOST_CHANGE), CHANGES), folded, FOLD)
 
 
+def percent_change(percent: np.ndarray, most: float) -> np.ndarray:
+    """(H, W, 3): orange for growth, purple for shrinkage, darkest at ``most`` percent."""
+    return _coloured(0.5 + percent / (2 * most), CHANGES)
+
+
 def outlined(base: np.ndarray, fixed: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Outlines of the labels of the fixed image, and of others, over a picture."""
     return _marked(_marked(base, outline(fixed), FIRST), outline(other), SECOND)
