@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from maxca.cli.main import main
-from maxca.options import TrainingOptions
 from maxca.training import recipes, start
+from maxca.training.options import TrainingOptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

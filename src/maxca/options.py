@@ -20,14 +20,13 @@ PairKind = Literal["inter", "intra"]
 PresetName = Literal["longitudinal"]
 GuideName = Literal["labels", "points"]
 FilledName = Literal["smooth", "volume", "rigid"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 MODELS = ("auto", "none")
 IMAGES, REGIONS, MACHINE = "Images", "Masks, labels and points", "Machine"
-PAIRS, COMPARED, START = "Pairs", "What is compared", "Instead of the recipe"
+PAIRS = "Pairs"
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,6 @@ class RegistrationOptions:
             "transform": self.transform == "affine",
             "guide": bool(self.guide),
             "restrict": self.restrict is not None,
-            "exclude_as": self.exclude_as != "smooth",
             "initial_transform": self.initial_transform == "center",
         }
         for name in (name for name, refused in against.items() if refused):
@@ -250,112 +248,3 @@ class RegistrationOptions:
             raise OptionError("restrict", self.restrict, f"restricts a deformation, not transform={self.transform}")
         i, j, k = (word == "1" for word in words)
         return i, j, k
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Selection of pairs, threads and jobs of an evaluation."""
-
-    name: Annotated[
-        str | None, About("Name of this set of pairs in the table; by default that of the list's folder.", PAIRS)
-    ] = None
-    group: Annotated[str | None, About("Only pairs of this group.", PAIRS)] = None
-    pair: Annotated[
-        tuple[int, ...], About("Only the pair of this number, from 0; may be repeated.", PAIRS, least=0)
-    ] = ()
-    limit: Annotated[int | None, About("Only the first pairs, this many.", PAIRS, least=1)] = None
-    threads: Annotated[int, About("CPU threads of each registration.", MACHINE, least=1)] = 2
-    jobs: Annotated[
-        int,
-        About(
-            "Registrations that run at once; above 1, the times say little about a single registration.",
-            MACHINE,
-            "-j",
-            least=1,
-        ),
-    ] = 1
-
-    def __post_init__(self) -> None:
-        check(self)
-
-
-@dataclass(frozen=True)
-class ComparisonOptions:
-    """What an evaluation compares, as the command line writes it."""
-
-    methods: Annotated[
-        str,
-        About(
-            "Of maxca-fast, maxca-balanced, maxca-accurate, greedy, syn, elastix and unmoved, with commas; "
-            "maxca-balanced+auto uses a model, greedy@2 smooths by 2 mm, and maxca:effort=fast,similarity=mi takes "
-            "every option of maxca register.",
-            COMPARED,
-        ),
-    ] = "maxca-balanced"
-    model: Annotated[
-        tuple[str, ...], About("Ours also with this model, as for maxca register; may be repeated.", COMPARED)
-    ] = ()
-    smoothness: Annotated[
-        str | None,
-        About(
-            "Each method at each of these mm: 1,2,4. A method that has its own, such as elastix@10, keeps it.", COMPARED
-        ),
-    ] = None
-    transforms: Annotated[
-        tuple[str, ...],
-        About(
-            "Also the transforms in this folder, named by the number of the pair from 0 (7.h5) or by its images "
-            "(FIXED_MOVING.nii.gz): ITK's, ANTs', greedy's, or voxel displacements as in Learn2Reg; may be repeated.",
-            COMPARED,
-        ),
-    ] = ()
-    matrix_convention: Annotated[
-        MatrixConvention | None,
-        About("What a given bare 4x4 matrix means. ras: fixed to moving, RAS mm. fsl: FLIRT's -omat.", COMPARED),
-    ] = None
-
-    def __post_init__(self) -> None:
-        check(self)
-        _ = self.smoothness_mm
-
-    @property
-    def smoothness_mm(self) -> list[float]:
-        """The numbers."""
-        try:
-            return [float(word) for word in (self.smoothness or "").split(",") if word.strip()]
-        except ValueError as error:
-            raise OptionError("smoothness", self.smoothness, "give millimetres with commas, such as 1,2,4") from error
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """What may differ from a recipe, and what of the machine a training run uses."""
-
-    init: Annotated[
-        Any, About("Start from a model, a file or a bundled one (maxca models list), instead of random weights.", START)
-    ] = None
-    steps: Annotated[
-        int | None,
-        About("Steps in all, instead of those of the recipe; with --resume, extends the run.", START, least=1),
-    ] = None
-    seed: Annotated[int | None, About("Random seed, instead of that of the recipe.", START)] = None
-    batch: Annotated[
-        int | None,
-        About("Pairs, or scans, in a step, over all processes, instead of those of the recipe.", START, least=1),
-    ] = None
-    accumulate: Annotated[
-        int | None, About("Parts in which a process computes its share of a batch, to save memory.", START, least=1)
-    ] = None
-    precision: Annotated[Precision | None, About("Instead of the precision of the recipe.", START)] = None
-    device: Annotated[DeviceName, About("auto uses the GPU if there is one.", MACHINE)] = "auto"
-    devices: Annotated[int, About("GPUs, or processes on a CPU.", MACHINE, least=1)] = 1
-    workers: Annotated[int, About("Processes that prepare the samples.", MACHINE, least=0)] = 0
-    threads: Annotated[int | None, About("CPU threads of each process.", MACHINE, least=1)] = None
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def changes(self) -> dict[str, Any]:
-        """The fields of a configuration that are given here."""
-        names = ("steps", "seed", "batch", "accumulate", "precision")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -24,7 +24,7 @@ from maxca.io.pairs import Pair, read_pairs, write_pairs
 from maxca.models.domain import Domain
 from maxca.models.load import Model, load_model, read_domain
 from maxca.networks import NetworkConfig
-from maxca.options import TrainingOptions
+from maxca.training.options import TrainingOptions
 from maxca.training.recipes import hippocampus
 from maxca.training.run import Run, read_about
 from maxca.training.start import train_in

@@ -11,10 +11,10 @@ import pytest
 from commands import run
 
 from maxca.datasets.listed import read_list
+from maxca.datasets.options import PreparationOptions
 from maxca.datasets.prepared import read_prepared
 from maxca.errors import MaxcaError
 from maxca.options import OptionError
-from maxca.preparation import PreparationOptions
 
 WHERE = phantoms.grid((5.0, 5.0, 6.0))
 

@@ -18,10 +18,10 @@ import SimpleITK as sitk
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
 from maxca.evaluate.methods import GIVEN, Method, ours, parse
+from maxca.evaluate.options import EvaluationOptions
 from maxca.evaluate.processes import run as run_process
 from maxca.evaluate.rows import LABEL_COLUMNS, alone, append, label_file, read_rows
 from maxca.evaluate.run import evaluate
-from maxca.options import EvaluationOptions
 
 SHAPE, SPACING = (20, 18, 16), np.array([2.0, 1.5, 3.0])
 AFFINE = np.diag([*SPACING, 1.0])

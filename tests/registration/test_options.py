@@ -14,18 +14,14 @@ import typer
 import maxca
 from maxca.cli.app import app
 from maxca.cli.register import register
+from maxca.datasets.options import PreparationOptions
+from maxca.evaluate.options import ComparisonOptions, EvaluationOptions
 from maxca.fields import Option, OptionError, options_of, vocabulary
 from maxca.losses.similarity import SIMILARITIES
-from maxca.options import (
-    ComparisonOptions,
-    EvaluationOptions,
-    RegistrationInputs,
-    RegistrationOptions,
-    TrainingOptions,
-)
-from maxca.preparation import PreparationOptions
+from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.registration import facade
 from maxca.registration.record import RecordedOptions
+from maxca.training.options import TrainingOptions
 
 GENERATOR = Path(__file__).parents[2] / "tools" / "facade.py"
 ALL = (*options_of(RegistrationInputs), *options_of(RegistrationOptions))

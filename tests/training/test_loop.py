@@ -24,10 +24,10 @@ from maxca.datasets.prepared import Prepared
 from maxca.errors import MaxcaError
 from maxca.models.load import load_model
 from maxca.networks import NetworkConfig
-from maxca.options import TrainingOptions
 from maxca.training import recipes
 from maxca.training.augmentation import Augmentation
 from maxca.training.config import Losses, Optimiser, RunConfig, TrainingConfig, config_from_plain
+from maxca.training.options import TrainingOptions
 from maxca.training.run import LOG_COLUMNS
 from maxca.training.start import train_in
 

@@ -18,11 +18,11 @@ from maxca.datasets.prepared import SCANS, read_prepared
 from maxca.errors import MaxcaError
 from maxca.models.segmentation import Segmenter
 from maxca.models.segmentation_file import load_segmenter
-from maxca.options import TrainingOptions
 from maxca.registration.labelling import label
 from maxca.training import recipes
 from maxca.training.config import SegmentationConfig
 from maxca.training.loader import Scans, batches
+from maxca.training.options import TrainingOptions
 from maxca.training.run import LOG_COLUMNS, read_log
 from maxca.training.segmentation import SegmentationTask
 from maxca.training.segmented import SegmentationValidation

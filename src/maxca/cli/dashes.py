@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 
 from maxca.errors import MaxcaError
+from maxca.evaluate.options import EvaluationOptions
 from maxca.fields import OptionError, options_of
-from maxca.options import (
-    EvaluationOptions,
-    RegistrationInputs,
-    RegistrationOptions,
-)
+from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.workflows.cohort.options import CohortOptions
 
 # Fields of options, and keywords of the other functions that commands call.

@@ -11,7 +11,7 @@ import typer
 
 from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import progress_bar, report, warn
-from maxca.options import ComparisonOptions, EvaluationOptions
+from maxca.evaluate.options import ComparisonOptions, EvaluationOptions
 
 EXAMPLE = "Example:  maxca evaluate --pairs pairs.csv --methods maxca-balanced,greedy -o results.csv"
 

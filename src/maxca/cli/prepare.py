@@ -9,7 +9,7 @@ import typer
 
 from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import progress_bar, report, warn
-from maxca.preparation import PreparationOptions
+from maxca.datasets.options import PreparationOptions
 
 EXAMPLE = "Example:  maxca prepare scans.csv -o ready --spacing 1.5x1.5x1.5"
 LISTS = (".csv",)

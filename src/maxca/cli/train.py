@@ -9,7 +9,7 @@ import typer
 
 from maxca.cli.options import Quiet, from_options
 from maxca.cli.terminal import report, warn
-from maxca.options import TrainingOptions
+from maxca.training.options import TrainingOptions
 
 EXAMPLE = "Example:  maxca train hippocampus --data hippocampus-ready -o run"
 

@@ -27,6 +27,7 @@ from maxca.datasets.brain import LAYOUTS, read_bids, reader
 from maxca.datasets.cardiac import read_acdc
 from maxca.datasets.hippocampus import read_msd
 from maxca.datasets.listed import read_list
+from maxca.datasets.options import PreparationOptions
 from maxca.datasets.prepared import FORMAT, MANIFEST, SCANS
 from maxca.engine.affine import AffineSettings, align
 from maxca.engine.volume import Volume, content_box, margin_of, normalise, resampled
@@ -37,7 +38,6 @@ from maxca.io.digest import sha256
 from maxca.io.images import Image, read, write
 from maxca.io.label_table import read_label_table
 from maxca.io.pairs import PairKind, Scan, split_by_subject
-from maxca.preparation import PreparationOptions
 from maxca.registration.labels import as_labels
 from maxca.registration.placement import placed
 from maxca.version import installed_version

@@ -16,6 +16,7 @@ from maxca import plugins
 from maxca.errors import MaxcaError
 from maxca.evaluate import methods as ways
 from maxca.evaluate.methods import Job, Method
+from maxca.evaluate.options import EvaluationOptions
 from maxca.evaluate.processes import run
 from maxca.evaluate.rows import (
     COLUMNS,
@@ -35,7 +36,6 @@ from maxca.evaluate.rows import (
 from maxca.io.atomic import check_new_file
 from maxca.io.cells import neutral
 from maxca.io.pairs import Pair, read_pairs
-from maxca.options import EvaluationOptions
 
 Progress = Callable[[str, float], None]
 PATIENCE = 0.2  # seconds after a failure within which a signal to this process explains it

@@ -197,6 +197,8 @@ def _bodies(fixed: Side, moving: Side, initial: Chain, options: RegistrationOpti
         against = f"is for parts of a deformation; use transform=deformable, not {options.transform}"
     elif options.restrict is not None:
         against = f"cannot be combined with restrict={options.restrict}: a body that rotates moves along every axis"
+    elif options.preset is not None:
+        against = f"cannot be combined with preset={options.preset}"
     elif not initial.is_affine:
         against = "needs an affine initial transform, because a deformation before it would bend the parts"
     elif _overlapping(parts):

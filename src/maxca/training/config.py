@@ -8,9 +8,9 @@ from typing import Any
 
 from maxca.losses.similarity import SIMILARITIES
 from maxca.networks import NetworkConfig, network_from_plain
-from maxca.options import Precision
 from maxca.origins import UnknownName, origin
 from maxca.training.augmentation import Augmentation
+from maxca.training.options import Precision
 from maxca.training.synthesis import Synth
 from maxca.training.variation import Variation
 

@@ -14,11 +14,11 @@ from maxca.datasets.prepared import NOTHING, Prepared, read_prepared
 from maxca.errors import MaxcaError
 from maxca.fields import OptionError
 from maxca.io.alone import alone_in
-from maxca.options import TrainingOptions
 from maxca.origins import UnknownName
 from maxca.runtime import torch_thread_limit
 from maxca.training.config import RunConfig, SegmentationConfig, TrainingConfig, config_from_plain
 from maxca.training.loop import Report, train
+from maxca.training.options import TrainingOptions
 from maxca.training.recipes import RECIPES
 from maxca.training.registration import RegistrationTask
 from maxca.training.run import Run, make_folder, read_about, start_run

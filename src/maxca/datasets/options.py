@@ -1,4 +1,4 @@
-"""Options of the preparation of scans for training; see ``maxca.options``. This module does not import torch."""
+"""Options of the preparation of scans for training. This module does not import torch."""
 
 from __future__ import annotations
 
