@@ -3,7 +3,7 @@
     python experiments/longitudinal.py ../shared/data -o longitudinal.csv [--pairs 4] [--methods longitudinal@4,…]
 
 Brains of training subjects of OASIS. The moving image is the scan under a rigid motion of a few degrees and mm and a
-smooth known field (``changed``, local changes of volume of about 6 %), or the rigid motion alone (``same``), with
+smooth known field (``wide`` and ``narrow``, local changes of volume of 6 %), or the rigid motion alone (``same``), with
 another noise and another bias field. Each method is registered by ``fast`` on one thread, with a smoothness in mm after
 ``@``: ``longitudinal``, and ``affine``, the usual registration without a model. Rows have the mean absolute error of
 the change of each label of at least 1 ml, in percent of its volume, the mean over the labels with its sign (a bias),
@@ -35,7 +35,8 @@ from maxca.registration.register import register
 from maxca.registration.resampling import resample
 
 METHODS = "affine,longitudinal"
-WIDTH, CHANGE = 12.0, 0.06  # of the field: σ in mm, standard deviation of the relative change of volume
+KINDS = {"same": 0.0, "wide": 12.0, "narrow": 6.0}  # σ of the field in mm
+CHANGE = 0.06  # standard deviation of the relative change of volume
 NOISE, BIAS = 0.02, 0.1  # of the range
 SMALLEST = 1000.0  # mm³
 COLUMNS = ("kind", "pair", "method", "label_error", "label_bias", "voxel_sd", "exchange_mm", "ndv_percent", "seconds")
@@ -47,9 +48,9 @@ def truth(grid: Grid, kind: str, random: np.random.Generator) -> Chain:
     matrix[:3, :3] = Rotation.from_rotvec(random.normal(0, 2, 3), degrees=True).as_matrix()
     matrix[:3, 3] = grid.center - matrix[:3, :3] @ grid.center + random.normal(0, 2, 3)
     rigid = Affine(matrix)
-    if kind == "same":
+    if not KINDS[kind]:
         return Chain((rigid,))
-    noise = np.stack([gaussian_filter(random.normal(size=grid.shape), WIDTH / grid.spacing) for _ in range(3)])
+    noise = np.stack([gaussian_filter(random.normal(size=grid.shape), KINDS[kind] / grid.spacing) for _ in range(3)])
     bend = DenseField(torch.from_numpy(noise).float(), grid)
     found = float((jacobian_determinant(Chain((DenseField(bend.displacement * 1e-3, grid),)), grid) - 1).std()) * 1e3
     return Chain((DenseField(bend.displacement * (CHANGE / found), grid), rigid))
@@ -109,7 +110,7 @@ def main() -> None:
         if not old:
             writer.writeheader()
         for number, (image, _, drawn, _) in zip(range(options.pairs), brains(options.data), strict=False):
-            for kind in ("same", "changed"):
+            for kind in KINDS:
                 for method in options.methods.split(","):
                     if (kind, str(number), method) not in done:
                         random = np.random.default_rng(number)

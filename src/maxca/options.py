@@ -189,7 +189,8 @@ class RegistrationOptions:
         float | None,
         About(
             "Regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the smallest "
-            "spacing, in a slice three times, and three times as much between different contrasts.",
+            "spacing, in a slice three times; three times as much between different contrasts, twice as much with the "
+            "longitudinal preset.",
             above=0,
             unit="millimetres",
         ),

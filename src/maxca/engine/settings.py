@@ -15,6 +15,7 @@ COARSEST = 48  # voxels along the longest axis at the first level: fewer resolve
 SMOOTHNESS = 2.0  # smallest spacings; see docs/decisions/2026-11-27-relaxation.md
 SLICE_SMOOTHNESS = 3.0  # of a slice, where as many voxels have a larger extent
 SMOOTHER = 3.0  # between contrasts; see docs/decisions/2026-11-21-affine-and-optimiser.md
+STEADIER = 2.0  # for changes of one subject; see experiments/longitudinal.py
 STEPS = 50  # most steps per level; coarse ones cost little
 AFFORDABLE = 8_000_000  # voxels times steps at full resolution that take seconds: minimum for small images
 
@@ -123,6 +124,15 @@ def between_contrasts(settings: Settings) -> Settings:
         settings: for two images of one contrast.
     """
     return replace(settings, smoothness=SMOOTHER * settings.smoothness)
+
+
+def within_subject(settings: Settings) -> Settings:
+    """Settings for one subject at two times: smoother, because changes are small and noise is as strong.
+
+    Args:
+        settings: for two subjects.
+    """
+    return replace(settings, smoothness=STEADIER * settings.smoothness)
 
 
 def refining(settings: Settings, steps: int | None = None) -> Settings:

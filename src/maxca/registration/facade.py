@@ -112,7 +112,8 @@ def register(
             moves them along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated
             then: the initial transform, by default the headers, is kept.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
-            smallest spacing, in a slice three times, and three times as much between different contrasts.
+            smallest spacing, in a slice three times; three times as much between different contrasts, twice as much
+            with the longitudinal preset.
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,
             -1024 in CT). Labels are always 0 there.
         device: auto uses the GPU if there is one.

@@ -10,7 +10,7 @@ import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
 from maxca.engine.bodies import Bodies
-from maxca.engine.settings import Settings, between_contrasts, settings_for
+from maxca.engine.settings import Settings, between_contrasts, settings_for, within_subject
 from maxca.engine.terms import Guide
 from maxca.engine.volume import Volume
 from maxca.fields import OptionError
@@ -66,6 +66,8 @@ def register(
             volumes = prepare(pair, device)
             settings = settings_for(volumes.upright.grid, options.effort, options.similarity, options.smoothness)
             settings = replace(settings, axes=_axes(pair, options))
+            if options.preset == "longitudinal" and options.smoothness is None:
+                settings = within_subject(settings)
             check_memory(pair, volumes.upright.grid, settings)
         with monitor.stage("align"):
             alignment = _aligned(pair, volumes, options, monitor)

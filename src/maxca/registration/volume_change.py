@@ -11,7 +11,7 @@ from maxca.io.images import Image
 from maxca.registration.inputs import Side
 from maxca.registration.record import VolumeChange
 
-NOTABLE = 10.0  # percent; of two scans of one day, 2 % of the voxels change more: docs/decisions
+NOTABLE = 10.0  # percent; noise alone changes fewer than 1 % of the voxels more, see experiments/longitudinal.py
 COMMON = 5.0  # percent of the content
 
 
