@@ -76,20 +76,23 @@ def throughput(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             folder = Path(place)
             write_pairs(folder / "pairs.csv", pairs)
             cohort = ["cohort", str(folder / "pairs.csv"), "-o", str(folder / "out"), "--effort", given.effort]
-            together = _timed([*MAXCA, *cohort, "--no-page", "-q"])
-            one_by_one = sum(
+            alone = [
                 _timed([*MAXCA, *_register(pair), "--effort", given.effort, "-o", str(folder / str(n)), "-q"])
                 for n, pair in enumerate(pairs[: given.alone or None])
-            ) / len(pairs[: given.alone or None])
+            ]
+            seconds, used = _timed([*MAXCA, *cohort, "--no-page", "-q"])
+            one, one_used = (sum(each) / len(alone) for each in zip(*alone, strict=True))
             same = _same(folder, pairs, given.effort)
         yield {
             "what": "throughput",
             "kind": kind,
             "count": len(pairs),
             "effort": given.effort,
-            "cohort_s": round(together / len(pairs), 2),
-            "register_s": round(one_by_one, 2),
-            "ratio": round(one_by_one * len(pairs) / together, 2),
+            "cohort_s": round(seconds / len(pairs), 2),
+            "register_s": round(one, 2),
+            "ratio": round(one * len(pairs) / seconds, 2),
+            "cohort_cpu_s": round(used / len(pairs), 2),
+            "register_cpu_s": round(one_used, 2),
             "identical": same,
             "load": round(os.getloadavg()[0], 1),
         }
@@ -103,15 +106,22 @@ def _register(pair: Pair) -> list[str]:
 
 def _same(folder: Path, pairs: Sequence[Pair], effort: str) -> bool:
     """Whether the first pair has the files of ``register`` with one thread, byte by byte."""
-    subprocess.run([*MAXCA, *_register(pairs[0]), "--effort", effort, "--threads", "1", "-o", folder / "x"], check=True)
+    command = [*MAXCA, *_register(pairs[0]), "--effort", effort, "--threads", "1", "-o", str(folder / "x"), "-q"]
+    subprocess.run(command, check=True)
     return hashes(folder / "out" / read_plan(folder / "out").pairs[0].name) == hashes(folder / "x")
 
 
-def _timed(command: Sequence[str]) -> float:
+def _timed(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds of a command, and of the processor in it and its processes."""
     variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), _used()
     subprocess.run(command, env=variables, check=True)
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, _used() - used
+
+
+def _used() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -15,8 +15,13 @@ import psutil
 import pytest
 from cohortpairs import PATIENTS, hashes
 from dask_processes import Processes, kill, wait
+from distributed import Client as DaskClient
+from distributed import Security
 
 from maxca.cli.main import main
+from maxca.errors import MaxcaError
+from maxca.workflows.cohort import cluster
+from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.cohort.plan import PLAN, read_plan
 from maxca.workflows.cohort.task import TASK
 
@@ -143,6 +148,25 @@ def test_local_workers_end_with_a_killed_client(processes: Processes, words: Wor
     wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 20)
     client = Client(tmp_path, *words, "--workers", "1")
     assert client.code() == 0, client.error
+
+
+def test_local_workers_are_for_this_user_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECTING", 2)
+    with cluster.connected(CohortOptions(workers=1), 1, 0.0, print) as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        me = psutil.Process()
+        for process in (me, *me.children(recursive=True)):
+            listening = [each.laddr.ip for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+            assert set(listening) <= {"127.0.0.1"}
+        for stranger, says in ((address, "needs certificates"), (address.replace("tls", "tcp"), "no Dask scheduler")):
+            with (
+                pytest.raises(MaxcaError, match=says),
+                cluster.connected(CohortOptions(scheduler=stranger), 1, 0.0, print),
+            ):
+                pass
+        with pytest.raises(OSError):
+            DaskClient(address, timeout=2, security=Security.temporary())  # somebody else's key
 
 
 def test_the_disc_is_full(processes: Processes, words: Words, tmp_path: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import dask
 import psutil
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 from distributed.utils import silence_logging_cmgr
 
 from maxca.fields import OptionError
@@ -20,7 +20,11 @@ BASE_GB = 0.7  # of a worker without a pair: Python, torch and a model
 LOOPBACK = "127.0.0.1"
 CONNECTING = 10  # seconds
 QUIET = logging.CRITICAL  # what concerns a user is said by maxca
-FLAT = {"distributed.admin.log-length": 1000}  # of what a scheduler in this process remembers of ended tasks
+OWN = {  # of a scheduler in this process: it remembers few ended tasks, and serves no pages
+    "distributed.admin.log-length": 1000,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 
 
 class Share(NamedTuple):
@@ -61,12 +65,13 @@ def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Call
         if share.reason:
             warn(share.reason)
         with (
-            dask.config.set(FLAT),
+            dask.config.set(OWN),
             LocalCluster(
                 n_workers=share.workers,
                 threads_per_worker=1,
                 memory_limit=share.memory,
-                host=LOOPBACK,
+                host=f"tls://{LOOPBACK}",
+                security=Security.temporary(),  # other users of this machine cannot run anything on the workers
                 dashboard_address=f"{LOOPBACK}:0",
                 silence_logs=QUIET,
             ) as cluster,
@@ -100,6 +105,10 @@ def share_of(requested: int | None, threads: int, memory_gb: float) -> Share:
 def _client(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECTING)
+    except TypeError as error:
+        raise OptionError(
+            "scheduler", address, "tls:// needs certificates in Dask's configuration; set distributed.comm.tls"
+        ) from error
     except (OSError, ValueError, TimeoutError) as error:
         raise OptionError(
             "scheduler", address, "no Dask scheduler answers there; start one (dask scheduler), or correct the address"

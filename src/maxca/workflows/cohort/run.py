@@ -147,6 +147,7 @@ class _Run:
     ) -> None:
         self.plan, self.folder, self.options, self.progress, self.finish = plan, folder, options, progress, finish
         self.pairs = {pair.name: pair for pair in plan.pairs}
+        self.ended = sum(pair.state != "pending" for pair in plan.pairs)
         self.started = False  # nothing is written before the workers are there
         self.written, self.cost = time.monotonic(), 0.0
 
@@ -196,8 +197,8 @@ class _Run:
 
     def _note(self, outcome: Outcome) -> None:
         self.pairs[outcome.name] = replace(self.pairs[outcome.name], state=outcome.state, error=outcome.error)
-        ended = sum(pair.state != "pending" for pair in self.pairs.values())
-        self.progress(f"{outcome.name}: {outcome.error or outcome.state}", ended / len(self.pairs))
+        self.ended += 1
+        self.progress(f"{outcome.name}: {outcome.error or outcome.state}", self.ended / len(self.pairs))
         if time.monotonic() - self.written > max(WRITTEN, self.cost / SHARE):
             self._write_plan()
 
