@@ -21,6 +21,7 @@ TYPES = {
     "model": "str | Path | Model",
     "initial_transform": "str | Path | Chain | None",
     "transform": "TransformName",
+    "search": "SearchName",
     "matrix_convention": "MatrixConvention | None",
     "effort": "EffortName",
     "device": "DeviceName",
@@ -56,6 +57,7 @@ from maxca.options import (
     MatrixConvention,
     PresetName,
     RegistrationOptions,
+    SearchName,
     TransformName,
 )
 from maxca.registration.inputs import SideInputs

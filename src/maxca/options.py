@@ -18,6 +18,7 @@ MatrixConvention = Literal["ras", "fsl"]
 TransformTool = Literal["itk", "ants", "fsl", "freesurfer", "spm", "niftyreg", "afni", "elastix", "x5"]
 PairKind = Literal["inter", "intra"]
 PresetName = Literal["longitudinal"]
+SearchName = Literal["auto", "on", "off"]
 GuideName = Literal["labels", "points"]
 FilledName = Literal["smooth", "volume", "rigid"]
 
@@ -136,6 +137,13 @@ class RegistrationOptions:
             in_python="Or a ``Chain``.",
         ),
     ] = None
+    search: Annotated[
+        SearchName,
+        About(
+            "Search for the initial rotation among all rotations. on: always; off: never; auto: if none of up to 50° "
+            "from the headers fits, and neither initial_transform (a file or header) nor guide=points gives one."
+        ),
+    ] = "auto"
     matrix_convention: Annotated[
         MatrixConvention | None,
         About(
@@ -247,5 +255,7 @@ class RegistrationOptions:
             raise OptionError("restrict", self.restrict, "give 0 or 1 for each axis with x between, such as 0x1x0")
         if self.transform != "deformable":
             raise OptionError("restrict", self.restrict, f"restricts a deformation, not transform={self.transform}")
+        if self.search == "on":
+            raise OptionError("search", self.search, "restrict keeps the initial transform; leave one of the two out")
         i, j, k = (word == "1" for word in words)
         return i, j, k

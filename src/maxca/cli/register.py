@@ -125,6 +125,8 @@ def register(
         note(f"warped_{name}: interpolation {how.interpolation}, {how.reason}", quiet=shown.quiet)
     if shown.verbose and record.affine is not None:
         note(f"affine: {record.affine.reason}", quiet=shown.quiet)
+        if record.affine.searched is not None:
+            note(f"search: {record.affine.searched}", quiet=shown.quiet)
         note(f"model: {record.model_reason}", quiet=shown.quiet)
     report(_summary(out, record), quiet=shown.quiet)
     if html_report:

@@ -106,6 +106,18 @@ def content_box(volume: Volume, margin: float) -> tuple[list[int], list[int]]:
     return low, high
 
 
+def center_of_mass(volume: Volume) -> np.ndarray:
+    """(3,) centre of mass of the values inside the mask, world mm."""
+    mass = volume.values if volume.mask is None else volume.values * volume.mask
+    mass = mass.double()
+    total = mass.sum().clamp(min=1e-9)
+    index = []
+    for axis, n in enumerate(mass.shape):
+        along = mass.sum(dim=[other for other in range(3) if other != axis])
+        index.append(float((along * torch.arange(n, device=mass.device)).sum() / total))
+    return volume.grid.to_world(np.array(index))
+
+
 def crop(volume: Volume, low: Sequence[int], high: Sequence[int]) -> Volume:
     """The part of a volume with ``low`` ≤ index < ``high``."""
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

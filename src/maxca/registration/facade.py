@@ -19,6 +19,7 @@ from maxca.options import (
     MatrixConvention,
     PresetName,
     RegistrationOptions,
+    SearchName,
     TransformName,
 )
 from maxca.registration.inputs import SideInputs
@@ -46,6 +47,7 @@ def register(
     preset: PresetName | None = None,
     transform: TransformName = "deformable",
     initial_transform: str | Path | Chain | None = None,
+    search: SearchName = "auto",
     matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
     similarity: str = "lncc",
@@ -94,6 +96,8 @@ def register(
         initial_transform: initial transform: a file (fixed world points → moving world points), header (the
             positions in the files) or center (aligned centres of mass). By default the latter two are tried. Or a
             ``Chain``.
+        search: search for the initial rotation among all rotations. on: always; off: never; auto: if none of up to
+            50° from the headers fits, and neither initial_transform (a file or header) nor guide=points gives one.
         matrix_convention: convention of a text file with a bare 4x4 matrix. ras: fixed to moving, RAS mm (greedy,
             NiftyReg). fsl: FLIRT's -omat.
         effort: trade-off between time and accuracy.

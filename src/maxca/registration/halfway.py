@@ -51,6 +51,11 @@ def align_halfway(
     # From the same initialisations: continuing from the result of one direction would prefer it.
     other = None if initial is None else initial.inverse()[0]
     back = align(moving, fixed, settings, initial=other, progress=progress)
+    # Two rotations far from each other have no mean: what one direction alone found is the start of the other.
+    if there.turned and not back.turned:
+        back = align(moving, fixed, settings, initial=there.affine.inverse()[0], progress=progress)
+    elif back.turned and not there.turned:
+        there = align(fixed, moving, settings, initial=back.affine.inverse()[0], progress=progress)
     return replace(there, affine=mean_rigid(there.affine, back.affine.inverse()[0]))
 
 

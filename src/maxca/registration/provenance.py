@@ -176,6 +176,11 @@ def _advice(provenance: Provenance) -> list[str]:
     selection, model = provenance.selection, provenance.predictor.model
     if isinstance(model, Segmenter) and selection is not None and selection.segmented is None:
         advice.append(f"the model {model.name} did not guide the registration: {selection.reason}")
+    if provenance.alignment.turned:
+        advice.append(
+            f"no initialisation near the headers fitted, and {provenance.alignment.searched}: inspect the result, and "
+            "check the orientation in both headers"
+        )
     contrast = SIMILARITIES[similarity].contrast
     if provenance.alignment.same_contrast or contrast == "any":
         return advice

@@ -41,6 +41,7 @@ class RecordedOptions:
     preset: str | None = None
     transform: str | None = None
     initial_transform: str | None = None
+    search: str | None = None
     matrix_convention: str | None = None
     effort: str | None = None
     similarity: str | None = None
@@ -73,6 +74,8 @@ class AffineRecord:
     reason: str
     similarity: dict[str, float | None]
     same_contrast: bool
+    searched: str | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
         kind="initial" if not all(options.axes) else "rigid" if options.transform == "rigid" else "affine",
         similarity=options.similarity,
         start=pair.start,
+        search=options.search,
         thorough=options.effort != "fast",
         seed=options.seed,
     )

@@ -8,7 +8,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from maxca.engine.affine import BENT, AffineProblem
+from maxca.engine.affine_problem import BENT, AffineProblem
 from maxca.engine.deformable import optimise
 from maxca.engine.settings import SMOOTHER, Level, Settings
 from maxca.engine.volume import Volume
