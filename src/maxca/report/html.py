@@ -107,7 +107,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "model", f"{record.settings.model} ({record.model_reason})"
     if record.settings.guide:
         yield "guided by", ", ".join(record.settings.guide)
-    for key in ("transform", "restrict", "effort", "initial_transform", "seed", "threads", "device"):
+    for key in ("preset", "transform", "restrict", "effort", "initial_transform", "seed", "threads", "device"):
         value = getattr(record.settings, key)
         if value is not None:
             yield key.replace("_", " "), str(value)
