@@ -23,11 +23,14 @@ def volume_change(chain: Chain, fixed: Side) -> tuple[Image, VolumeChange]:
         fixed: the fixed side; changes of its labels are those of their volumes.
 
     Returns:
-        (I, J, K) percent, positive where the moving image is larger; and the summary over the content.
+        (I, J, K) percent, positive where the moving image is larger; and the summary over the content inside the mask.
     """
     image = fixed.image
     percent = (100 * (jacobian_determinant(chain, image.grid) - 1)).cpu().numpy()
-    found = percent[foreground(image.data)]
+    content = foreground(image.data)
+    if fixed.compared is not None:
+        content = content & fixed.compared if (content & fixed.compared).any() else fixed.compared
+    found = percent[content]
     by_label = {}
     if fixed.labels is not None:
         for label in np.unique(fixed.labels[fixed.labels != 0]):

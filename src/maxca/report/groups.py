@@ -100,9 +100,8 @@ def _change(case: Case, change: VolumeChange, middle: list[tuple[Shown, Plane]])
     """The change of volume between two times."""
     lattice = _lattice(case.fixed.image.grid)
     percent = 100 * (field_determinant(case.chain.field_on(lattice)).numpy() - 1)
-    drawn = []
-    for one, plane in middle:
-        drawn.append(Picture(one.middle("fixed"), f"fixed image, {plane.name}"))
+    drawn = [Picture(one.middle("fixed"), f"fixed image, {plane.name}") for one, plane in middle]
+    for _, plane in middle:
         found = plane.pictures(sampled(percent, lattice, Chain(), plane))[0]
         drawn.append(Picture(pictures.percent_change(found, MOST_PERCENT), f"change in percent, {plane.name}"))
     rows: list[tuple[str, ...]] = [
