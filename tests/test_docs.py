@@ -71,6 +71,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         phantoms.save(folder / f"{name}.nii.gz", image)
     phantoms.save(folder / "bones.nii.gz", replace(pair[0], data=lesion.astype(np.uint8)))
     phantoms.save(folder / "epi.nii.gz", phantoms.image(where, distorted))
+    channels(folder, pair)
     surface_and_tracts(folder, points)
     series(folder, pair[1])
     dicom_and_pictures(folder, pair)
@@ -82,6 +83,17 @@ def distorted(points: np.ndarray) -> np.ndarray:
     moved = points.copy()
     moved[..., 1] = phantoms.bend(points)[..., 1]
     return moved
+
+
+def channels(folder: Path, pair: tuple[Image, Image]) -> None:
+    """The pair in two contrasts, and a list of it."""
+    names = ("atlas", "patient")
+    for name, image in zip(names, pair, strict=True):
+        inverted = np.where(image.data > 0, 900 - image.data, 0).astype(np.int16)
+        phantoms.save(folder / f"{name}_T1.nii.gz", image)
+        phantoms.save(folder / f"{name}_T2.nii.gz", replace(image, data=inverted))
+    files = ",".join(f"{name}_T{number}.nii.gz" for number in (1, 2) for name in names)
+    (folder / "pairs_of_channels.csv").write_text(f"fixed,moving,fixed_2,moving_2\n{files}\n")
 
 
 def surface_and_tracts(folder: Path, points: np.ndarray) -> None:

@@ -21,6 +21,7 @@ import SimpleITK as sitk
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "tests" / "training")]
 
+import channels  # noqa: E402
 import contrast  # noqa: E402
 import phantoms  # noqa: E402
 import robustness  # noqa: E402
@@ -120,6 +121,23 @@ def test_contrast_measures_the_error_of_the_inverse_of_a_known_deformation(tmp_p
     before, after = (float(str(row[name])) for name in ("before_mm", "mean_mm"))
     assert 2 < before < 4
     assert after < before / 3  # the other way round it would be twice as far
+
+
+def test_channels_are_aligned_by_both_visits_and_the_known_deformation(tmp_path: Path) -> None:
+    grid = phantoms.grid((2.0, 2.0, 2.0), extent=80.0)
+    moves = {1: np.array([3.0, 0.0, -2.0]), 2: np.array([-1.0, 2.0, 0.0])}
+    for visit, move in moves.items():
+        for name in channels.CONTRASTS:
+            itk = sitk.TranslationTransform(3)
+            sitk.WriteTransform(itk, str(tmp_path / f"study{visit}_{name}_intrastudy_to_FLAIR.txt"))
+            image = phantoms.image(grid, lambda points, move=move: points - move)
+            phantoms.save(tmp_path / f"study{visit}_{name}.nii.gz", image)
+        itk = sitk.TranslationTransform(3, (move * (-1, -1, 1)).tolist())  # common points to those of the visit
+        sitk.WriteTransform(itk, str(tmp_path / f"study{visit}_FLAIR_to_common_space.txt"))
+    case = channels.made(tmp_path, 1, 3, 0, 0.0)
+    found = channels.row(case, (1, 3, 0, 0.0, "fast", "both"), threads=1)
+    before, after = (float(str(found[name])) for name in ("before_mm", "mean_mm"))
+    assert len(case.points) > 50 and before > 4 and after < before / 3
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ TYPES = {
     "label_table": "str | Path | None",
     "exclude_as": "FilledName",
     "restrict": "str | None",
-    "similarity": "str",
+    "similarity": "str | Sequence[str]",
+    "channel_weights": "Sequence[float]",
     "smoothness": "float | None",
     "fill": "float | None",
     "threads": "int | None",
@@ -68,8 +69,8 @@ from maxca.registration.result import Result
 
 
 def register(
-    fixed: ImageLike,
-    moving: ImageLike,
+    fixed: ImageLike | Sequence[ImageLike],
+    moving: ImageLike | Sequence[ImageLike],
     *,
 {keywords}
     progress: Progress = lambda _stage, _share: None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +33,7 @@ class About(NamedTuple):
         above: a number must be larger than this.
         least: a number must be at least this.
         unit: of a number.
+        repeated: the option of the command line may be given several times, and its value is then a list.
         in_python: addition to docstrings: values available in Python only.
     """
 
@@ -43,6 +44,7 @@ class About(NamedTuple):
     above: float | None = None
     least: float | None = None
     unit: str = ""
+    repeated: bool = False
     in_python: str = ""
 
 
@@ -114,8 +116,9 @@ def check(options: Any) -> None:
         if value is None and each.default is None:
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            if each.choices and one not in each.choices:
-                raise OptionError(each.name, one, f"choose one of {', '.join(each.choices)}")
+            for word in one.split("+") if each.about.vocabulary and isinstance(one, str) else (one,):
+                if each.choices and word not in each.choices:
+                    raise OptionError(each.name, word, f"choose one of {', '.join(each.choices)}")
             _check_bounds(each, one)
 
 
@@ -147,9 +150,40 @@ def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> 
         if name not in known:
             raise OptionError(name, value, f"no such option; choose from {', '.join(known)}")
         kinds = get_args(known[name].type) or (known[name].type,)
-        number = float if float in kinds else int if int in kinds else None
+        several = known[name].default == ()  # split by the class itself
+        number = None if several else float if float in kinds else int if int in kinds else None
         try:
             values[name] = value if number is None else number(value)
         except ValueError as error:
             raise OptionError(name, value, "give a number") from error
     return kind(**values)
+
+
+def words(given: Any) -> list[str]:
+    """The words of a text with commas or plus signs between them, or of a sequence of such texts."""
+    texts = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
+    return [word.strip() for text in texts for word in str(text).replace("+", ",").split(",")]
+
+
+def weights(field: str, given: Any) -> tuple[float, ...]:
+    """Relative weights from numbers, or from text with commas or plus signs between them.
+
+    Args:
+        field: of the options, for messages.
+        given: a text, or a sequence of texts or numbers; may be empty.
+
+    Raises:
+        OptionError: for a weight that is not a number of at least 0, or if all are 0.
+    """
+    parts = [given] if isinstance(given, str | int | float) else list(given)
+    numbers = [word for part in parts for word in (words(part) if isinstance(part, str) else [part])]
+    text = ",".join(map(str, numbers))
+    try:
+        found = tuple(float(number) for number in numbers)
+    except (TypeError, ValueError) as error:
+        raise OptionError(field, text, "give numbers with commas, such as 1,0.5") from error
+    if not all(0 <= weight < math.inf for weight in found):
+        raise OptionError(field, text, "weights are numbers from 0 up")
+    if found and not any(found):
+        raise OptionError(field, text, "at least one weight must be larger than 0")
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from maxca.fields import About, OptionError, check
+from maxca.fields import About, OptionError, check, weights, words
 
 TransformName = Literal["deformable", "affine", "rigid"]
 EffortName = Literal["fast", "balanced", "accurate"]
@@ -37,14 +37,27 @@ class RegistrationInputs:
     fixed: Annotated[
         Any,
         About(
-            "The fixed image: its space and grid are kept.",
+            "The fixed image: its space and grid are kept. Repeated for several channels, such as T1 and T2 of one "
+            "patient, on any grids; the grid of the first is kept.",
             IMAGES,
             "-f",
+            repeated=True,
             in_python="A path (NIfTI, FreeSurfer, MHA, NRRD, DICOM, PNG, TIFF), an image of nibabel or "
-            "SimpleITK, a ``maxca.Image``, or a NumPy array and its affine, ``(array, affine)``.",
+            "SimpleITK, a ``maxca.Image``, or a NumPy array and its affine, ``(array, affine)``; a list for several "
+            "channels.",
         ),
     ]
-    moving: Annotated[Any, About("The moving image: it is warped onto the fixed one.", IMAGES, "-m")]
+    moving: Annotated[
+        Any,
+        About(
+            "The moving image: it is warped onto the fixed one. Repeated for several channels, in the order of the "
+            "fixed ones; all of them are warped.",
+            IMAGES,
+            "-m",
+            repeated=True,
+            in_python="A list for several channels.",
+        ),
+    ]
     apply: Annotated[
         Any,
         About(
@@ -157,10 +170,20 @@ class RegistrationOptions:
         About(
             "Similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi (two "
             "contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports "
-            "all of them.",
+            "all of them. Of several channels, one for all or one for each: lncc,mi.",
             vocabulary="similarity",
+            in_python="Or a sequence of names.",
         ),
     ] = "lncc"
+    channel_weights: Annotated[
+        tuple[float, ...],
+        About(
+            "Weight of each of several channels, such as 1,0.5; equal by default. The weighted sum of their "
+            "similarities is maximised; if they have different similarity measures, the forces of these are scaled to "
+            "one size first. A channel of weight 0 is only warped.",
+            in_python="A sequence of numbers.",
+        ),
+    ] = ()
     guide: Annotated[
         tuple[GuideName, ...],
         About(
@@ -221,6 +244,8 @@ class RegistrationOptions:
     def __post_init__(self) -> None:
         given: Any = self.guide
         object.__setattr__(self, "guide", tuple(dict.fromkeys(given.split("+") if isinstance(given, str) else given)))
+        object.__setattr__(self, "similarity", "+".join(words(self.similarity)))
+        object.__setattr__(self, "channel_weights", weights("channel_weights", self.channel_weights))
         check(self)
         _ = self.axes
         if self.exclude_as != "smooth" and (self.transform != "deformable" or self.restrict is not None):
@@ -259,3 +284,26 @@ class RegistrationOptions:
             raise OptionError("search", self.search, "restrict keeps the initial transform; leave one of the two out")
         i, j, k = (word == "1" for word in words)
         return i, j, k
+
+    def similarities(self, channels: int) -> tuple[str, ...]:
+        """The similarity measure of each channel.
+
+        Raises:
+            OptionError: if they are more than one, and not as many as the channels.
+        """
+        names = tuple(self.similarity.split("+"))
+        if len(names) not in (1, channels):
+            raise OptionError("similarity", self.similarity, f"give one, or one for each of {channels} channels")
+        return names * (channels if len(names) == 1 else 1)
+
+    def weights(self, channels: int) -> tuple[float, ...]:
+        """The weight of each channel; all equal by default.
+
+        Raises:
+            OptionError: if they are not as many as the channels.
+        """
+        given = self.channel_weights or (1.0,) * channels
+        if len(given) != channels:
+            text = ",".join(f"{weight:g}" for weight in given)
+            raise OptionError("channel_weights", text, f"give one for each channel, of which there are {channels}")
+        return given

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from maxca.engine.channels import Channel
 from maxca.engine.deformable import optimise
 from maxca.engine.lattice import Lattice
 from maxca.engine.settings import Level, Settings
-from maxca.engine.terms import Force, Guide, ImageTerm
+from maxca.engine.terms import ChannelTerm, Force, Guide, ImageTerm
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Chain, Grid
 
@@ -78,6 +79,44 @@ def test_weights_are_relative_and_channels_come_in_pairs() -> None:
         ImageTerm(two, moving, STILL)
     with pytest.raises(ValueError, match="received"):
         Volume(torch.zeros(2, 3, 4, 5), Grid((3, 4, 6), np.eye(4)))
+
+
+def forces(channels: list[Channel], where: Grid) -> list[Tensor]:
+    """Of each channel alone, and of all, at the first step and after one with a motion."""
+    settings = Settings(LEVELS, smoothness=6.0)
+    lattice = Lattice(channels[0].fixed, LEVELS[1], settings)
+    terms = [ChannelTerm(each, STILL).at(lattice) for each in ([channels[0]], [channels[1]], channels)]
+    still = torch.zeros(1, 3, *lattice.node_grid.shape)
+    return [term.force(place).nodes for place in (still, still + 1.0) for term in terms]
+
+
+def test_channels_of_one_measure_are_a_weighted_sum() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    fixed, moving = volumes(where)
+    faint = Channel(fixed, Volume(0.7 * moving.channels.flip(1), where), "lncc", 1.0)
+    found = forces([Channel(fixed, moving, "lncc", 3.0), faint], where)
+    for first, second, both in (found[:3], found[3:]):
+        torch.testing.assert_close(both, 0.75 * first + 0.25 * second)
+
+
+def test_forces_of_two_measures_are_scaled_to_one_size_at_the_first_step() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    fixed, moving = volumes(where)
+    channels = [Channel(fixed, moving, "lncc", 1.0), Channel(fixed, moving, "mse", 1.0)]
+    first, second, both, later, also, all_later = forces(channels, where)
+    assert first.norm() > 10 * second.norm()
+    mean = (first.norm() + second.norm()) / 2
+    torch.testing.assert_close(both, 0.5 * mean * (first / first.norm() + second / second.norm()))
+    torch.testing.assert_close(all_later, 0.5 * mean * (later / first.norm() + also / second.norm()))
+
+
+def test_a_flat_channel_does_not_pull_and_scales_nothing() -> None:
+    where = phantoms.grid((3.0, 3.0, 3.0))
+    fixed, moving = volumes(where)
+    flat = Volume(torch.full(where.shape, 0.5), where)
+    first, _, both, *_ = forces([Channel(fixed, moving, "lncc"), Channel(flat, flat, "mse")], where)
+    assert torch.isfinite(both).all()
+    torch.testing.assert_close(both / both.norm(), first / first.norm())
 
 
 class InOtherUnits:

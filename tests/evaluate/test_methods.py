@@ -100,6 +100,7 @@ def test_every_option_can_be_compared() -> None:
         "initial_transform": "header",
         "restrict": "0x1x0",
         "label_table": "t.tsv",
+        "channel_weights": "1+0.5",
     }
     for each in options_of(RegistrationOptions):
         if each.name not in ("threads", "device"):

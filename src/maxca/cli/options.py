@@ -115,6 +115,8 @@ def _parameter(option: Option, callback: Callable[[Any], Any] | None) -> inspect
 
 def _type(option: Option) -> Any:
     """The type of an option on the command line."""
+    if option.about.repeated:
+        return list[Path]
     if option.default == ():
         return (list[int] if int in get_args(option.type) else list[str]) | None
     if option.type is not Any:

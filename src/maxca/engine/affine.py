@@ -14,7 +14,16 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from maxca.engine.affine_problem import BENT, AffineProblem, LocalProblem, best_of, spacing_of
+from maxca.engine.affine_problem import (
+    BENT,
+    AffineProblem,
+    JointProblem,
+    LocalProblem,
+    Problem,
+    best_of,
+    spacing_of,
+)
+from maxca.engine.channels import Channel
 from maxca.engine.rotations import Searched, search_rotations
 from maxca.engine.volume import Volume, center_of_mass
 from maxca.geometry import Affine
@@ -39,7 +48,8 @@ class Alignment:
         reason: one sentence for the log.
         similarity: that of each candidate: mutual information in nats, or local NCC.
         same_contrast: whether a straight line predicts the intensities of one image from those of the other about as
-            well as any curve; false for T1 and T2, or T1 and FLAIR.
+            well as any curve; false for T1 and T2, or T1 and FLAIR. Of several channels, that of most of the weight.
+        contrasts: the same of each channel whose weight is not 0, in order.
         searched: what a search over all rotations found, or why there was none, for the log.
         turned: whether that search replaced the initialisations nearby.
     """
@@ -49,6 +59,7 @@ class Alignment:
     reason: str
     similarity: dict[str, float]
     same_contrast: bool
+    contrasts: tuple[bool, ...]
     searched: str | None = None
     turned: bool = False
 
@@ -81,6 +92,7 @@ def align(
     settings: AffineSettings | None = None,
     *,
     initial: Affine | None = None,
+    channels: Sequence[Channel] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Alignment:
     """Estimate the affine between two images.
@@ -88,13 +100,15 @@ def align(
     Mutual information, rigid first, from several initialisations, then affine, each from coarse to fine. If none of the
     initialisations near the headers fits, all rotations are searched (unless the user chose the initialisation). If the
     deformation will maximise local NCC, and the contrast of the images is the same, the affine ends with local NCC too.
-    If the images are more similar before registration (or under ``initial``), that transform is returned.
+    If the images are more similar before registration (or under ``initial``), that transform is returned. Of several
+    channels, the weighted mean of their similarities is maximised.
 
     Args:
         fixed: the fixed image.
         moving: the moving image.
         settings: of the search.
         initial: initial affine, fixed to moving world points, in place of a search.
+        channels: of the pair, if there are several; the first images define the initialisations.
         progress: called with a message at each stage.
 
     Returns:
@@ -103,14 +117,13 @@ def align(
     settings = settings or AffineSettings()
     kind = settings.kind
     header = initial or _header(fixed, moving)
+    used = [channel for channel in channels if channel.weight > 0] or [Channel(fixed, moving, settings.similarity)]
     if kind == "initial":
-        kept = AffineProblem(fixed, moving, spacing_of(fixed.grid, SCALES[1]), settings.seed)
-        bent = kept.bend(header) >= BENT
-        return Alignment(
-            header, "header", "the initial transform is kept", {"header": kept.similarity(header)}, not bent
-        )
+        kept = _problem(used, SCALES[1], settings.seed)
+        reason, scores = "the initial transform is kept", {"header": kept.similarity(header)}
+        return Alignment(header, "header", reason, scores, *_contrasts(kept, header, used))
     scales, angles = (SCALES, ANGLES) if settings.thorough else (SCALES[:-1], ANGLES[:1])
-    problems = [AffineProblem(fixed, moving, spacing_of(fixed.grid, count), settings.seed) for count in scales]
+    problems = [_problem(used, count, settings.seed) for count in scales]
     first, *finer = {problem.scale: problem for problem in problems}.values()  # those of a small image are equal
     progress("searching an initialisation")
     found = best_of(first, _starts(fixed, moving, initial, settings.start, angles))
@@ -118,7 +131,7 @@ def align(
     searched = Searched(found)
     if settings.search == "on" or (settings.search == "auto" and unknown):
         progress("searching all rotations")
-        searched = search_rotations(first, found, header, always=settings.search == "on")
+        searched = search_rotations(first.frame, found, header, always=settings.search == "on")
         found = searched.affine
     for problem in finer:
         progress(f"rigid at {problem.mm:.2g} mm")
@@ -126,19 +139,32 @@ def align(
     for problem in (finer or [first]) if kind == "affine" else []:
         progress(f"affine at {problem.mm:.2g} mm")
         found = problem.maximise(found, rigid=False)
-    judge: AffineProblem = problems[-1]
-    name = "mutual information"
-    same_contrast = problems[1].bend(found) < BENT
-    if SIMILARITIES[settings.similarity].refines_affine and same_contrast:
+    judge, name = problems[-1], "mutual information"
+    same = _contrasts(problems[1], found, used)
+    if all(same[1]) and all(SIMILARITIES[channel.similarity].refines_affine for channel in used):
         progress("refining the affine")
-        judge, name = LocalProblem(fixed, moving, spacing_of(fixed.grid, LOCAL)), "local correlation"
+        judge, name = _problem(used, LOCAL, 0, LocalProblem), "local correlation"
         found = judge.maximise(found, rigid=kind == "rigid")
     scores = {"header": judge.similarity(header), kind: judge.similarity(found)}
     if scores[kind] > scores["header"]:
         reason, turned = f"the {kind} transform has the higher {name}", searched.replaced
-        return Alignment(found, kind, reason, scores, same_contrast, searched.reason, turned)
+        return Alignment(found, kind, reason, scores, *same, searched.reason, turned)
     reason = f"the {kind} search did not raise the {name}"
-    return Alignment(header, "header", reason, scores, same_contrast, searched.reason)
+    return Alignment(header, "header", reason, scores, *same, searched.reason)
+
+
+def _problem(channels: Sequence[Channel], count: int, seed: int, of: type[AffineProblem] = AffineProblem) -> Problem:
+    """The problem of one or several channels with about ``count`` samples."""
+    fixed, moving = channels[0].fixed, channels[0].moving
+    mm = spacing_of(fixed.grid, count)
+    return of(fixed, moving, mm, seed) if len(channels) == 1 else JointProblem(channels, of, mm, seed)
+
+
+def _contrasts(problem: Problem, affine: Affine, channels: Sequence[Channel]) -> tuple[bool, tuple[bool, ...]]:
+    """Whether both images have one contrast: in channels of at least half of the weight, and in each channel."""
+    same = tuple(bend < BENT for bend in problem.bends(affine))
+    weights = [channel.weight for channel in channels]
+    return 2 * sum(weight for weight, each in zip(weights, same, strict=True) if each) >= sum(weights), same
 
 
 def _header(fixed: Volume, moving: Volume) -> Affine:

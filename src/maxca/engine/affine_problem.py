@@ -1,14 +1,16 @@
-"""The similarity of two images as a function of an affine, and its local maxima."""
+"""The similarity of two images, or of several channels, as a function of an affine, and its local maxima."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from maxca.engine.channels import Channel
 from maxca.engine.motion import Motion
 from maxca.engine.volume import Volume, at_scale
 from maxca.geometry import Affine, Grid
@@ -25,10 +27,58 @@ MIN_OVERLAP = 0.1  # of the fixed samples: smallest overlap for a similarity
 DIGITS = 9  # of a matrix, in voxels: the last bit of a product depends on the memory alignment of its factors
 
 
-class AffineProblem:
-    """Mutual information of samples about ``mm`` apart, as a function of an affine."""
+class Pull(NamedTuple):
+    """The negative similarity, and its derivatives by a linear map (3, 3) and a shift (3,) in units."""
 
-    def __init__(self, fixed: Volume, moving: Volume, mm: float, seed: int) -> None:
+    value: float
+    of_linear: np.ndarray
+    of_shift: np.ndarray
+
+
+class Problem(Protocol):
+    """A similarity to maximise over affines."""
+
+    @property
+    def mm(self) -> float:
+        """Distance of the samples."""
+
+    @property
+    def scale(self) -> tuple[tuple[int, int, int], ...]:
+        """Sizes of the images at this scale: problems with equal ones are equal."""
+
+    @property
+    def frame(self) -> AffineProblem:
+        """The problem of the images, or of the first channel that is used."""
+
+    def similarity(self, affine: Affine) -> float:
+        """Under ``affine``; 0 if the images hardly overlap."""
+        ...
+
+    def around(self, start: Affine) -> Callable[[np.ndarray, np.ndarray], Pull]:
+        """The pull under a linear map and a shift, both in units about the centre, before ``start``."""
+        ...
+
+    def bends(self, affine: Affine) -> list[float]:
+        """Of each channel, see ``AffineProblem.bend``."""
+        ...
+
+    def maximise(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
+        """The local maximum near ``start``, by L-BFGS."""
+        ...
+
+
+class AffineProblem:
+    """Mutual information of samples about ``mm`` apart, as a function of an affine.
+
+    Args:
+        fixed: the fixed image.
+        moving: the moving image.
+        mm: distance of the samples.
+        seed: of the choice of samples where there are too many.
+        like: a problem of another channel, on the same fixed grid, whose centre is used.
+    """
+
+    def __init__(self, fixed: Volume, moving: Volume, mm: float, seed: int, like: AffineProblem | None = None) -> None:
         self.mm = mm
         self.fixed = lattice = at_scale(fixed, mm)
         self.moving = at_scale(moving, mm)
@@ -43,7 +93,7 @@ class AffineProblem:
         self.stretch = moving.grid.smallest_spacing / self.unit
         # Relative to the first voxel, because the world origin may be far away.
         points = index.cpu().numpy() @ lattice.grid.affine[:3, :3].T
-        self.middle = _rounded(points.mean(0), self.unit)
+        self.middle: np.ndarray = _rounded(points.mean(0), self.unit) if like is None else like.middle
         self.center = lattice.grid.origin + self.middle
         offsets = (points - self.middle) / self.unit
         self.radius = float(np.sqrt((offsets**2).sum(1).mean()))
@@ -52,6 +102,11 @@ class AffineProblem:
         self.metric: Metric = MutualInformation(self.values)
         self.plane = _plane(fixed.grid)
         self.known: dict[bytes, float] = {}
+
+    @property
+    def frame(self) -> AffineProblem:
+        """See ``Problem``."""
+        return self
 
     def similarity(self, affine: Affine) -> float:
         """Mutual information under ``affine``, in nats; 0 if the images hardly overlap."""
@@ -79,37 +134,32 @@ class AffineProblem:
             curve = (torch.bincount(bins, weights=moving, minlength=BINS) / count)[bins]
             return 1 - float(((moving - curve) ** 2).mean() / moving.var(correction=0)) - line
 
-    @torch.no_grad()
+    def bends(self, affine: Affine) -> list[float]:
+        """See ``Problem``."""
+        return [self.bend(affine)]
+
     def maximise(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
-        """The local maximum near ``start``, by L-BFGS."""
-        motion = Motion(self.radius, rigid, self.plane)
+        """See ``Problem``."""
+        return _maximum(self, self, start, rigid=rigid, steps=steps)
+
+    def around(self, start: Affine) -> Callable[[np.ndarray, np.ndarray], Pull]:
+        """See ``Problem``."""
         turn, origin = self._to_index(start)
         known = start.matrix.tobytes()
 
-        def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-            linear, shift = motion(numbers)
+        def pull(linear: np.ndarray, shift: np.ndarray) -> Pull:
             warped, slopes, weight = self._warp(turn @ linear, origin + turn @ shift)
             score = self.metric(warped, weight)
-            if known not in self.known and not numbers.any():  # the first evaluation is at ``start``
+            if known not in self.known and not shift.any() and np.array_equal(linear, np.eye(3)):
                 self.known[known] = _overlapping(score, weight)
             pulls = slopes * (score.gradient / -warped.numel())
             of_linear = (pulls @ self.offsets.T).double().cpu().numpy()
             of_shift = pulls.sum(dim=1).double().cpu().numpy()
-            return -float(score.value), motion.gradient(numbers, turn.T @ of_linear, turn.T @ of_shift)
+            return Pull(-float(score.value), turn.T @ of_linear, turn.T @ of_shift)
 
-        # Not torch's L-BFGS: its first use imports a compiler, which takes longer than the optimisation.
-        best = minimize(
-            loss,
-            np.zeros(motion.size),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
-        )
-        linear, shift = motion(best.x)
-        found = self._rounded(start, linear, shift * self.unit)
-        return found if self.similarity(found) > self.similarity(start) else start
+        return pull
 
-    def _rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
+    def rounded(self, start: Affine, linear: np.ndarray, shift: np.ndarray) -> Affine:
         """``start`` after a linear map about the centre and a shift, with rounded coefficients."""
         matrix = np.eye(4)
         matrix[:3, :3] = start.matrix[:3, :3] @ linear
@@ -141,10 +191,12 @@ class AffineProblem:
 
 
 class LocalProblem(AffineProblem):
-    """Local NCC on a grid, as a function of an affine."""
+    """Local NCC on a grid, as a function of an affine; see ``AffineProblem``."""
 
-    def __init__(self, fixed: Volume, moving: Volume, mm: float) -> None:
-        super().__init__(fixed, moving, mm, seed=0)
+    def __init__(
+        self, fixed: Volume, moving: Volume, mm: float, seed: int = 0, like: AffineProblem | None = None
+    ) -> None:
+        super().__init__(fixed, moving, mm, seed, like)
         lattice = at_scale(fixed, mm)
         nodes = voxel_coordinates(lattice.grid.shape, lattice.values.device)
         to_offset = lattice.grid.affine.copy()
@@ -160,6 +212,74 @@ class LocalProblem(AffineProblem):
         self.metric = metric
 
 
+class JointProblem:
+    """The weighted mean of the similarities of several channels, as a function of one affine.
+
+    Args:
+        channels: of the pair, all on one fixed grid; those of weight 0 are ignored.
+        kind: of the problem of each.
+        mm: distance of the samples.
+        seed: see ``AffineProblem``.
+    """
+
+    def __init__(self, channels: Sequence[Channel], kind: type[AffineProblem], mm: float, seed: int) -> None:
+        used = [channel for channel in channels if channel.weight > 0]
+        self.frame = kind(used[0].fixed, used[0].moving, mm, seed)
+        others = [kind(channel.fixed, channel.moving, mm, seed, self.frame) for channel in used[1:]]
+        self.parts = [self.frame, *others]
+        total = sum(channel.weight for channel in used)
+        self.weights = [channel.weight / total for channel in used]
+        self.mm, self.scale = mm, tuple(size for part in self.parts for size in part.scale)
+
+    def similarity(self, affine: Affine) -> float:
+        """See ``Problem``."""
+        return sum(w * part.similarity(affine) for w, part in zip(self.weights, self.parts, strict=True))
+
+    def bends(self, affine: Affine) -> list[float]:
+        """See ``Problem``."""
+        return [part.bend(affine) for part in self.parts]
+
+    def maximise(self, start: Affine, *, rigid: bool, steps: int = 40) -> Affine:
+        """See ``Problem``."""
+        return _maximum(self, self.frame, start, rigid=rigid, steps=steps)
+
+    def around(self, start: Affine) -> Callable[[np.ndarray, np.ndarray], Pull]:
+        """See ``Problem``."""
+        parts = [part.around(start) for part in self.parts]
+
+        def pull(linear: np.ndarray, shift: np.ndarray) -> Pull:
+            pulls = [part(linear, shift) for part in parts]
+            weights = np.array(self.weights)
+            of_linear = np.tensordot(weights, [each.of_linear for each in pulls], 1)
+            of_shift = np.tensordot(weights, [each.of_shift for each in pulls], 1)
+            return Pull(sum(w * each.value for w, each in zip(self.weights, pulls, strict=True)), of_linear, of_shift)
+
+        return pull
+
+
+@torch.no_grad()
+def _maximum(problem: Problem, frame: AffineProblem, start: Affine, *, rigid: bool, steps: int) -> Affine:
+    """The local maximum of a problem near ``start``; the parameters are relative to the centre of ``frame``."""
+    motion = Motion(frame.radius, rigid, frame.plane)
+    pull = problem.around(start)
+
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        value, of_linear, of_shift = pull(*motion(numbers))
+        return value, motion.gradient(numbers, of_linear, of_shift)
+
+    # Not torch's L-BFGS: its first use imports a compiler, which takes longer than the optimisation.
+    best = minimize(
+        loss,
+        np.zeros(motion.size),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": steps, "maxfun": steps * 5 // 4, "ftol": 1e-5, "gtol": 1e-7},
+    )
+    linear, shift = motion(best.x)
+    found = frame.rounded(start, linear, shift * frame.unit)
+    return found if problem.similarity(found) > problem.similarity(start) else start
+
+
 def _overlapping(score: Score, weight: Tensor) -> float:
     """The similarity; 0 if the images hardly overlap."""
     return float(score.value) if float(weight.mean()) >= MIN_OVERLAP else 0.0
@@ -170,7 +290,7 @@ def _rounded(values: np.ndarray, unit: float) -> np.ndarray:
     return np.asarray(np.round(values / unit, DIGITS) * unit)
 
 
-def best_of(problem: AffineProblem, starts: list[Affine], score: Callable[[Affine], float] | None = None) -> Affine:
+def best_of(problem: Problem, starts: list[Affine], score: Callable[[Affine], float] | None = None) -> Affine:
     """The best rigid optimum from the most promising initialisations.
 
     Args:

@@ -70,10 +70,38 @@ def optimise(
         The field, fixed world → fixed world before the affine, on a lattice over ``fixed.grid``; and a record of each
         level.
     """
+    images = ImageTerm(fixed, moving, affine, settings.similarity)
+    return maximise(fixed, images, settings, initial=initial, prior=prior, terms=terms, progress=progress)
+
+
+def maximise(
+    fixed: Volume,
+    images: Term,
+    settings: Settings,
+    *,
+    initial: DenseField | None = None,
+    prior: DenseField | None = None,
+    terms: Sequence[Term | Guide | Bodies] = (),
+    progress: StepProgress = lambda _stage, _done, _total: None,
+) -> tuple[DenseField, tuple[LevelRecord, ...]]:
+    """Maximise the sum of terms over deformations; ``optimise`` is this with one image similarity.
+
+    Args:
+        fixed: prepared fixed image, on whose grid the field is.
+        images: the similarity of the images, with which the forces of guides are compared.
+        settings: levels and regularisation.
+        initial: see ``optimise``.
+        prior: see ``optimise``.
+        terms: see ``optimise``.
+        progress: called with (stage, steps done, steps in all).
+
+    Returns:
+        The field and a record of each level, see ``optimise``.
+    """
     guides = [term for term in terms if isinstance(term, Guide)]
     bodies = next((term for term in terms if isinstance(term, Bodies)), None)
     own = [term for term in terms if not isinstance(term, Guide | Bodies)]
-    summed = (ImageTerm(fixed, moving, affine, settings.similarity), *own)
+    summed = (images, *own)
     total = sum(level.steps for level in settings.levels)
     done = 0
     field = initial

@@ -14,11 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from maxca.engine.channels import Channel
 from maxca.engine.lattice import Lattice, gradient
 from maxca.engine.volume import FAINT, Volume, every, steps_within
 from maxca.geometry.transforms import Affine, Chain
 from maxca.geometry.warp import sample_unit, transform_coordinates, transform_vectors, unit_matrix, voxel_coordinates
 from maxca.losses.similarity import similarity_measure
+
+WITHOUT_FORCE = 1e-4  # of the mean force of all channels: those with less are flat, or aligned exactly
 
 
 class Force(NamedTuple):
@@ -143,6 +146,64 @@ class _ImageAtLevel:
         if self.moving.mask is None:
             return inside
         return inside * sample_unit(self.moving.mask[None, None], moved)[0, 0]
+
+
+class ChannelTerm:
+    """The weighted sum of the similarities of several channels, each with its measure and on its own grids.
+
+    Channels of one measure are summed as they are, so that the image with more structure pulls more. Measures differ in
+    their unit: mean squares pull about thirty times less than local NCC. Where there are several, the forces of each
+    are scaled at the first step of a level, such that the mean of its channels has the size of the mean of all, and
+    that constant holds for all steps of the level.
+
+    Args:
+        channels: of the pair; those of weight 0 are ignored.
+        affine: fixed world points → moving world points, applied after the field.
+    """
+
+    def __init__(self, channels: Sequence[Channel], affine: Affine) -> None:
+        used = [channel for channel in channels if channel.weight > 0]
+        self.terms = [ImageTerm(each.fixed, each.moving, affine, each.similarity) for each in used]
+        self.weights = [each.weight / sum(each.weight for each in used) for each in used]
+
+    def at(self, lattice: Lattice) -> LevelTerm:
+        """The channels at the scale of a level."""
+        return self.terms[0].at(lattice) if len(self.terms) == 1 else _ChannelsAtLevel(self, lattice)
+
+
+class _ChannelsAtLevel:
+    def __init__(self, term: ChannelTerm, lattice: Lattice) -> None:
+        self.terms = [each.at(lattice) for each in term.terms]
+        self.measures = [each.similarity for each in term.terms]
+        self.weights = term.weights
+        self.scales: dict[str, Tensor] = {}
+        if len(set(self.measures)) == 1:
+            self.scales[self.measures[0]] = torch.ones((), device=lattice.device)
+
+    def force(self, displacement: Float[Tensor, "1 3 a b d"]) -> Force:
+        """See ``LevelTerm``."""
+        forces = [term.force(displacement) for term in self.terms]
+        self._scale([force.nodes for force in forces])
+        value, nodes = torch.zeros((), device=displacement.device), torch.zeros_like(displacement)
+        for force, weight, measure in zip(forces, self.weights, self.measures, strict=True):
+            if measure in self.scales:
+                scale = weight * self.scales[measure]
+                value = value + force.value * scale
+                nodes.add_(force.nodes * scale)
+        return Force(value, nodes)
+
+    def _scale(self, forces: Sequence[Tensor]) -> None:
+        """Set the constants of the measures that have a force now, and had none before."""
+        missing = set(self.measures) - set(self.scales)
+        if not missing:
+            return
+        sizes = [weight * force.norm() for weight, force in zip(self.weights, forces, strict=True)]
+        mean = torch.stack(sizes).sum()
+        for measure in missing:
+            own = [number for number, name in enumerate(self.measures) if name == measure]
+            size = torch.stack([sizes[number] for number in own]).sum() / sum(self.weights[number] for number in own)
+            if size > WITHOUT_FORCE * mean:
+                self.scales[measure] = mean / size
 
 
 def at_samples(volume: Volume, lattice: Lattice) -> Volume:

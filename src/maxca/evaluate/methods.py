@@ -125,6 +125,7 @@ class Job:
         threads: number of them.
         kind: of the settings of other tools.
         known: labels, points and regions of both images, by the name of their option.
+        further: fixed and moving image of each channel after the first; other tools are given the first alone.
     """
 
     fixed: Path
@@ -133,6 +134,7 @@ class Job:
     threads: int
     kind: str = "volume"
     known: Mapping[str, Path] = field(default_factory=dict)
+    further: Sequence[tuple[Path, Path]] = ()
 
 
 def model_name(model: str) -> str:
@@ -203,11 +205,17 @@ def command(method: Method, job: Job) -> list[str]:
         smoothness = [] if method.smoothness is None else [f"{method.smoothness:g}"]
         return [sys.executable, "-m", "maxca.evaluate.peers", method.tool, *pair, *smoothness]
     given = {"effort": method.options.effort, "model": method.options.model, **_chosen(method.options)}
+    if weights := given.pop("channel_weights", ()):
+        given["channel_weights"] = _plain(weights)
     guides = [(f"{side}_{kind}", job.known.get(f"{side}_{kind}")) for kind in method.options.guide for side in SIDES]
     regions = [(name, job.known.get(name)) for name in REGIONS]
     given |= {name: path for name, path in (*guides, *regions) if path is not None}
     words = [word for name, value in given.items() for each in _each(value) for word in (_flag(name), _plain(each))]
-    files = ["-f", str(job.fixed), "-m", str(job.moving), "-o", str(job.folder)]
+    pairs = ((job.fixed, job.moving), *job.further)
+    files = [
+        word for pair in pairs for side, path in zip(("-f", "-m"), pair, strict=True) for word in (side, str(path))
+    ]
+    files += ["-o", str(job.folder)]
     options = [*words, "--threads", str(job.threads), "-q", "--overwrite"]
     return [sys.executable, "-m", "maxca", *plugins.arguments(), "register", *files, *options]
 
@@ -228,7 +236,7 @@ def _flag(name: str) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
-        return "+".join(value)
+        return "+".join(map(_plain, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -217,7 +217,7 @@ def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         folder.mkdir()
         files = {f.name: path for f in fields(pair) if isinstance(path := getattr(pair, f.name), Path)}
         kind = kind_of(pair.fixed, environment) if method.tool in ways.PEERS else ""
-        command = ways.command(method, Job(pair.fixed, pair.moving, folder, threads, kind, files))
+        command = ways.command(method, Job(pair.fixed, pair.moving, folder, threads, kind, files, pair.further))
         if command:
             usage = run(command, environment)
             row |= {"seconds": usage.seconds, "peak_mb": usage.peak_mb}

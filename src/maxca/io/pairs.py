@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
@@ -22,7 +23,10 @@ PairKind = Literal["inter", "intra"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Paths of two images, of their labels, masks, points and other regions, and the group of the pair."""
+    """Paths of two images, of their labels, masks, points and other regions, and the group of the pair.
+
+    ``further`` has the fixed and the moving image of each channel after the first.
+    """
 
     fixed: Path
     moving: Path
@@ -36,9 +40,21 @@ class Pair:
     moving_exclude: Path | None = None
     rigid: Path | None = None
     group: str = ""
+    further: tuple[tuple[Path, Path], ...] = ()
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """All files by column: ``"fixed"``, ``"moving"``, …, ``"fixed_2"``, ``"moving_2"``, …."""
+        named = {name: path for name in COLUMNS if isinstance(path := getattr(self, name), Path)}
+        return named | {
+            f"{side}_{number}": path
+            for number, both in enumerate(self.further, start=2)
+            for side, path in zip(REQUIRED, both, strict=True)
+        }
 
 
-COLUMNS = tuple(field.name for field in fields(Pair))
+COLUMNS = tuple(field.name for field in fields(Pair))[:-1]
+CHANNEL = re.compile(r"(fixed|moving)_([2-9]|[1-9][0-9])")  # a column of a further channel
 MEANT = 'a JSON list of pairs; it is [{"fixed": …, "moving": …}, …]'
 REQUIRED = ("fixed", "moving")
 
@@ -67,8 +83,9 @@ class Scan:
 def read_pairs(path: str | Path, same: Mapping[str, Path] | None = None, *, present: bool = True) -> list[Pair]:
     """Read a list of pairs.
 
-    A CSV file has the columns fixed, moving and, optionally, those of ``Pair``; a JSON file is a list of objects with
-    such keys. Relative paths are relative to the file.
+    A CSV file has the columns fixed, moving and, optionally, those of ``Pair``; fixed_2 and moving_2, fixed_3 and
+    moving_3, … are further channels. A JSON file is a list of objects with such keys. Relative paths are relative to
+    the file.
 
     Args:
         path: of the list.
@@ -93,8 +110,14 @@ def read_pairs(path: str | Path, same: Mapping[str, Path] | None = None, *, pres
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     """Write a CSV list that ``read_pairs`` reads; paths below its folder become relative."""
     path = Path(path)
-    rows = [{name: _cell(getattr(pair, name), path.parent) for name in COLUMNS} for pair in pairs]
-    used = [name for name in COLUMNS if name in REQUIRED or any(row[name] for row in rows)]
+    rows = [
+        {name: _cell(file, path.parent) for name, file in pair.files.items()}
+        | {"group": _cell(pair.group, path.parent)}
+        for pair in pairs
+    ]
+    further = {name for row in rows for name in row} - set(COLUMNS)
+    given = [name for name in COLUMNS if name in REQUIRED or any(row.get(name) for row in rows)]
+    used = [*given, *sorted(further, key=lambda name: (int(name.partition("_")[2]), name))]
     with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, used, extrasaction="ignore")
         writer.writeheader()
@@ -168,7 +191,28 @@ def _pair(path: Path, number: int, row: dict[str, str], same: Mapping[str, Path]
             files[name] = path.parent / row[name]
             if present and not os.path.exists(files[name]):
                 raise MaxcaError(f"{path}, pair {number}: {name} is {row[name]}, which does not exist")
-    return Pair(**files, group=row.get("group", ""))
+    return Pair(**files, group=row.get("group", ""), further=_further(path, number, row, present=present))
+
+
+def _further(path: Path, number: int, row: dict[str, str], *, present: bool) -> tuple[tuple[Path, Path], ...]:
+    """The channels of a row after the first.
+
+    Raises:
+        MaxcaError: for a channel of one side alone, a missing one, or a file that does not exist.
+    """
+    given = {name: cell for name, cell in row.items() if CHANNEL.fullmatch(name) and cell}
+    channels = []
+    for channel in range(2, 2 + (len(given) + 1) // 2):
+        both = [f"{side}_{channel}" for side in REQUIRED]
+        for name in both:
+            if name not in given:
+                raise MaxcaError(
+                    f"{path}, pair {number}: no {name}; every channel has a fixed and a moving image, numbered from 2"
+                )
+            if present and not os.path.exists(path.parent / given[name]):
+                raise MaxcaError(f"{path}, pair {number}: {name} is {given[name]}, which does not exist")
+        channels.append((path.parent / given[both[0]], path.parent / given[both[1]]))
+    return tuple(channels)
 
 
 def _cell(value: Path | str | None, folder: Path) -> str:

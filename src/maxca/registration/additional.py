@@ -52,12 +52,15 @@ class AdditionalImage:
         return Applied(str(self.choice.interpolation), self.choice.reason, float(self.fill))
 
 
-def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str, AdditionalImage]:
+def read_additional(
+    apply: Sequence[ImageLike], fill: float | None, channels: Sequence[Image] = ()
+) -> dict[str, AdditionalImage]:
     """Read additional images, by the name of their output file.
 
     Args:
         apply: images, or pairs of an image and its interpolation.
         fill: the value outside their fields of view; by default the background of each. Labels are 0 there.
+        channels: of the moving side after the first, which come first.
 
     Returns:
         By name; a second file of the same name, or of that of the warped labels, gets a number.
@@ -65,13 +68,13 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
     Raises:
         MaxcaError: for files that cannot be read, or a fill value outside the range of their type.
     """
-    named: dict[str, AdditionalImage] = {}
+    named = _channels(channels, fill)
     for number, each in enumerate(apply):
         source, wanted = each if isinstance(each, tuple) and isinstance(each[1], str) else (each, "auto")
         series = open_series(source) if isinstance(source, str | Path) else None
         image = read(source) if series is None else series.first
         choice = choose(image, wanted)
-        wished = _name(image, number)
+        wished = _name(image, str(number))
         name = _free(wished, {*named, LABELS})
         renamed = (f"{image.name}: warped_{wished} is another image, so it is named warped_{name}",)
         labels = choice.interpolation == "labels"
@@ -79,6 +82,17 @@ def read_additional(apply: Sequence[ImageLike], fill: float | None) -> dict[str,
         check_fill(outside, image)
         warnings = (image.warnings if series is None else ()) + (renamed if name != wished else ())
         named[name] = AdditionalImage(image, choice, outside, warnings, series)
+    return named
+
+
+def _channels(channels: Sequence[Image], fill: float | None) -> dict[str, AdditionalImage]:
+    """The further channels of the moving side, by the name of their output file."""
+    named: dict[str, AdditionalImage] = {}
+    for number, image in enumerate(channels, start=2):
+        name = _free(_name(image, f"channel_{number}"), {*named, LABELS})
+        outside = fill_of(image, "linear") if fill is None else fill
+        check_fill(outside, image)
+        named[name] = AdditionalImage(image, Choice("linear", f"channel {number}"), outside)
     return named
 
 
@@ -98,9 +112,9 @@ def _free(name: str, taken: set[str]) -> str:
     return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
-def _name(image: Image, number: int) -> str:
-    """Output name of an additional image: that of its source, as NIfTI."""
+def _name(image: Image, unnamed: str) -> str:
+    """Output name of an additional image: that of its source, as NIfTI, or ``unnamed`` without a source."""
     if image.path is None:
-        return f"{number}{SUFFIX}"
+        return f"{unnamed}{SUFFIX}"
     stem = image.path.name[: len(image.path.name) - len(full_suffix(image.path))]
     return f"{stem}{SUFFIX}"

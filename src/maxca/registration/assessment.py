@@ -47,10 +47,11 @@ def assess(
     chain, inverse = final
     start, unit = Chain((prepared.guess,)) if prepared.guess else Chain(), pair.fixed.image.grid.smallest_spacing
     chains = {"before": start, "after": found}
-    similarity = similarity_of(prepared.fixed, prepared.moving, settings.similarity, chains)
+    compared = _compared(pair, prepared, chains)
     folding, error = regularity(chain, inverse, prepared.upright, settings.levels[-1].factor)
     return Assessment(
-        similarity=Compared(settings.similarity, similarity["before"], similarity["after"]),
+        similarity=compared[0],
+        similarity_by_channel=compared[1:],
         folding=folding,
         inverse_consistency_mm=error,
         inverse_residual_mm=Distances(residual.mean, residual.max),
@@ -60,6 +61,22 @@ def assess(
         excluded=excluded_volumes(pair.fixed, pair.moving, chain, inverse),
         bodies={part.name: motion_of(part, inverse if part.moving else chain, unit) for part in pair.bodies},
     )
+
+
+def _compared(pair: LoadedPair, prepared: PreparedPair, chains: dict[str, Chain]) -> list[Compared]:
+    """Similarity under two chains, ``"before"`` and ``"after"``; of several channels the weighted mean, then each."""
+    if not prepared.channels:
+        score = similarity_of(prepared.fixed, prepared.moving, pair.measures[0], chains)
+        return [Compared(pair.measures[0], **score)]
+    found = [
+        Compared(each.similarity, **similarity_of(each.fixed, each.moving, each.similarity, chains))
+        for each in prepared.channels
+    ]
+    name = "+".join(dict.fromkeys(pair.measures))
+    before, after = (
+        float(np.average([getattr(each, when) for each in found], weights=pair.weights)) for when in chains
+    )
+    return [Compared(name, before, after), *found]
 
 
 def regularity(chain: Chain, inverse: Chain, fixed: Volume, factor: int) -> tuple[FoldingRecord, Distances]:

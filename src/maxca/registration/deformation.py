@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from maxca.engine.bodies import Bodies
-from maxca.engine.deformable import LevelRecord, optimise
+from maxca.engine.channels import Channel
+from maxca.engine.deformable import LevelRecord, maximise
 from maxca.engine.settings import Settings, refining
-from maxca.engine.terms import Guide
+from maxca.engine.terms import ChannelTerm, Guide, ImageTerm
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, DenseField
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
@@ -51,6 +52,7 @@ def deform(
     predict: Predict,
     monitor: Monitor,
     guides: Callable[[Settings], list[Guide | Bodies]] | None = None,
+    channels: Sequence[Channel] = (),
 ) -> Deformation:
     """Estimate the deformation of a pair.
 
@@ -62,13 +64,14 @@ def deform(
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
         guides: of the user, and bodies, at given settings.
+        channels: of the pair, if there are several; models are given the first.
     """
     with monitor.stage("network"):
         selection = predict(fixed, moving, affine, settings)
     prediction, segmented = selection.prediction, selection.segmented
     accepted = prediction if prediction is not None and prediction.accepted else None
-    # A prediction knows neither the guides nor the axes: it is then the start of the optimisation.
-    alone = guides is None and all(settings.axes)
+    # A prediction knows neither guides nor axes nor other channels: it is then the start of the optimisation.
+    alone = guides is None and all(settings.axes) and not channels
     steps = None if accepted is None or not alone else accepted.model.refine
     plan = settings if accepted is None else refining(settings, steps)
     with monitor.stage("optimise"):
@@ -77,9 +80,8 @@ def deform(
         prior = None if accepted is None or steps is None else accepted.field
         terms = [] if guides is None else guides(plan)
         terms += [] if segmented is None else [segmented.guide(affine)]
-        field, levels = optimise(
-            fixed, moving, affine, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step
-        )
+        images = ChannelTerm(channels, affine) if channels else ImageTerm(fixed, moving, affine, plan.similarity)
+        field, levels = maximise(fixed, images, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step)
     with monitor.stage("invert"):
         bodies = next((term for term in terms if isinstance(term, Bodies)), None)
         held = None if bodies is None else bodies.held

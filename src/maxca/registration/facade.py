@@ -30,8 +30,8 @@ from maxca.registration.result import Result
 
 
 def register(
-    fixed: ImageLike,
-    moving: ImageLike,
+    fixed: ImageLike | Sequence[ImageLike],
+    moving: ImageLike | Sequence[ImageLike],
     *,
     apply: Sequence[ImageLike | tuple[ImageLike, InterpolationChoice]] = (),
     fixed_mask: ImageLike | None = None,
@@ -50,7 +50,8 @@ def register(
     search: SearchName = "auto",
     matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
-    similarity: str = "lncc",
+    similarity: str | Sequence[str] = "lncc",
+    channel_weights: Sequence[float] = (),
     guide: Sequence[GuideName] = (),
     label_table: str | Path | None = None,
     exclude_as: FilledName = "smooth",
@@ -65,10 +66,12 @@ def register(
     """Align a moving image to a fixed one.
 
     Args:
-        fixed: the fixed image: its space and grid are kept. A path (NIfTI, FreeSurfer, MHA, NRRD, DICOM, PNG,
+        fixed: the fixed image: its space and grid are kept. Repeated for several channels, such as T1 and T2 of one
+            patient, on any grids; the grid of the first is kept. A path (NIfTI, FreeSurfer, MHA, NRRD, DICOM, PNG,
             TIFF), an image of nibabel or SimpleITK, a ``maxca.Image``, or a NumPy array and its affine, ``(array,
-            affine)``.
-        moving: the moving image: it is warped onto the fixed one.
+            affine)``; a list for several channels.
+        moving: the moving image: it is warped onto the fixed one. Repeated for several channels, in the order of
+            the fixed ones; all of them are warped. A list for several channels.
         apply: an additional image in moving space to warp; may be repeated. Label maps are detected, as printed in
             the log; FILE:labels (or linear, nearest, bspline) sets the interpolation. A sequence of images, or of pairs
             of an image and its interpolation; see ``maxca.registration.interpolation.choose``.
@@ -103,7 +106,10 @@ def register(
         effort: trade-off between time and accuracy.
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi
             (two contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports
-            all of them.
+            all of them. Of several channels, one for all or one for each: lncc,mi. Or a sequence of names.
+        channel_weights: weight of each of several channels, such as 1,0.5; equal by default. The weighted sum of
+            their similarities is maximised; if they have different similarity measures, the forces of these are scaled
+            to one size first. A channel of weight 0 is only warped. A sequence of numbers.
         guide: given data of both images that guide the deformation together with the similarity, instead of only
             being measured; may be repeated. labels: those of fixed_labels and moving_labels, few or many. points:
             fixed_points and moving_points, from which the affine also starts. A sequence of names.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from maxca.io.points import SAY_SPACE, Points, read_points
 from maxca.io.transforms import read_transform
 from maxca.options import MatrixConvention
 from maxca.registration.bodies import bodies_of
+from maxca.registration.channels import listed, read_channels
 from maxca.registration.exclusion import exclusion_of, filled, remaining
 from maxca.registration.labels import labels_of
 from maxca.registration.masks import mask_of
@@ -30,7 +31,7 @@ class SideInputs:
     """One image of a pair with its mask, labels and points, as files or objects to read.
 
     Args:
-        image: argument of ``maxca.read_image``.
+        image: argument of ``maxca.read_image``, or a list of these: several channels.
         mask: an image, non-zero where the similarity is computed.
         labels: an image of integers.
         points: a file, or (N, 3) world points in RAS+ mm.
@@ -38,7 +39,7 @@ class SideInputs:
         rigid: an image of labels, each a rigid body; for the fixed image.
     """
 
-    image: ImageLike
+    image: ImageLike | Sequence[ImageLike]
     mask: ImageLike | None = None
     labels: ImageLike | None = None
     points: str | Path | np.ndarray | Points | None = None
@@ -51,15 +52,16 @@ class Side:
     """One image of a pair with its mask, labels and points.
 
     Args:
-        image: the scan.
+        image: the scan; of several channels, the first.
         mask: (I, J, K) bool on its grid: where the similarity is computed, except in what is excluded.
         labels: (I, J, K) integers on its grid.
         points: landmarks in its world space.
-        sources: the files of these, under the names of ``ROLES``.
+        sources: the files of these, under the names of ``ROLES``, and further channels under ``"2"``, ``"3"``, ….
         warnings: corrections and suspicious properties, one line each.
         labels_given: the labels on their original grid, if that is another, so that they are interpolated once.
         excluded: (I, J, K) bool on its grid: what is ignored.
         bodies: (I, J, K) integers on its grid: labels of rigid bodies.
+        further: the channels after the first, on their own grids.
     """
 
     image: Image
@@ -71,6 +73,7 @@ class Side:
     labels_given: Image | None = None
     excluded: np.ndarray | None = None
     bodies: np.ndarray | None = None
+    further: tuple[Image, ...] = ()
 
     @property
     def compared(self) -> np.ndarray | None:
@@ -92,7 +95,7 @@ class Side:
 
 def read_side(
     name: str,
-    image: ImageLike,
+    image: ImageLike | Sequence[ImageLike],
     mask: ImageLike | None = None,
     labels: ImageLike | None = None,
     points: str | Path | np.ndarray | Points | None = None,
@@ -103,7 +106,7 @@ def read_side(
 
     Args:
         name: ``"fixed"`` or ``"moving"``, for messages.
-        image: argument of ``maxca.read_image``.
+        image: argument of ``maxca.read_image``, or a list of these: several channels.
         mask: non-zero where the similarity is computed; resampled onto the grid of ``image`` if necessary.
         labels: integers; resampled onto the grid of ``image`` if necessary.
         points: a file, or (N, 3) world points in RAS+ mm.
@@ -113,9 +116,11 @@ def read_side(
     Raises:
         MaxcaError: for invalid input.
     """
-    scan = read(image)
+    images = listed(image)
+    scan = read(images[0])
     check_contrast(scan)
-    warnings = list(scan.warnings)
+    further = read_channels(name, images[1:], scan)
+    warnings = [line for each in (scan, *further) for line in each.warnings]
     inside = names = given = left_out = bodies = None
     if mask is not None:
         on_scan = placed(f"{name} mask", read(mask), scan)
@@ -136,20 +141,19 @@ def read_side(
         names = labels_of(on_scan)
         given = replace(found, data=labels_of(found))
         warnings += on_scan.warnings
+    files = dict(zip(ROLES, (images[0], mask, labels, points, exclude, rigid), strict=True))
+    files |= {str(number): each for number, each in enumerate(images[1:], start=2)}
     return Side(
         image=scan,
         mask=inside,
         labels=names,
         points=_points(points, name),
-        sources={
-            role: Path(p)
-            for role, p in zip(ROLES, (image, mask, labels, points, exclude, rigid), strict=True)
-            if isinstance(p, str | Path)
-        },
+        sources={role: Path(p) for role, p in files.items() if isinstance(p, str | Path)},
         warnings=tuple(warnings),
         labels_given=given,
         excluded=left_out,
         bodies=bodies,
+        further=further,
     )
 
 

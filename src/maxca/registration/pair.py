@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,20 @@ import psutil
 import torch
 
 from maxca.engine.affine import Start
+from maxca.engine.channels import Channel
 from maxca.engine.settings import Settings
-from maxca.engine.volume import Volume, content_box, crop, margin_of, normalise
+from maxca.engine.volume import Volume, content_box, crop, margin_of, normalise, resampled
 from maxca.errors import MaxcaError
 from maxca.fields import OptionError
-from maxca.geometry import Affine, Chain, Grid
+from maxca.geometry import Affine, Chain, Grid, Interpolation
 from maxca.io.digest import sha256
-from maxca.io.images import ImageLike
+from maxca.io.images import Image, ImageLike
 from maxca.io.label_table import LabelEntry, read_label_table
 from maxca.options import RegistrationOptions
 from maxca.registration.additional import AdditionalImage, read_additional
 from maxca.registration.bodies import BodyPart
-from maxca.registration.exclusion import box_of
+from maxca.registration.channels import check_counts
+from maxca.registration.exclusion import box_of, filled
 from maxca.registration.guidance import Guidance, read_guidance
 from maxca.registration.inputs import (
     Side,
@@ -39,6 +41,8 @@ from maxca.registration.record import Source
 
 BORDER = 2  # voxels of the field around a body
 BYTES_PER_VOXEL = 250  # per voxel of the finest level: measured peak, with reserve
+BYTES_PER_CHANNEL_VOXEL = 80  # the same for each further channel
+INSIDE = 0.999  # of a voxel within a field of view: all of it, but for rounding
 BYTES_PER_IMAGE_VOXEL = 40  # per voxel of the two images: as read, normalised and warped
 
 
@@ -57,6 +61,8 @@ class LoadedPair:
         label_table: names and weights of labels, by number.
         sources: files and their hashes, by role.
         warnings: for the user, one line each.
+        measures: the similarity measure of each channel.
+        weights: of the channels.
     """
 
     fixed: Side
@@ -69,6 +75,8 @@ class LoadedPair:
     label_table: Mapping[int, LabelEntry]
     sources: Mapping[str, Source]
     warnings: tuple[str, ...]
+    measures: tuple[str, ...]
+    weights: tuple[float, ...]
 
     @property
     def dimension(self) -> int:
@@ -90,11 +98,16 @@ def read_pair(
     }
     fixed_side, moving_side = paired_points(sides["fixed"], sides["moving"])
     sources = {**_sources("fixed", fixed_side), **_sources("moving", moving_side)}
-    additional = read_additional(apply, options.fill)
+    additional = read_additional(apply, options.fill, moving_side.further)
     grids = fixed_side.image.grid, moving_side.image.grid
     initial, word = read_initial(options.initial_transform, options.matrix_convention, grids)
     check_pair(fixed_side, moving_side)
     word, apart = checked_start(fixed_side, moving_side, initial, word)
+    channels = 1 + len(fixed_side.further)
+    check_counts(channels, 1 + len(moving_side.further))
+    measures, weights = options.similarities(channels), options.weights(channels)
+    if channels > 1 and options.preset is not None:
+        raise OptionError("preset", options.preset, "registers one channel; give one fixed and one moving image")
     start: Start = "header" if word == "header" else "center" if word == "center" else "auto"
     table = _label_table(options.label_table, fixed_side, moving_side)
     if options.label_table is not None:
@@ -102,7 +115,8 @@ def read_pair(
     guidance = read_guidance(options.guide, fixed_side, moving_side, table)
     bodies = _bodies(fixed_side, moving_side, initial, options)
     warnings = (*apart, *noticed(fixed_side, moving_side), *guidance.warnings)
-    return LoadedPair(fixed_side, moving_side, additional, initial, start, guidance, bodies, table, sources, warnings)
+    files = (additional, initial, start, guidance, bodies, table, sources, warnings)
+    return LoadedPair(fixed_side, moving_side, *files, measures, weights)
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,7 @@ class PreparedPair:
         moving: the moving volume, resampled by the fields of ``known``, if any.
         guess: initial affine, fixed world points → moving world points.
         known: an initial transform that is more than an affine: it is composed with the result.
+        channels: all channels, if there are several; of the first, the volumes above.
     """
 
     fixed: Volume
@@ -122,10 +137,14 @@ class PreparedPair:
     moving: Volume
     guess: Affine | None
     known: Chain
+    channels: tuple[Channel, ...] = ()
 
 
 def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
-    """Normalise and crop both images, and apply an initial transform with fields to the moving one."""
+    """Normalise and crop both images, and apply an initial transform with fields to the moving one.
+
+    Further fixed channels are resampled onto the grid of the first, further moving ones keep their grids.
+    """
     affine = pair.initial.is_affine
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
     known = Chain() if affine else pair.initial
@@ -133,7 +152,40 @@ def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
     upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
     moving = prepared_volume(pair.moving, device)
     moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
-    return PreparedPair(fixed, upright, moving, guess, known)
+    prepared = PreparedPair(fixed, upright, moving, guess, known)
+    return replace(prepared, channels=_channels(pair, prepared, device)) if pair.fixed.further else prepared
+
+
+def _channels(pair: LoadedPair, prepared: PreparedPair, device: torch.device) -> tuple[Channel, ...]:
+    """All channels with their measures and weights."""
+    pairs = [(prepared.upright, prepared.moving)]
+    for fixed, moving in zip(pair.fixed.further, pair.moving.further, strict=True):
+        grid, known = prepared.fixed.grid, prepared.known
+        moved = _channel(moving, pair.moving, device)
+        moved = _moved(moved, grid, known) if known.steps else _cropped(moved)
+        pairs.append((_on_grid_of(prepared.upright, _channel(fixed, pair.fixed, device)), moved))
+    return tuple(Channel(*both, name, w) for both, name, w in zip(pairs, pair.measures, pair.weights, strict=True))
+
+
+def _channel(image: Image, side: Side, device: torch.device) -> Volume:
+    """A channel after the first with normalised intensities, what is excluded, and the mask of its side."""
+
+    def here(region: np.ndarray, interpolation: Interpolation) -> torch.Tensor:
+        values = torch.as_tensor(region, dtype=torch.float32)[None]
+        return Chain().resample(values, side.image.grid, image.grid, interpolation)[0]
+
+    excluded = None if side.excluded is None else here(side.excluded, "nearest").numpy() > 0
+    values = torch.as_tensor(filled(image.data.astype(np.float32), excluded, image.grid.spacing)).to(device)
+    mask = None if side.compared is None else here(side.compared, "linear").to(device)
+    return Volume(normalise(values), image.grid, mask)
+
+
+def _on_grid_of(first: Volume, channel: Volume) -> Volume:
+    """A channel on the grid of the first one, masked to its field of view and to the mask of the first."""
+    values = resampled(channel, first.grid, Chain())
+    seen = Chain().resample(torch.ones_like(channel.channels), channel.grid, first.grid)[0]
+    mask = seen if first.mask is None else seen * first.mask
+    return Volume(values, first.grid, None if bool((mask > INSIDE).all()) else mask)
 
 
 def check_memory(pair: LoadedPair, upright: Grid, settings: Settings) -> None:
@@ -142,7 +194,8 @@ def check_memory(pair: LoadedPair, upright: Grid, settings: Settings) -> None:
     Raises:
         MaxcaError: if less memory is free than needed.
     """
-    needed = memory_needed(settings.levels[-1].voxels(upright), pair.fixed.image.grid, pair.moving.image.grid)
+    images = [image.grid for side in (pair.fixed, pair.moving) for image in (side.image, *side.further)]
+    needed = memory_needed(settings.levels[-1].voxels(upright), *images)
     free = psutil.virtual_memory().available / 1e9
     if needed > free:
         raise MaxcaError(
@@ -156,16 +209,17 @@ def memory_needed(finest: int, *images: Grid) -> float:
 
     Args:
         finest: voxels of the finest level of the optimisation.
-        images: grids of the two images.
+        images: grids of the two images, and of further channels of both.
     """
     voxels = sum(int(np.prod(grid.shape)) for grid in images)
-    return (finest * BYTES_PER_VOXEL + voxels * BYTES_PER_IMAGE_VOXEL) / 1e9
+    each = BYTES_PER_VOXEL + BYTES_PER_CHANNEL_VOXEL * (len(images) // 2 - 1)
+    return (finest * each + voxels * BYTES_PER_IMAGE_VOXEL) / 1e9
 
 
 def _sources(name: str, side: Side) -> dict[str, Source]:
-    """The files by role, ``"fixed"``, ``"fixed_labels"``, …, and their hashes."""
+    """The files by role, ``"fixed"``, ``"fixed_labels"``, ``"fixed_2"``, …, and their hashes."""
     names = source_names(name)
-    return {names[role]: _source(path) for role, path in side.sources.items()}
+    return {names.get(role, f"{name}_{role}"): _source(path) for role, path in side.sources.items()}
 
 
 def _source(path: Path) -> Source:

@@ -65,7 +65,7 @@ def _check_place(role: str, image: Image, scan: Image, covered: float) -> None:
             f"away, so one of the two headers is wrong; copy the right one (nibabel: Nifti1Image(data, affine)), or, "
             f"{advice}"
         )
-    kept = _kept(image, scan.grid)
+    kept = share_inside(image, scan.grid)
     if max(covered, kept) < ENOUGH:
         raise MaxcaError(
             f"{image.name}: the {role} is at another position than its image, {scan.name}: it covers "
@@ -89,7 +89,7 @@ def _covered(grid: Grid, other: Grid) -> float:
     return float(_inside(grid, other.to_world(nodes)).mean())
 
 
-def _kept(image: Image, grid: Grid) -> float:
+def share_inside(image: Image, grid: Grid) -> float:
     """Fraction of the foreground of a map within a grid; 1 without foreground."""
     marked = np.flatnonzero(image.data)
     if not len(marked):

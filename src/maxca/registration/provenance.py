@@ -23,8 +23,10 @@ from maxca.options import RegistrationOptions
 from maxca.registration.deformation import Deformation
 from maxca.registration.pair import LoadedPair
 from maxca.registration.record import (
+    WARPED,
     AffineRecord,
     Assessment,
+    ChannelRecord,
     GuideRecord,
     LevelSummary,
     NetworkRecord,
@@ -92,12 +94,13 @@ def recorded(
         seconds=dict(seconds),
         peak_memory_mb=peak_memory_mb(),
         model_reason=f"a transform of kind {transform} needs none" if selection is None else selection.reason,
-        affine=AffineRecord(**asdict(provenance.alignment) | {"affine": provenance.alignment.affine.matrix.tolist()}),
+        affine=_affine(provenance.alignment),
         network=None if provenance.prediction is None else _network(provenance.prediction),
         guide=_guide(provenance.selection),
         guidance=provenance.pair.guidance.records(_left(assessment)),
+        channels=_channels(provenance),
         label_names=_label_names(provenance.pair, assessment),
-        optimisation=None if deformation is None else _plan(deformation.plan),
+        optimisation=None if deformation is None else _plan(deformation.plan, provenance.pair),
         applied={name: each.as_applied() for name, each in provenance.pair.additional.items()},
     )
 
@@ -142,6 +145,11 @@ def _label_names(pair: LoadedPair, assessment: Assessment) -> dict[str, str]:
     return {str(index): entry.name for index, entry in pair.label_table.items() if str(index) in measured}
 
 
+def _affine(alignment: Alignment) -> AffineRecord:
+    given = {each.name: getattr(alignment, each.name) for each in fields(AffineRecord)}
+    return AffineRecord(**given | {"affine": alignment.affine.matrix.tolist()})
+
+
 def _network(prediction: PredictedField) -> NetworkRecord:
     model = prediction.model
     return NetworkRecord(
@@ -168,7 +176,7 @@ def _guide(selection: Selection | None) -> GuideRecord | None:
 
 def _advice(provenance: Provenance) -> list[str]:
     advice = []
-    prediction, similarity = provenance.prediction, provenance.options.similarity
+    prediction = provenance.prediction
     if prediction is not None and not prediction.similarity:
         advice.append(f"the prediction of the model {prediction.model.name} was not used: {prediction.reason}")
     elif prediction is not None and not prediction.accepted:
@@ -181,18 +189,26 @@ def _advice(provenance: Provenance) -> list[str]:
             f"no initialisation near the headers fitted, and {provenance.alignment.searched}: inspect the result, and "
             "check the orientation in both headers"
         )
-    contrast = SIMILARITIES[similarity].contrast
-    if provenance.alignment.same_contrast or contrast == "any":
-        return advice
-    if contrast == "equal":
-        return [
-            *advice,
-            f"the images differ in contrast, which {similarity} does not support; use similarity=lncc or mi",
-        ]
-    return [
-        *advice,
-        "the images differ in contrast: a higher similarity is weaker evidence there, so inspect the result",
-    ]
+    return [*advice, *_contrasts(provenance)]
+
+
+def _contrasts(provenance: Provenance) -> list[str]:
+    """What a difference in contrast means for the similarity measures of the channels."""
+    pair, alignment = provenance.pair, provenance.alignment
+    used = [number for number, weight in enumerate(pair.weights, start=1) if weight > 0]
+    advice = []
+    for number, same in zip(used, alignment.contrasts, strict=True):
+        name = pair.measures[number - 1]
+        contrast = SIMILARITIES[name].contrast
+        if same or contrast == "any":
+            continue
+        which = f"channel {number}: " if pair.fixed.further else ""
+        if contrast == "equal":
+            said = f"the images differ in contrast, which {name} does not support; use similarity=lncc or mi"
+        else:
+            said = "the images differ in contrast: a higher similarity is weaker evidence there, so inspect the result"
+        advice.append(which + said)
+    return advice
 
 
 def _left(assessment: Assessment) -> list[float]:
@@ -214,6 +230,18 @@ def _level(level: LevelRecord) -> LevelSummary:
     return LevelSummary(list(level.spacing), list(level.similarity), level.steps, level.converged)
 
 
-def _plan(settings: Settings) -> dict[str, Any]:
+def _plan(settings: Settings, pair: LoadedPair) -> dict[str, Any]:
     plan = asdict(settings)
-    return plan | {"levels": list(plan["levels"]), "axes": list(plan["axes"])}
+    names = "+".join(dict.fromkeys(pair.measures))
+    return plan | {"levels": list(plan["levels"]), "axes": list(plan["axes"]), "similarity": names}
+
+
+def _channels(provenance: Provenance) -> list[ChannelRecord]:
+    pair = provenance.pair
+    if not pair.fixed.further:
+        return []
+    contrasts = iter(provenance.alignment.contrasts)
+    same = [next(contrasts) if weight > 0 else None for weight in pair.weights]
+    further = list(pair.additional)[: len(pair.fixed.further)]
+    names = [WARPED, *(f"warped_{name}" for name in further)]
+    return [ChannelRecord(*each) for each in zip(pair.weights, same, names, strict=True)]

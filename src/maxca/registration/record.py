@@ -17,6 +17,7 @@ Length = Annotated[float, Meta(gt=0, le=1e9)]  # mm
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]  # of a similarity
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 LabelName = Annotated[str, Meta(pattern=r"^-?[0-9]{1,20}$")]
+WARPED = "warped.nii.gz"  # the moving image, of several channels the first
 REMEDY = "run maxca register again"
 MEANT = f"the record of a registration; {REMEDY}"
 DIRECTION = "transform.h5 maps fixed world points to moving world points"
@@ -45,6 +46,7 @@ class RecordedOptions:
     matrix_convention: str | None = None
     effort: str | None = None
     similarity: str | None = None
+    channel_weights: tuple[float, ...] = ()
     guide: tuple[str, ...] = ()
     label_table: str | None = None
     exclude_as: str | None = None
@@ -224,7 +226,8 @@ class VolumeChange:
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
-    The predicted Dice is an estimate from a segmentation model, for labels that nobody has drawn.
+    The similarity of several channels is their weighted mean. The predicted Dice is an estimate from a segmentation
+    model, for labels that nobody has drawn.
     """
 
     similarity: Compared
@@ -239,6 +242,7 @@ class Assessment:
     predicted_dice_after: ByLabel | None = None
     tre_mm_before: Distances | None = None
     tre_mm_after: Distances | None = None
+    similarity_by_channel: list[Compared] = field(default_factory=list)
     excluded: dict[str, ExcludedVolume] = field(default_factory=dict)
     bodies: dict[str, BodyMotion] = field(default_factory=dict)
     volume_change: VolumeChange | None = None
@@ -250,12 +254,27 @@ class Assessment:
 
 
 @dataclass(frozen=True)
+class ChannelRecord:
+    """One of several channels of a pair; its similarity is in ``Assessment.similarity_by_channel``.
+
+    Args:
+        weight: of its force, relative to those of other channels.
+        same_contrast: see ``AffineRecord``; None for a channel of weight 0.
+        warped: name of its warped image in the output folder.
+    """
+
+    weight: float
+    same_contrast: bool | None
+    warped: str
+
+
+@dataclass(frozen=True)
 class Record:
     """The content of ``result.json``, except the verdict, which a report adds.
 
     Args:
         maxca: version.
-        inputs: the files by role: ``"fixed"``, ``"moving_labels"``, ``"model"``, ….
+        inputs: the files by role: ``"fixed"``, ``"moving_labels"``, ``"fixed_2"``, ``"model"``, ….
         settings: the options as used.
         levels: of the optimisation, from coarse to fine.
         metrics: the measures.
@@ -268,6 +287,7 @@ class Record:
         network: the registration model, if any was run.
         guide: the segmentation model, if one guided the optimisation.
         guidance: given data that guided the optimisation.
+        channels: of the pair, if there are several.
         label_names: of the labels that are measured, by number; empty without a table.
         optimisation: settings of the optimiser.
         applied: interpolation of each additional image.
@@ -289,6 +309,7 @@ class Record:
     network: NetworkRecord | None = None
     guide: GuideRecord | None = None
     guidance: list[GuidanceRecord] = field(default_factory=list)
+    channels: list[ChannelRecord] = field(default_factory=list)
     label_names: dict[LabelName, str] = field(default_factory=dict)
     optimisation: dict[str, Any] | None = None
     applied: dict[str, Applied] = field(default_factory=dict)

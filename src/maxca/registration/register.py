@@ -64,7 +64,7 @@ def register(
             pair = read_pair(fixed, moving, options, apply)
         with monitor.stage("prepare"):
             volumes = prepare(pair, device)
-            settings = settings_for(volumes.upright.grid, options.effort, options.similarity, options.smoothness)
+            settings = settings_for(volumes.upright.grid, options.effort, pair.measures[0], options.smoothness)
             settings = replace(settings, axes=_axes(pair, options))
             if options.preset == "longitudinal" and options.smoothness is None:
                 settings = within_subject(settings)
@@ -140,7 +140,7 @@ class _Maps(NamedTuple):
 def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptions, monitor: Monitor) -> Alignment:
     settings = AffineSettings(
         kind="initial" if not all(options.axes) else "rigid" if options.transform == "rigid" else "affine",
-        similarity=options.similarity,
+        similarity=pair.measures[0],
         start=pair.start,
         search=options.search,
         thorough=options.effort != "fast",
@@ -149,8 +149,10 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
     initial = volumes.guess
     if initial is None and settings.kind != "initial":
         initial = pair.guidance.start(volumes.known, rigid=settings.kind == "rigid", seed=options.seed)
-    estimate = align if options.preset is None else align_halfway
-    return estimate(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
+    if options.preset is not None:
+        return align_halfway(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
+    channels = volumes.channels
+    return align(volumes.fixed, volumes.moving, settings, initial=initial, channels=channels, progress=monitor.step)
 
 
 def _deformed(
@@ -172,8 +174,8 @@ def _deformed(
         )
         return selection._replace(segmented=selection.segmented.inside(*masks))
 
-    given = pair.guidance.given or bool(pair.bodies)
-    return deform(fixed, moving, affine, settings, predict, monitor, guides if given else None)
+    given = guides if pair.guidance.given or pair.bodies else None
+    return deform(fixed, moving, affine, settings, predict, monitor, given, volumes.channels)
 
 
 def _deformed_halfway(

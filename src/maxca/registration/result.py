@@ -13,10 +13,10 @@ from maxca.io.images import Image, read
 from maxca.io.records import encode
 from maxca.io.series import Series, open_series
 from maxca.io.transforms import read_transform, write_transform
-from maxca.registration.record import Assessment, Record, read_record
+from maxca.registration.record import WARPED, Assessment, Record, read_record
 from maxca.registration.volumes import WarpedSeries
 
-WARPED, LABELS = "warped.nii.gz", "warped_labels.nii.gz"
+LABELS = "warped_labels.nii.gz"
 TRANSFORM, INVERSE = "transform.h5", "inverse_transform.h5"
 CHANGE = "volume_change.nii.gz"
 

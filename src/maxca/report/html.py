@@ -105,6 +105,13 @@ def sources(*scripts: str) -> str:
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     """Provenance as pairs of text."""
     yield "model", f"{record.settings.model} ({record.model_reason})"
+    for number, channel in enumerate(record.channels, start=1):
+        score = record.metrics.similarity_by_channel[number - 1]
+        same = {True: "same contrast", False: "between contrasts", None: "only warped"}[channel.same_contrast]
+        yield (
+            f"channel {number}",
+            f"{channel.warped}, weight {channel.weight:g}, {same}, {score.name} {score.before:.3f} → {score.after:.3f}",
+        )
     if record.settings.guide:
         yield "guided by", ", ".join(record.settings.guide)
     for key in ("preset", "transform", "restrict", "effort", "initial_transform", "seed", "threads", "device"):

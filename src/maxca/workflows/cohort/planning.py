@@ -26,7 +26,6 @@ from maxca.workflows.cohort.options import USUAL
 from maxca.workflows.cohort.plan import LOCATED, InputFile, Plan, PlannedPair, fingerprint
 
 READERS = 4  # threads that hash: more do not make a disc faster
-ROLES = tuple(each.name for each in fields(Pair) if each.name != "group")
 
 
 def make_plan(
@@ -51,13 +50,13 @@ def make_plan(
     pairs = [_absolute(pair) for pair in pairs]
     _check_unique(pairs)
     shared, given = _located(options)
-    files = {path: None for pair in pairs for role in ROLES if (path := getattr(pair, role)) is not None}
+    files = {path: None for pair in pairs for path in pair.files.values()}
     known = {file.path: file for pair in (previous.pairs if previous else ()) for file in pair.inputs.values()}
     described = _described([*files, *shared.values()], known, progress)
     names = name_pairs(pairs, _names(previous))
     planned = []
     for name, pair in zip(names, pairs, strict=True):
-        roles = {role: path for role in ROLES if (path := getattr(pair, role)) is not None}
+        roles = pair.files
         inputs = {role: described[path][0] for role, path in {**roles, **shared}.items()}
         error = next((f"{role}: {said}" for role, path in roles.items() if (said := described[path][1])), None)
         planned.append(
@@ -75,8 +74,9 @@ def make_plan(
 
 
 def _absolute(pair: Pair) -> Pair:
-    paths = {role: Path(os.path.abspath(path)) for role in ROLES if (path := getattr(pair, role)) is not None}
-    return replace(pair, **paths)  # type: ignore[arg-type]
+    paths = {role: Path(os.path.abspath(path)) for role, path in pair.files.items()}
+    further = tuple((paths.pop(f"fixed_{n}"), paths.pop(f"moving_{n}")) for n in range(2, 2 + len(pair.further)))
+    return replace(pair, **paths, further=further)  # type: ignore[arg-type]
 
 
 def _check_unique(pairs: Sequence[Pair]) -> None:
@@ -92,6 +92,7 @@ def _check_unique(pairs: Sequence[Pair]) -> None:
 def _located(options: RegistrationOptions) -> tuple[dict[str, Path], dict[str, Any]]:
     """The files among the options, by role, and the options in plain form, with absolute paths."""
     given = {each.name: getattr(options, each.name) for each in fields(options)} | {"guide": list(options.guide)}
+    given["channel_weights"] = list(options.channel_weights)
     for name in LOCATED:
         if given[name] is not None and not isinstance(given[name], str | Path):
             raise OptionError(name, given[name], "a cohort takes the name of a file, which its workers read")
@@ -146,9 +147,8 @@ def _describe(path: Path, known: InputFile | None) -> tuple[InputFile, str]:
 def _memory(pair: Pair, options: RegistrationOptions) -> float:
     """At most what the registration needs, in GB; 0 for images whose registration will report an error."""
     try:
-        grids = grids_of(pair.fixed, pair.moving)
+        grids = [grid for both in ((pair.fixed, pair.moving), *pair.further) for grid in grids_of(*both) or ()]
     except MaxcaError:
         return 0.0
-    assert grids is not None
     finest = settings_for(grids[0], options.effort).levels[-1].voxels(grids[0])
     return round(memory_needed(finest, *grids), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from maxca.errors import MaxcaError, one_line
 from maxca.io.atomic import output_folder
@@ -117,10 +118,11 @@ def _register(task: Task, folder: Path) -> None:
         for source in task.plugins:
             plugins.load(source)
         from maxca.registration.inputs import SideInputs, source_names
+        from maxca.registration.record import WARPED
         from maxca.registration.register import register
-        from maxca.registration.result import INVERSE, LABELS, WARPED
+        from maxca.registration.result import INVERSE, LABELS
     fixed, moving = (
-        SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()})
+        SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()} | _channels(task, side))
         for side in ("fixed", "moving")
     )
     with output_folder(folder, overwrite=True) as place:
@@ -135,6 +137,13 @@ def _register(task: Task, folder: Path) -> None:
             with suppress(Exception):  # such as a page that cannot be drawn: the registration itself has succeeded
                 task.finish(place)
         (place / TASK).write_text(encode(StoredTask(task.fingerprint)), encoding="utf-8")
+
+
+def _channels(task: Task, side: str) -> dict[str, Any]:
+    """The images of a side with several channels; empty for a single image."""
+    names = itertools.takewhile(lambda name: name in task.inputs, (f"{side}_{n}" for n in itertools.count(2)))
+    further = [task.inputs[name].path for name in names]
+    return {"image": [task.inputs[side].path, *further]} if further else {}
 
 
 def _path(task: Task, role: str) -> str | None:
