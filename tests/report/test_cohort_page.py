@@ -11,7 +11,7 @@ from PIL import Image
 
 from maxca.errors import MaxcaError
 from maxca.report.case import read_case
-from maxca.report.cohort import outlyingness, write_cohort
+from maxca.report.cohort import outlyingness, prepare_row, write_cohort
 from maxca.report.figures import write_figures
 
 
@@ -39,6 +39,16 @@ def test_what_needs_a_look_comes_first(cohort: Path) -> None:
     assert page.index("b/folded") < page.index("a/good")
     assert 'href="c/again/report.html"' in page
     assert (cohort / "c" / "again" / "report.html").is_file()
+
+
+def test_prepared_results_need_no_images(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(cohort / "a" / "good", tmp_path / "good")
+    drawn = write_cohort(tmp_path)[0]
+    prepare_row(tmp_path / "good")
+    monkeypatch.setattr("maxca.report.cohort.read_case", None)
+    row = write_cohort(tmp_path)[0]
+    assert row.thumbnail and drawn.thumbnail and (row.thumbnail.array == drawn.thumbnail.array).all()
+    assert (row.state, row.reasons, row.numbers) == (drawn.state, drawn.reasons, drawn.numbers)
 
 
 def test_a_folder_without_any_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def run(
     what became of each pair), measures.tsv (all measures, a row per pair), labels.tsv (a row per label) and cohort.html
     (a page of all pairs, those that failed first).
 
-    A pair whose files and options are unchanged is not registered again; one that failed only with --retry failed.
+    Each registration uses one thread unless --threads is given. A pair whose files and options are unchanged is not
+    registered again; one that failed only with --retry failed.
     maxca cohort status OUT counts them.
     """
     from maxca.workflows.cohort.run import cohort
@@ -101,9 +102,9 @@ def _finish() -> Callable[[Path], None] | None:
     """What a worker does with each result for the page; None without the packages."""
     if not all(map(find_spec, ("jinja2", "matplotlib"))):
         return None
-    from maxca.report.kept import store_verdict
+    from maxca.report.cohort import prepare_row
 
-    return store_verdict
+    return prepare_row
 
 
 def _write_page(out: Path, quiet: bool) -> None:

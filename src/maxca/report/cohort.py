@@ -10,20 +10,22 @@ from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
+from PIL import Image
 
 from maxca.errors import MaxcaError, one_line, printable
 from maxca.io.atomic import RESULT_FILE, atomic_path
-from maxca.report.case import read_case
+from maxca.registration.record import read_record
+from maxca.report.case import Case, read_case
 from maxca.report.html import REPORT, own, sources, templates, write_report
-from maxca.report.kept import verdict_of
+from maxca.report.kept import kept_verdict, verdict_of
 from maxca.report.parts import Picture, Shown
 from maxca.report.pictures import checkerboard
 from maxca.report.planes import planes
-from maxca.report.verdict.check import ORDER, State, Verdict
+from maxca.report.verdict.check import ORDER, State
 from maxca.version import installed_version
 from maxca.workflows.cohort.plan import PLAN, read_plan
 
-PAGE = "cohort.html"
+PAGE, THUMBNAIL = "cohort.html", "thumbnail.png"
 WIDTH = 168  # pixels of a thumbnail, shown at half the size
 EntryState = State | Literal["error", "pending"]  # a pair without a result has no verdict
 STATES: tuple[EntryState, ...] = (*ORDER, "pending", "error")
@@ -141,18 +143,28 @@ def outlyingness(rows: list[dict[str, float]]) -> list[float]:
     return [float(value) for value in worst]
 
 
+def prepare_row(folder: Path) -> None:
+    """Store the verdict and the thumbnail of an output folder in it: a page then needs no images."""
+    case = read_case(folder)
+    verdict_of(case)
+    with atomic_path(folder / THUMBNAIL) as unfinished:
+        Image.fromarray(_thumbnail(case)).save(unfinished)
+
+
 def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
     """A row; errors of a registration are reported in it."""
     try:
-        case = read_case(place, name=name)
         path = place / REPORT
-        verdict: Verdict = write_report(case, path) if pages and not path.is_file() else verdict_of(case)
-        plane = next(planes(case)).middle
-        shown = Shown(case, plane)
-        thumbnail = Picture(
-            _small(checkerboard(shown.middle("fixed"), shown.middle("warped"))), f"checkerboard, {name}"
-        )
-        metrics = case.record.metrics
+        verdict = kept_verdict(place)
+        if verdict is None or not (place / THUMBNAIL).is_file() or (pages and not path.is_file()):
+            case = read_case(place, name=name)
+            verdict = write_report(case, path) if pages and not path.is_file() else verdict_of(case)
+            picture, record = _thumbnail(case), case.record
+        else:
+            record = read_record(place)
+            with Image.open(place / THUMBNAIL) as file:
+                picture = np.asarray(file)
+        metrics = record.metrics
         numbers = {
             "similarity": metrics.similarity.after,
             "dice": None if metrics.dice_after is None else metrics.dice_after.mean,
@@ -160,8 +172,9 @@ def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:
             "inverse_mm": metrics.inverse_consistency_mm.mean,
         }
         known = {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
-        seconds = float(sum(case.record.seconds.values()))
+        seconds = float(sum(record.seconds.values()))
         link = quote(os.fsencode(os.path.relpath(path, folder))) if path.is_file() else ""
+        thumbnail = Picture(picture, f"checkerboard, {name}")
         return Entry(name, verdict.state, tuple(verdict.reasons), known, seconds, thumbnail, link)
     except Exception as error:  # an error in one folder must not prevent the page
         said = str(error) if isinstance(error, MaxcaError) else f"{type(error).__name__}: {one_line(str(error), 200)}"
@@ -172,8 +185,9 @@ def _without_result(name: str, state: EntryState, reason: str) -> Entry:
     return Entry(name, state, (reason,), dict.fromkeys(NUMBERS, float("nan")), float("nan"), None, "")
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
+def _thumbnail(case: Case) -> np.ndarray:
+    """A checkerboard of the middle slice, (H, WIDTH) uint8."""
+    shown = Shown(case, next(planes(case)).middle)
+    picture = checkerboard(shown.middle("fixed"), shown.middle("warped"))
     height = max(1, round(picture.shape[0] * WIDTH / picture.shape[1]))
     return np.asarray(Image.fromarray(picture).resize((WIDTH, height)))

@@ -13,7 +13,7 @@ from maxca.io.atomic import RESULT_FILE, atomic_path
 from maxca.io.digest import sha256
 from maxca.io.records import encode, fitted, read_json
 from maxca.registration.record import MEANT
-from maxca.report.case import Case, read_case
+from maxca.report.case import Case
 from maxca.report.verdict.check import Check, State, Verdict
 from maxca.report.verdict.judge import judge
 
@@ -38,26 +38,29 @@ class Kept(TypedDict):
     checks: Annotated[list[KeptCheck], Meta(min_length=1)]
 
 
-def store_verdict(folder: Path) -> None:
-    """Compute the verdict on the registration in an output folder, and store it there."""
-    verdict_of(read_case(folder))
-
-
 def verdict_of(case: Case) -> Verdict:
     """The verdict stored in ``result.json`` for this transform, or a new one, which is then stored there.
 
     It is not stored in a read-only folder.
     """
-    digest = sha256(case.folder / "transform.h5")
+    if (known := kept_verdict(case.folder)) is not None:
+        return known
     path = case.folder / RESULT_FILE
-    with suppress(MaxcaError):  # no verdict yet, or an invalid one: compute it again
-        kept = fitted(read_json(path, dict[str, Any], MEANT).get(KEY), Kept, path, MEANT)
-        if kept["method"] == METHOD and kept["transform_sha256"] == digest:
-            return Verdict(tuple(Check(**check) for check in kept["checks"]))
     verdict = judge(case)
     checks = [{"name": c.name, "state": c.state, "finding": c.finding} for c in verdict.checks]
     record = read_json(path, dict[str, Any], MEANT)
+    digest = sha256(case.folder / "transform.h5")
     record[KEY] = {"method": METHOD, "transform_sha256": digest, "state": verdict.state, "checks": checks}
     with suppress(MaxcaError), atomic_path(path) as unfinished:
         unfinished.write_text(encode(record), encoding="utf-8")
     return verdict
+
+
+def kept_verdict(folder: Path) -> Verdict | None:
+    """The verdict stored in ``result.json``, None if there is none for this transform."""
+    path = folder / RESULT_FILE
+    with suppress(MaxcaError):  # no verdict yet, or an invalid one: compute it again
+        kept = fitted(read_json(path, dict[str, Any], MEANT).get(KEY), Kept, path, MEANT)
+        if kept["method"] == METHOD and kept["transform_sha256"] == sha256(folder / "transform.h5"):
+            return Verdict(tuple(Check(**check) for check in kept["checks"]))
+    return None

@@ -20,7 +20,9 @@ BASE_GB = 0.7  # of a worker without a pair: Python, torch and a model
 LOOPBACK = "127.0.0.1"
 CONNECTING = 10  # seconds
 QUIET = logging.CRITICAL  # what concerns a user is said by maxca
-OWN = {  # of a scheduler in this process: it remembers few ended tasks, and serves no pages
+OWN = {  # of our own scheduler and workers: they remember few ended tasks, serve no pages, and are not profiled
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
     "distributed.admin.log-length": 1000,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

@@ -52,7 +52,7 @@ def cohort(
         progress: called with the last pair and the completed fraction.
         warn: called with one line for each notice.
         finish: called by the worker with each complete folder before it appears, such as
-            ``maxca.report.kept.store_verdict``; a function that the workers can import.
+            ``maxca.report.cohort.prepare_row``; a function that the workers can import.
 
     Returns:
         The plan, with what became of each pair.
