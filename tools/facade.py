@@ -32,6 +32,7 @@ TYPES = {
     "restrict": "str | None",
     "similarity": "str | Sequence[str]",
     "channel_weights": "Sequence[float]",
+    "max_displacement": "float | None",
     "smoothness": "float | None",
     "fill": "float | None",
     "threads": "int | None",

@@ -216,6 +216,14 @@ class RegistrationOptions:
             "initial transform, by default the headers, is kept.",
         ),
     ] = None
+    max_displacement: Annotated[
+        float | None,
+        About(
+            "Largest displacement of the deformation, in mm: no point moves farther from where the affine puts it.",
+            above=0,
+            unit="millimetres",
+        ),
+    ] = None
     smoothness: Annotated[
         float | None,
         About(
@@ -251,6 +259,9 @@ class RegistrationOptions:
         if self.exclude_as != "smooth" and (self.transform != "deformable" or self.restrict is not None):
             other = f"transform={self.transform}" if self.restrict is None else f"restrict={self.restrict}"
             raise OptionError("exclude_as", self.exclude_as, f"is for a free deformation, not for {other}")
+        if self.max_displacement is not None and (self.transform != "deformable" or self.exclude_as != "smooth"):
+            other = self.transform if self.transform != "deformable" else f"exclude_as={self.exclude_as}"
+            raise OptionError("max_displacement", self.max_displacement, f"limits a free deformation, not {other}")
         if self.preset == "longitudinal":
             self._check_longitudinal()
         if "labels" in self.guide and self.transform != "deformable":
@@ -262,6 +273,8 @@ class RegistrationOptions:
         against = {
             "transform": self.transform == "affine",
             "guide": bool(self.guide),
+            "exclude_as": self.exclude_as != "smooth",
+            "max_displacement": self.max_displacement is not None,
             "restrict": self.restrict is not None,
             "initial_transform": self.initial_transform == "center",
         }

@@ -204,6 +204,7 @@ FIELD = Chain((DenseField(torch.zeros(3, *WHERE.shape), WHERE),))
         ({"transform": "affine"}, "use transform=deformable, not affine"),
         ({"transform": "rigid"}, "use transform=deformable, not rigid"),
         ({"restrict": "0x1x0"}, "cannot be combined with restrict=0x1x0"),
+        ({"preset": "longitudinal"}, "cannot be combined with preset=longitudinal"),
         ({"initial_transform": FIELD}, "needs an affine initial transform"),
         ({"fixed_exclude": marked(ball()), "exclude_as": "rigid"}, "overlap"),
         ({"exclude_as": "volume"}, "nothing is excluded"),
@@ -214,9 +215,9 @@ def test_contradictions_are_refused(options: dict[str, Any], said: str) -> None:
         maxca.register(FIXED, MOVING, **QUICK | options, rigid=marked(ball()))
 
 
-@pytest.mark.parametrize("other", [{"transform": "affine"}, {"restrict": "1x0x0"}])
+@pytest.mark.parametrize("other", [{"transform": "affine"}, {"restrict": "1x0x0"}, {"preset": "longitudinal"}])
 def test_a_filling_is_for_a_free_deformation(other: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="is for a free deformation"):
+    with pytest.raises(OptionError, match=r"is for a free deformation|not supported with preset"):
         RegistrationOptions(exclude_as="volume", **other)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maxca.engine.bodies import Bodies
 from maxca.engine.lattice import Lattice
+from maxca.engine.limit import Limit
 from maxca.engine.settings import Settings
 from maxca.engine.terms import Force, Guide, ImageTerm, Term
 from maxca.engine.volume import Volume
@@ -23,6 +24,7 @@ from maxca.geometry.repair import unfolded
 from maxca.geometry.transforms import Affine, DenseField
 
 StepProgress = Callable[[str, int, int], None]
+Constraint = Bodies | Limit
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity
@@ -50,7 +52,7 @@ def optimise(
     *,
     initial: DenseField | None = None,
     prior: DenseField | None = None,
-    terms: Sequence[Term | Guide | Bodies] = (),
+    terms: Sequence[Term | Guide | Constraint] = (),
     progress: StepProgress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Deform ``moving`` onto ``fixed``.
@@ -62,8 +64,8 @@ def optimise(
         settings: levels, similarity and regularisation.
         initial: initial field, fixed world points; None for zero motion.
         prior: the field towards which is regularised, fixed world points; None for zero motion.
-        terms: in addition to the similarity of the images; a guide has a share of the force, and bodies constrain the
-            deformation.
+        terms: in addition to the similarity of the images; a guide has a share of the force; at most one
+            constraint.
         progress: called with (stage, steps done, steps in all).
 
     Returns:
@@ -81,7 +83,7 @@ def maximise(
     *,
     initial: DenseField | None = None,
     prior: DenseField | None = None,
-    terms: Sequence[Term | Guide | Bodies] = (),
+    terms: Sequence[Term | Guide | Constraint] = (),
     progress: StepProgress = lambda _stage, _done, _total: None,
 ) -> tuple[DenseField, tuple[LevelRecord, ...]]:
     """Maximise the sum of terms over deformations; ``optimise`` is this with one image similarity.
@@ -99,8 +101,8 @@ def maximise(
         The field and a record of each level, see ``optimise``.
     """
     guides = [term for term in terms if isinstance(term, Guide)]
-    bodies = next((term for term in terms if isinstance(term, Bodies)), None)
-    own = [term for term in terms if not isinstance(term, Guide | Bodies)]
+    constraint = next((term for term in terms if isinstance(term, Constraint)), None)
+    own = [term for term in terms if not isinstance(term, Guide | Constraint)]
     summed = (images, *own)
     total = sum(level.steps for level in settings.levels)
     done = 0
@@ -108,7 +110,7 @@ def maximise(
     records = []
     for level in settings.levels:
         stage = f"deform at {level.factor * fixed.grid.smallest_spacing:.3g} mm"
-        ascent = _Ascent(Lattice(fixed, level, settings), (summed, guides, bodies), settings, field, prior)
+        ascent = _Ascent(Lattice(fixed, level, settings), (summed, guides, constraint), settings, field, prior)
         values: list[float] = []
         while len(values) < level.steps and not _stalled(values, settings):
             progress(stage, done + len(values), total)
@@ -194,14 +196,14 @@ class _Ascent:
     def __init__(
         self,
         lattice: Lattice,
-        pulls: tuple[Sequence[Term], Sequence[Guide], Bodies | None],
+        pulls: tuple[Sequence[Term], Sequence[Guide], Constraint | None],
         settings: Settings,
         field: DenseField | None,
         prior: DenseField | None,
     ) -> None:
         self.lattice = lattice
-        terms, guides, self.bodies = pulls
-        self.held = None if self.bodies is None else self.bodies.at(lattice)
+        terms, guides, self.constraint = pulls
+        self.held = None if self.constraint is None else self.constraint.at(lattice)
         self.terms = [term.at(self.lattice) for term in terms]
         acting = [guide for guide in guides if self.lattice.mm > guide.finest_mm * (1 - 1e-3)]
         self.guides = [SCALED[guide.compared](guide, self.lattice) for guide in acting]
@@ -242,7 +244,7 @@ class _Ascent:
             return field
         smooth = self.lattice.expand(unfolded(field, FLATTEST).displacement)
         found = unfolded(DenseField(smooth, self.lattice.image_grid))
-        return found if self.bodies is None else self.bodies.held(found)
+        return found if self.constraint is None else self.constraint.held(found)
 
     def _constrained(self, displacement: Tensor) -> Tensor:
         return displacement if self.held is None else self.held.held(displacement)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maxca.engine.bodies import Bodies
 from maxca.engine.channels import Channel
-from maxca.engine.deformable import LevelRecord, maximise
+from maxca.engine.deformable import Constraint, LevelRecord, maximise
 from maxca.engine.settings import Settings, refining
 from maxca.engine.terms import ChannelTerm, Guide, ImageTerm
 from maxca.engine.volume import Volume
@@ -51,7 +50,7 @@ def deform(
     settings: Settings,
     predict: Predict,
     monitor: Monitor,
-    guides: Callable[[Settings], list[Guide | Bodies]] | None = None,
+    guides: Callable[[Settings], list[Guide | Constraint]] | None = None,
     channels: Sequence[Channel] = (),
 ) -> Deformation:
     """Estimate the deformation of a pair.
@@ -63,7 +62,7 @@ def deform(
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
-        guides: of the user, and bodies, at given settings.
+        guides: of the user, and a constraint, at given settings.
         channels: of the pair, if there are several; models are given the first.
     """
     with monitor.stage("network"):
@@ -83,8 +82,8 @@ def deform(
         images = ChannelTerm(channels, affine) if channels else ImageTerm(fixed, moving, affine, plan.similarity)
         field, levels = maximise(fixed, images, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step)
     with monitor.stage("invert"):
-        bodies = next((term for term in terms if isinstance(term, Bodies)), None)
-        held = None if bodies is None else bodies.held
+        constraint = next((term for term in terms if isinstance(term, Constraint)), None)
+        held = None if constraint is None else constraint.held
         both = invertible(field, held=held) if plan.levels else _unsmoothed(field)
     return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, selection)
 

@@ -56,6 +56,7 @@ def register(
     label_table: str | Path | None = None,
     exclude_as: FilledName = "smooth",
     restrict: str | None = None,
+    max_displacement: float | None = None,
     smoothness: float | None = None,
     fill: float | None = None,
     device: DeviceName = "auto",
@@ -121,6 +122,8 @@ def register(
         restrict: axes of the fixed grid along which the deformation moves points, 1 for yes and 0 for no: 0x1x0
             moves them along the second axis only, such as the phase-encoding axis of an EPI. No affine is estimated
             then: the initial transform, by default the headers, is kept.
+        max_displacement: largest displacement of the deformation, in mm: no point moves farther from where the
+            affine puts it.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times; three times as much between different contrasts, twice as much
             with the longitudinal preset.

@@ -249,6 +249,8 @@ def _bodies(fixed: Side, moving: Side, initial: Chain, options: RegistrationOpti
     against = ""
     if options.transform != "deformable":
         against = f"is for parts of a deformation; use transform=deformable, not {options.transform}"
+    elif options.max_displacement is not None:
+        against = f"cannot be combined with max_displacement={options.max_displacement:g}: a body moves as a whole"
     elif options.restrict is not None:
         against = f"cannot be combined with restrict={options.restrict}: a body that rotates moves along every axis"
     elif options.preset is not None:

@@ -51,6 +51,7 @@ class RecordedOptions:
     label_table: str | None = None
     exclude_as: str | None = None
     restrict: str | None = None
+    max_displacement: float | None = None
     smoothness: float | None = None
     fill: float | None = None
     device: str | None = None

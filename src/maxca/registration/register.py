@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
-from maxca.engine.bodies import Bodies
+from maxca.engine.deformable import Constraint
+from maxca.engine.limit import Limit
 from maxca.engine.settings import Settings, between_contrasts, settings_for, within_subject
 from maxca.engine.terms import Guide
 from maxca.engine.volume import Volume
@@ -75,7 +77,8 @@ def register(
             settings = between_contrasts(settings)
         deformation = None
         if options.transform == "deformable":
-            estimate = _deformed if options.preset is None else _deformed_halfway
+            limited = partial(_deformed, limit=options.max_displacement)
+            estimate = limited if options.preset is None else _deformed_halfway
             deformation = estimate(pair, volumes, alignment.affine, settings, predictor, monitor)
         maps = _maps(pair, volumes, alignment, deformation)
         with monitor.stage("warp"):
@@ -156,13 +159,21 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
 
 
 def _deformed(
-    pair: LoadedPair, volumes: PreparedPair, affine: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
+    pair: LoadedPair,
+    volumes: PreparedPair,
+    affine: Affine,
+    settings: Settings,
+    predictor: Predictor,
+    monitor: Monitor,
+    limit: float | None,
 ) -> Deformation:
     fixed, moving = volumes.upright, volumes.moving
 
-    def guides(plan: Settings) -> list[Guide | Bodies]:
+    def guides(plan: Settings) -> list[Guide | Constraint]:
         terms = pair.guidance.terms(affine, volumes.known, fixed.grid, plan, fixed.device)
-        return [*terms, *([engine_bodies(pair.bodies, affine, fixed.device)] if pair.bodies else [])]
+        if pair.bodies:
+            return [*terms, engine_bodies(pair.bodies, affine, fixed.device)]
+        return [*terms, *([Limit(limit, affine)] if limit is not None else [])]
 
     def predict(fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
         selection = predictor(fixed, moving, affine, settings)
@@ -174,7 +185,7 @@ def _deformed(
         )
         return selection._replace(segmented=selection.segmented.inside(*masks))
 
-    given = guides if pair.guidance.given or pair.bodies else None
+    given = guides if pair.guidance.given or pair.bodies or limit is not None else None
     return deform(fixed, moving, affine, settings, predict, monitor, given, volumes.channels)
 
 

@@ -27,6 +27,11 @@ from maxca.version import installed_version
 HERE = Path(__file__).parent / "viewer"
 VIEWER = HERE / "built" / "space.js"  # created by `make viewer`
 REPORT = "report.html"
+# Settings that the page shows, if they are given.
+FACTS = (
+    *("preset", "transform", "restrict", "max_displacement", "effort", "initial_transform"),
+    *("seed", "threads", "device"),
+)
 
 
 def write_report(case: Case, path: Path) -> Verdict:
@@ -114,7 +119,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         )
     if record.settings.guide:
         yield "guided by", ", ".join(record.settings.guide)
-    for key in ("preset", "transform", "restrict", "effort", "initial_transform", "seed", "threads", "device"):
+    for key in FACTS:
         value = getattr(record.settings, key)
         if value is not None:
             yield key.replace("_", " "), str(value)
