@@ -51,17 +51,19 @@ def overhead(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for _ in stream(client, nothing, range(200)):
             pass
         forget_peak()
-        begin, memory = time.perf_counter(), []
+        begin, used, memory = time.perf_counter(), time.process_time(), []
         for number, _ in enumerate(stream(client, nothing, range(given.tasks))):
             if number % 100 == 0:
                 memory.append(psutil.Process().memory_info().rss / 1e6)
-        seconds = time.perf_counter() - begin
+        seconds, used = time.perf_counter() - begin, time.process_time() - used
     tenth = max(1, len(memory) // 10)
     yield {
         "what": "overhead",
         "kind": "no work",
         "count": given.tasks,
         "ms_per_task": round(1000 * seconds / given.tasks, 3),
+        "cpu_ms_per_task": round(1000 * used / given.tasks, 3),
+        "load": round(os.getloadavg()[0], 1),
         "memory_first_mb": round(max(memory[:tenth]), 1),
         "memory_last_mb": round(max(memory[-tenth:]), 1),
         "peak_mb": round(1000 * peak_gb(), 1),

@@ -23,7 +23,9 @@ QUIET = logging.CRITICAL  # what concerns a user is said by maxca
 OWN = {  # of our own scheduler and workers: they remember few ended tasks, serve no pages, and are not profiled
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
-    "distributed.admin.log-length": 1000,
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.diagnostics.computations.max-history": 1,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
