@@ -28,7 +28,7 @@ BATCH = 100  # candidates at once
 APART = 30.0  # degrees between the candidates that are optimised
 PROMISING = 16  # candidates that are optimised
 OTHERWISE = 40.0  # degrees between different orientations
-FITS = 1.2  # times the score of any other orientation: 1.23 at least on training pairs, 1.01 at most if rotated
+FITS = 1.1  # times the score of any other orientation: at least 1.23 on training pairs, at most 1.01 where it is wrong
 BETTER = 1.02  # times the score of the initialisations nearby, to replace them
 PARTIAL = 1.3  # times the content of the other image: one of them may show a part of it
 SPIRAL = 1.533751168755204288118041  # the root of x⁴ = x + 4
