@@ -18,7 +18,7 @@ from maxca.geometry import Chain, Grid
 from maxca.io.images import Image
 from maxca.registration.inputs import Side, read_side
 from maxca.registration.placement import placed
-from maxca.registration.record import Distances, FoldingRecord
+from maxca.registration.record import Assessment, Compared, Distances, FoldingRecord
 from maxca.registration.resampling import apply
 from maxca.report.verdict.check import Check
 from maxca.report.verdict.judge import judge
@@ -222,12 +222,7 @@ def test_a_mask_of_a_lesion_alone_is_named_and_one_that_leaves_it_out_is_not() -
 def test_a_verdict_names_a_mask_that_looks_inverted(side: str) -> None:
     image, ball = head()
     sides = {name: Side(image) for name in ("fixed", "moving")}
-    metrics = SimpleNamespace(
-        folding=FoldingRecord(0.0),
-        inverse_consistency_mm=Distances(0.0),
-        **dict.fromkeys(("dice_before", "dice_after", "tre_mm_before", "tre_mm_after")),
-        **dict.fromkeys(("predicted_dice_before", "predicted_dice_after")),
-    )
+    metrics = Assessment(Compared("lncc", 0.0, 0.0), FoldingRecord(0.0), Distances(0.0))
     record = SimpleNamespace(metrics=metrics, settings=SimpleNamespace(transform="rigid"))
 
     def masks(mask: np.ndarray) -> tuple[Check, ...]:

@@ -155,7 +155,7 @@ def unmoved(*pair: object, **options: object) -> object:
 @pytest.fixture
 def unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions are known on the whole grid, and without an affine."""
-    monkeypatch.setattr("maxca.registration.pair._cropped", lambda volume: volume)
+    monkeypatch.setattr("maxca.registration.pair._cropped", lambda volume, _regions=(): volume)
     monkeypatch.setattr("maxca.registration.register.align", unmoved)
 
 

@@ -105,6 +105,7 @@ RIGHT: dict[str, Callable[[], Registered]] = {
     "half a field of view": lambda: registered(FIXED, half()),
     "half, fixed": lambda: registered(half(), FIXED),
     "turned by 30 degrees and found": lambda: registered(FIXED, turned(30, 2)),
+    "back to front and found": lambda: registered(FIXED, turned(180, 2)),
     "affine alone": lambda: registered(MOVING, turned(20, 1), transform="affine"),
     "rigid alone": lambda: registered(MOVING, turned(20, 0), transform="rigid"),
 }
@@ -113,8 +114,8 @@ WRONG: dict[str, tuple[Callable[[], Registered], str]] = {
     "swirled": (lambda: then(good(), swirl()), "deformation"),
     "folded": (lambda: then(good(), fold()), "change of volume"),
     "noise": (lambda: registered(FIXED, noise()), "orientation"),
-    "back to front": (lambda: registered(FIXED, turned(180, 2)), "orientation"),
-    "upside down": (lambda: registered(FIXED, turned(180, 1)), "orientation"),
+    "back to front": (lambda: registered(FIXED, turned(180, 2), search="off"), "orientation"),
+    "upside down": (lambda: registered(FIXED, turned(180, 1), search="off"), "orientation"),
     "mirrored": (lambda: registered(FIXED, mirrored()), "mirroring"),
 }
 
