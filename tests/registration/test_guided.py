@@ -209,3 +209,33 @@ def test_the_report_lists_the_predicted_labels(guided: Result, tmp_path: Path) -
         checks["predicted labels"].state == "aligned"
         and "predicted by the segmentation" in checks["predicted labels"].finding
     )
+
+
+CENTRE = np.array([4.0, -13.0, 0.0])
+
+
+def lesion(where: Grid = WHERE) -> np.ndarray:
+    """A ball in the grey half of the moving image."""
+    return np.asarray(np.linalg.norm(phantoms.nodes(where) - CENTRE, axis=-1) < 8)
+
+
+def test_what_is_excluded_does_not_guide_through_a_model() -> None:
+    """Whatever the model would see there: the result is the same to the last bit."""
+    images = {name: image for name, image in pair().items() if "labels" not in name}
+    marked = Image(lesion().astype(np.uint8), WHERE, Path("lesion.nii.gz"))
+    maps = []
+    for brightness in (900, 0):
+        moving = replace(images["moving"], data=np.where(lesion(), brightness, images["moving"].data))
+        options: dict[str, Any] = {"effort": "fast", "threads": 1, "model": segmenter(), "moving_exclude": marked}
+        found = maxca.register(images["fixed"], moving, **options)
+        assert found.record.guide is not None
+        maps.append(found.chain.map_points(phantoms.nodes(WHERE)))
+    np.testing.assert_array_equal(maps[0], maps[1])
+
+
+def test_a_body_stays_rigid_with_a_model() -> None:
+    images = {name: image for name, image in pair().items() if "labels" not in name}
+    body = Image(lesion().astype(np.uint8), WHERE, Path("bodies.nii.gz"))
+    found = maxca.register(**images, model=segmenter(), effort="fast", threads=1, rigid=body)
+    assert found.record.guide is not None and found.metrics.folding.ndv_percent == 0
+    assert found.metrics.largest_departure < 0.05

@@ -84,8 +84,7 @@ class AffineProblem:
         self.moving = at_scale(moving, mm)
         self.scale = lattice.grid.shape, self.moving.grid.shape
         device = lattice.values.device
-        wanted = torch.ones_like(lattice.values) if lattice.mask is None else lattice.mask
-        index = torch.nonzero(wanted > 0.5)
+        index = _wanted(lattice)
         if len(index) > SAMPLES:
             chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
             index = index[chosen.sort().values.to(device)]
@@ -278,6 +277,13 @@ def _maximum(problem: Problem, frame: AffineProblem, start: Affine, *, rigid: bo
     linear, shift = motion(best.x)
     found = frame.rounded(start, linear, shift * frame.unit)
     return found if problem.similarity(found) > problem.similarity(start) else start
+
+
+def _wanted(lattice: Volume) -> Tensor:
+    """(N, 3) voxels inside the mask; of a mask smaller than a voxel, those it touches most, and all without one."""
+    if lattice.mask is None or not bool(lattice.mask.any()):
+        return torch.nonzero(torch.ones_like(lattice.values))
+    return torch.nonzero(lattice.mask > min(0.5, float(lattice.mask.max()) / 2))
 
 
 def _overlapping(score: Score, weight: Tensor) -> float:
