@@ -15,6 +15,7 @@ import maxca
 from maxca import Result
 from maxca.cli.main import main
 from maxca.engine.affine import AffineSettings, Alignment, align
+from maxca.engine.affine_problem import AffineProblem
 from maxca.engine.rotations import covering
 from maxca.engine.volume import Volume, normalise
 from maxca.fields import OptionError
@@ -190,3 +191,14 @@ def test_python_takes_it_too_and_a_restriction_excludes_it() -> None:
         RegistrationOptions(search="on", restrict="0x1x0")
     with pytest.raises(OptionError, match="search=yes"):
         RegistrationOptions(search="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 5])
+def test_a_mask_that_vanishes_on_a_coarse_grid_leaves_samples(drawn: int) -> None:
+    """A few voxels are less than half of a coarse one: the verdict masks images by what both have in common."""
+    where = phantoms.grid()
+    values = torch.from_numpy(phantoms.image(where).data).float() / 800
+    mask = torch.zeros(where.shape)
+    mask.view(-1)[mask.numel() // 2 : mask.numel() // 2 + drawn] = 1
+    problem = AffineProblem(Volume(values, where, mask), Volume(values, where), 12.0, 0)
+    assert len(problem.values) > 0 and np.isfinite(problem.similarity(Affine.identity()))
