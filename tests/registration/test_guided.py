@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import phantoms
@@ -219,7 +219,8 @@ def lesion(where: Grid = WHERE) -> np.ndarray:
     return np.asarray(np.linalg.norm(phantoms.nodes(where) - CENTRE, axis=-1) < 8)
 
 
-def test_what_is_excluded_does_not_guide_through_a_model() -> None:
+@pytest.mark.parametrize("preset", [None, "longitudinal"])
+def test_what_is_excluded_does_not_guide_through_a_model(preset: Literal["longitudinal"] | None) -> None:
     """Whatever the model would see there: the result is the same to the last bit."""
     images = {name: image for name, image in pair().items() if "labels" not in name}
     marked = Image(lesion().astype(np.uint8), WHERE, Path("lesion.nii.gz"))
@@ -227,7 +228,7 @@ def test_what_is_excluded_does_not_guide_through_a_model() -> None:
     for brightness in (900, 0):
         moving = replace(images["moving"], data=np.where(lesion(), brightness, images["moving"].data))
         options: dict[str, Any] = {"effort": "fast", "threads": 1, "model": segmenter(), "moving_exclude": marked}
-        found = maxca.register(images["fixed"], moving, **options)
+        found = maxca.register(images["fixed"], moving, **options, preset=preset)
         assert found.record.guide is not None
         maps.append(found.chain.map_points(phantoms.nodes(WHERE)))
     np.testing.assert_array_equal(maps[0], maps[1])

@@ -23,7 +23,7 @@ from maxca.models.select import Predictor, Selection
 from maxca.options import RegistrationOptions
 from maxca.registration.assessment import assess
 from maxca.registration.bodies import engine_bodies
-from maxca.registration.deformation import Deformation, deform
+from maxca.registration.deformation import Deformation, Predict, deform
 from maxca.registration.halfway import align_halfway, deform_halfway
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
@@ -175,16 +175,7 @@ def _deformed(
             return [*terms, engine_bodies(pair.bodies, affine, fixed.device)]
         return [*terms, *([Limit(limit, affine)] if limit is not None else [])]
 
-    def predict(fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
-        selection = predictor(fixed, moving, affine, settings)
-        if selection.segmented is None:
-            return selection
-        masks = (
-            None if pair.fixed.excluded is None else fixed,
-            None if pair.moving.excluded is None else moving,
-        )
-        return selection._replace(segmented=selection.segmented.inside(*masks))
-
+    predict = _outside(predictor, pair.fixed.excluded is not None, pair.moving.excluded is not None)
     given = guides if pair.guidance.given or pair.bodies or limit is not None else None
     return deform(fixed, moving, affine, settings, predict, monitor, given, volumes.channels)
 
@@ -192,7 +183,22 @@ def _deformed(
 def _deformed_halfway(
     pair: LoadedPair, volumes: PreparedPair, rigid: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
 ) -> Deformation:
-    return deform_halfway(volumes.upright, volumes.moving, rigid, settings, predictor, monitor)
+    excluded = pair.fixed.excluded is not None or pair.moving.excluded is not None  # each image is the fixed one once
+    predict = _outside(predictor, excluded, excluded)
+    return deform_halfway(volumes.upright, volumes.moving, rigid, settings, predict, monitor)
+
+
+def _outside(predictor: Predictor, in_fixed: bool, in_moving: bool) -> Predict:
+    """The predictor, whose segmentations do not guide inside what is excluded in one image or the other."""
+
+    def predict(fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
+        selection = predictor(fixed, moving, affine, settings)
+        if selection.segmented is None:
+            return selection
+        masks = fixed if in_fixed else None, moving if in_moving else None
+        return selection._replace(segmented=selection.segmented.inside(*masks))
+
+    return predict
 
 
 def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:

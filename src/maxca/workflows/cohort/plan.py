@@ -21,11 +21,7 @@ PLAN = "plan.json"
 MEANT = "the plan of a cohort; choose another folder"
 PairState = Literal["done", "failed", "pending"]
 STATES: tuple[PairState, ...] = get_args(PairState)
-LOCATED = (
-    "model",
-    "initial_transform",
-    "label_table",
-)  # options that may be files; their hashes count, not their paths
+LOCATED = ("model", "initial_transform", "label_table")  # may be files; their hashes count, not their paths
 
 
 @dataclass(frozen=True)
