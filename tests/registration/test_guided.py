@@ -20,6 +20,7 @@ from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Grid
 from maxca.io.images import Image, read
 from maxca.models import select as room
+from maxca.models.guide import SegmentedPair
 from maxca.models.segmentation import Segmenter
 from maxca.models.segmentation_file import save_segmenter
 from maxca.networks.segmentation import SegmentationUNet
@@ -220,10 +221,19 @@ def lesion(where: Grid = WHERE) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", [None, "longitudinal"])
-def test_what_is_excluded_does_not_guide_through_a_model(preset: Literal["longitudinal"] | None) -> None:
+def test_what_is_excluded_does_not_guide_through_a_model(
+    preset: Literal["longitudinal"] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the model would see there: the result is the same to the last bit."""
     images = {name: image for name, image in pair().items() if "labels" not in name}
     marked = Image(lesion().astype(np.uint8), WHERE, Path("lesion.nii.gz"))
+    given, restricted = SegmentedPair.inside, []
+
+    def inside(segmented: SegmentedPair, *masks: Volume | None) -> SegmentedPair:
+        restricted.append(masks[1] is not None)
+        return given(segmented, *masks)
+
+    monkeypatch.setattr(SegmentedPair, "inside", inside)
     maps = []
     for brightness in (900, 0):
         moving = replace(images["moving"], data=np.where(lesion(), brightness, images["moving"].data))
@@ -232,6 +242,7 @@ def test_what_is_excluded_does_not_guide_through_a_model(preset: Literal["longit
         assert found.record.guide is not None
         maps.append(found.chain.map_points(phantoms.nodes(WHERE)))
     np.testing.assert_array_equal(maps[0], maps[1])
+    assert restricted == [True] * (2 if preset is None else 4)
 
 
 def test_a_body_stays_rigid_with_a_model() -> None:
