@@ -34,6 +34,7 @@ TYPES = {
     "channel_weights": "Sequence[float]",
     "max_displacement": "float | None",
     "smoothness": "float | None",
+    "uncertainty": "int | None",
     "fill": "float | None",
     "threads": "int | None",
     "seed": "int",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import fields
+from numbers import Integral
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maxca.errors import MaxcaError
@@ -130,6 +131,8 @@ def _check_bounds(option: Option, value: Any) -> None:
         raise OptionError(option.name, value, f"give a positive number{unit}")
     if least is not None and not (number and value >= least):
         raise OptionError(option.name, value, f"give at least {least:g}")
+    if int in (option.type, *get_args(option.type)) and not isinstance(value, Integral):
+        raise OptionError(option.name, value, "give a whole number")
 
 
 def read_options(kind: type[Kind], text: str, without: Collection[str] = ()) -> Kind:

@@ -234,6 +234,14 @@ class RegistrationOptions:
             unit="millimetres",
         ),
     ] = None
+    uncertainty: Annotated[
+        int | None,
+        About(
+            "Number of further runs of the deformation with noise added and the smoothness changed, such as 8; how "
+            "much they agree is written as a map in mm (uncertainty.nii.gz).",
+            least=2,
+        ),
+    ] = None
     fill: Annotated[
         float | None,
         About(
@@ -262,6 +270,8 @@ class RegistrationOptions:
         if self.max_displacement is not None and (self.transform != "deformable" or self.exclude_as != "smooth"):
             other = self.transform if self.transform != "deformable" else f"exclude_as={self.exclude_as}"
             raise OptionError("max_displacement", self.max_displacement, f"limits a free deformation, not {other}")
+        if self.uncertainty is not None and self.transform != "deformable":
+            raise OptionError("uncertainty", self.uncertainty, f"is that of a deformation, not of {self.transform}")
         if self.preset == "longitudinal":
             self._check_longitudinal()
         if "labels" in self.guide and self.transform != "deformable":

@@ -99,6 +99,7 @@ def test_every_option_can_be_compared() -> None:
         "matrix_convention": "ras",
         "initial_transform": "header",
         "restrict": "0x1x0",
+        "uncertainty": "8",
         "label_table": "t.tsv",
         "channel_weights": "1+0.5",
     }

@@ -167,6 +167,8 @@ def _summary(out: Path, record: Record) -> str:
         parts.append(f"excluded {side} {each.ml:.3g} → {each.mapped_ml:.3g} ml")
     if metrics.bodies:
         parts.append(f"{len(metrics.bodies)} bodies within {metrics.largest_departure:.2g} voxels")
+    if metrics.uncertainty is not None:
+        parts.append(f"uncertainty {metrics.uncertainty.mean_mm:.2g} mm")
     parts.append(f"folding {metrics.folding.ndv_percent:.2g} %")
     if record.network is not None and record.settings.model != "none":
         parts.append(f"model {record.network.name}{'' if record.network.accepted else ' (not accepted)'}")

@@ -17,8 +17,9 @@ from maxca.models.guide import SegmentedPair
 from maxca.registration.bodies import motion_of
 from maxca.registration.exclusion import volumes_ml
 from maxca.registration.inputs import Side
+from maxca.registration.measures import ExcludedVolume
 from maxca.registration.pair import LoadedPair, PreparedPair
-from maxca.registration.record import Assessment, ByLabel, Compared, Distances, ExcludedVolume, FoldingRecord
+from maxca.registration.record import Assessment, ByLabel, Compared, Distances, FoldingRecord
 from maxca.registration.resampling import resample
 
 COMPARED_POINTS = 200_000  # most voxels at which inverse consistency is measured

@@ -17,7 +17,7 @@ from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import Image
 from maxca.registration.exclusion import box_of, volumes_ml
 from maxca.registration.labels import labels_of
-from maxca.registration.record import BodyMotion
+from maxca.registration.measures import BodyMotion
 
 FEWEST = 8  # voxels of a body
 GAP = 2  # voxels: where another body is nearer, a body is not held

@@ -58,6 +58,7 @@ def register(
     restrict: str | None = None,
     max_displacement: float | None = None,
     smoothness: float | None = None,
+    uncertainty: int | None = None,
     fill: float | None = None,
     device: DeviceName = "auto",
     threads: int | None = None,
@@ -127,6 +128,8 @@ def register(
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times; three times as much between different contrasts, twice as much
             with the longitudinal preset.
+        uncertainty: number of further runs of the deformation with noise added and the smoothness changed, such as
+            8; how much they agree is written as a map in mm (uncertainty.nii.gz).
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,
             -1024 in CT). Labels are always 0 there.
         device: auto uses the GPU if there is one.

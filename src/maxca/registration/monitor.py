@@ -16,6 +16,7 @@ STAGES = {
     "network": ("running networks", 0.15, 0.15),
     "optimise": ("optimising", 0.15, 0.85),
     "invert": ("inverting", 0.85, 0.9),
+    "repeat": ("repeating", 0.9, 0.9),
     "warp": ("warping", 0.9, 0.95),
     "measure": ("measuring", 0.95, 1.0),
 }

@@ -12,11 +12,11 @@ from msgspec import Meta
 from maxca.errors import MaxcaError
 from maxca.io.atomic import RESULT_FILE
 from maxca.io.records import read_json
+from maxca.registration.measures import BodyMotion, ExcludedVolume, LabelName, Uncertainty, VolumeChange
 
 Length = Annotated[float, Meta(gt=0, le=1e9)]  # mm
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]  # of a similarity
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-LabelName = Annotated[str, Meta(pattern=r"^-?[0-9]{1,20}$")]
 WARPED = "warped.nii.gz"  # the moving image, of several channels the first
 REMEDY = "run maxca register again"
 MEANT = f"the record of a registration; {REMEDY}"
@@ -53,6 +53,7 @@ class RecordedOptions:
     restrict: str | None = None
     max_displacement: float | None = None
     smoothness: float | None = None
+    uncertainty: int | None = None
     fill: float | None = None
     device: str | None = None
     threads: int | None = None
@@ -176,54 +177,6 @@ class ByLabel:
 
 
 @dataclass(frozen=True)
-class ExcludedVolume:
-    """The volume of an excluded region in its own image, and that of its image under the transform, in ml."""
-
-    ml: float
-    mapped_ml: float
-
-
-@dataclass(frozen=True)
-class BodyMotion:
-    """The motion of a rigid body, or of an excluded region whose volume is kept.
-
-    Args:
-        kind: ``"rigid"`` or ``"volume"``.
-        ml: its volume in its own image.
-        mapped_ml: that of its image under the transform.
-        degrees: its rotation.
-        mm: the motion of its centre.
-        departure_voxels: largest distance of the transform from the motion at its voxels, in voxels of the fixed image.
-    """
-
-    kind: str
-    ml: float
-    mapped_ml: float
-    degrees: float
-    mm: float
-    departure_voxels: float
-
-
-@dataclass(frozen=True)
-class VolumeChange:
-    """Change of volume from the fixed to the moving image over the content, in percent.
-
-    Args:
-        mean_percent: its mean.
-        p05_percent: 5th percentile.
-        p95_percent: 95th percentile.
-        notable_percent: part of the content that changes more than ``volume_change.NOTABLE``.
-        by_label: of each label of the fixed image.
-    """
-
-    mean_percent: float
-    p05_percent: float
-    p95_percent: float
-    notable_percent: float
-    by_label: dict[LabelName, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Assessment:
     """The measures; those of labels and landmarks exist if both images have them.
 
@@ -247,6 +200,7 @@ class Assessment:
     excluded: dict[str, ExcludedVolume] = field(default_factory=dict)
     bodies: dict[str, BodyMotion] = field(default_factory=dict)
     volume_change: VolumeChange | None = None
+    uncertainty: Uncertainty | None = None
 
     @property
     def largest_departure(self) -> float:

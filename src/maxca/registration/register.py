@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from maxca.engine.affine import AffineSettings, Alignment, align
-from maxca.engine.deformable import Constraint
-from maxca.engine.limit import Limit
-from maxca.engine.settings import Settings, between_contrasts, settings_for, within_subject
-from maxca.engine.terms import Guide
-from maxca.engine.volume import Volume
+from maxca.engine.settings import between_contrasts, settings_for, within_subject
 from maxca.fields import OptionError
-from maxca.geometry import Affine, Chain
+from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
-from maxca.models.select import Predictor, Selection
+from maxca.models.select import Predictor
 from maxca.options import RegistrationOptions
 from maxca.registration.assessment import assess
-from maxca.registration.bodies import engine_bodies
-from maxca.registration.deformation import Deformation, Predict, deform
-from maxca.registration.halfway import align_halfway, deform_halfway
+from maxca.registration.deformation import Deformation
+from maxca.registration.estimate import Estimator
+from maxca.registration.halfway import align_halfway
 from maxca.registration.inputs import SideInputs
 from maxca.registration.monitor import Monitor
 from maxca.registration.pair import LoadedPair, PreparedPair, check_memory, prepare, read_pair
@@ -75,11 +70,11 @@ def register(
             alignment = _aligned(pair, volumes, options, monitor)
         if options.smoothness is None and not alignment.same_contrast:
             settings = between_contrasts(settings)
-        deformation = None
+        deformation, repeated = None, None
         if options.transform == "deformable":
-            limited = partial(_deformed, limit=options.max_displacement)
-            estimate = limited if options.preset is None else _deformed_halfway
-            deformation = estimate(pair, volumes, alignment.affine, settings, predictor, monitor)
+            estimate = Estimator(pair, alignment.affine, options, predictor)
+            deformation = estimate(volumes, settings, monitor)
+            repeated = estimate.uncertainty(volumes, settings, deformation, monitor)
         maps = _maps(pair, volumes, alignment, deformation)
         with monitor.stage("warp"):
             warped = warp(pair, maps.chain, options.fill)
@@ -91,11 +86,14 @@ def register(
             if options.preset == "longitudinal":
                 change, summary = volume_change(maps.chain, pair.fixed)
                 assessment = replace(assessment, volume_change=summary)
+            if repeated is not None:
+                assessment = replace(assessment, uncertainty=repeated[1])
     monitor.done()
     provenance = Provenance(pair, options, str(device), predictor, alignment, deformation)
     record = recorded(provenance, assessment, warped.warnings, monitor.seconds)
     grid = pair.fixed.image.grid
-    return Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied, change)
+    result = Result(maps.chain, maps.inverse, grid, warped.image, record, warped.labels, warped.applied, change)
+    return result if repeated is None else replace(result, uncertainty=repeated[0])
 
 
 def _axes(pair: LoadedPair, options: RegistrationOptions) -> tuple[bool, bool, bool]:
@@ -156,49 +154,6 @@ def _aligned(pair: LoadedPair, volumes: PreparedPair, options: RegistrationOptio
         return align_halfway(volumes.fixed, volumes.moving, settings, initial=initial, progress=monitor.step)
     channels = volumes.channels
     return align(volumes.fixed, volumes.moving, settings, initial=initial, channels=channels, progress=monitor.step)
-
-
-def _deformed(
-    pair: LoadedPair,
-    volumes: PreparedPair,
-    affine: Affine,
-    settings: Settings,
-    predictor: Predictor,
-    monitor: Monitor,
-    limit: float | None,
-) -> Deformation:
-    fixed, moving = volumes.upright, volumes.moving
-
-    def guides(plan: Settings) -> list[Guide | Constraint]:
-        terms = pair.guidance.terms(affine, volumes.known, fixed.grid, plan, fixed.device)
-        if pair.bodies:
-            return [*terms, engine_bodies(pair.bodies, affine, fixed.device)]
-        return [*terms, *([Limit(limit, affine)] if limit is not None else [])]
-
-    predict = _outside(predictor, pair.fixed.excluded is not None, pair.moving.excluded is not None)
-    given = guides if pair.guidance.given or pair.bodies or limit is not None else None
-    return deform(fixed, moving, affine, settings, predict, monitor, given, volumes.channels)
-
-
-def _deformed_halfway(
-    pair: LoadedPair, volumes: PreparedPair, rigid: Affine, settings: Settings, predictor: Predictor, monitor: Monitor
-) -> Deformation:
-    excluded = pair.fixed.excluded is not None or pair.moving.excluded is not None  # each image is the fixed one once
-    predict = _outside(predictor, excluded, excluded)
-    return deform_halfway(volumes.upright, volumes.moving, rigid, settings, predict, monitor)
-
-
-def _outside(predictor: Predictor, in_fixed: bool, in_moving: bool) -> Predict:
-    """The predictor, whose segmentations do not guide inside what is excluded in one image or the other."""
-
-    def predict(fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
-        selection = predictor(fixed, moving, affine, settings)
-        if selection.segmented is None:
-            return selection
-        masks = fixed if in_fixed else None, moving if in_moving else None
-        return selection._replace(segmented=selection.segmented.inside(*masks))
-
-    return predict
 
 
 def _maps(pair: LoadedPair, volumes: PreparedPair, alignment: Alignment, deformation: Deformation | None) -> _Maps:

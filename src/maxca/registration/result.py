@@ -19,6 +19,7 @@ from maxca.registration.volumes import WarpedSeries
 LABELS = "warped_labels.nii.gz"
 TRANSFORM, INVERSE = "transform.h5", "inverse_transform.h5"
 CHANGE = "volume_change.nii.gz"
+UNCERTAINTY = "uncertainty.nii.gz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Result:
         applied: additional images of moving space on the fixed grid, by name; the volumes of a 4-D image are
             resampled when they are saved.
         volume_change: percent at each voxel of the fixed grid, of longitudinal registrations.
+        uncertainty: standard deviation of the displacement over perturbed runs, mm at each voxel of the fixed grid, if
+            asked for.
     """
 
     chain: Chain
@@ -47,6 +50,7 @@ class Result:
     warped_labels: Image | None = None
     applied: Mapping[str, Image | WarpedSeries | Series] = field(default_factory=dict)
     volume_change: Image | None = None
+    uncertainty: Image | None = None
 
     @property
     def metrics(self) -> Assessment:
@@ -78,6 +82,7 @@ class Result:
             read(labels) if labels.is_file() else None,
             {name: _additional(_inside(place, f"warped_{name}")) for name in record.applied},
             read(place / CHANGE) if record.metrics.volume_change is not None else None,
+            read(place / UNCERTAINTY) if record.metrics.uncertainty is not None else None,
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, save_field: bool = False) -> Path:
@@ -115,6 +120,8 @@ class Result:
             self.warped_labels.save(place / LABELS)
         if self.volume_change is not None:
             self.volume_change.save(place / CHANGE)
+        if self.uncertainty is not None:
+            self.uncertainty.save(place / UNCERTAINTY)
         for name, image in self.applied.items():
             image.save(place / f"warped_{name}")
         if save_field:

@@ -9,7 +9,7 @@ from maxca.geometry import Chain
 from maxca.geometry.jacobian import jacobian_determinant
 from maxca.io.images import Image
 from maxca.registration.inputs import Side
-from maxca.registration.record import VolumeChange
+from maxca.registration.measures import VolumeChange
 
 NOTABLE = 10.0  # percent; noise alone changes fewer than 1 % of the voxels more, see experiments/longitudinal.py
 COMMON = 5.0  # percent of the content
@@ -27,10 +27,7 @@ def volume_change(chain: Chain, fixed: Side) -> tuple[Image, VolumeChange]:
     """
     image = fixed.image
     percent = (100 * (jacobian_determinant(chain, image.grid) - 1)).cpu().numpy()
-    content = foreground(image.data)
-    if fixed.compared is not None:
-        content = content & fixed.compared if (content & fixed.compared).any() else fixed.compared
-    found = percent[content]
+    found = percent[measured_content(fixed)]
     by_label = {}
     if fixed.labels is not None:
         for label in np.unique(fixed.labels[fixed.labels != 0]):
@@ -43,6 +40,14 @@ def volume_change(chain: Chain, fixed: Side) -> tuple[Image, VolumeChange]:
         by_label=by_label,
     )
     return Image(percent.astype(np.float32), image.grid, form=image.form), summary
+
+
+def measured_content(side: Side) -> np.ndarray:
+    """(I, J, K) bool: the content of an image inside its mask; the mask if there is none."""
+    content = foreground(side.image.data)
+    if side.compared is None:
+        return content
+    return content & side.compared if (content & side.compared).any() else side.compared
 
 
 def noticed(change: VolumeChange) -> list[str]:

@@ -10,13 +10,15 @@ import numpy as np
 from maxca.geometry import Chain, Grid
 from maxca.geometry.fit import fitted_affine
 from maxca.geometry.jacobian import field_determinant, nondiffeomorphic_volume
-from maxca.registration.record import Assessment, GuideRecord, Record, VolumeChange
+from maxca.registration.measures import VolumeChange
+from maxca.registration.record import Assessment, GuideRecord, Record
 from maxca.report import charts, pictures
 from maxca.report.case import Case
 from maxca.report.lengths import length
 from maxca.report.parts import Group, Picture, Shown, Table
 from maxca.report.planes import Plane, sampled
 from maxca.report.regions import of_bodies, of_excluded
+from maxca.report.uncertainty import of_uncertainty
 
 LINE_COUNT = 16  # most lines of a deformed grid along its longest side
 DETERMINANT_VOXELS = 2_000_000
@@ -55,6 +57,8 @@ def grouped(case: Case, shown: list[Shown]) -> Iterator[Group]:
     yield _deformation(case, middle)
     if case.record.metrics.volume_change is not None:
         yield _change(case, case.record.metrics.volume_change, middle)
+    if case.record.metrics.uncertainty is not None:
+        yield of_uncertainty(case, case.record.metrics.uncertainty, middle)
     if case.fixed.labels is not None and case.moving.labels is not None:
         yield _labels(case, middle)
     if case.record.guide is not None and case.record.metrics.predicted_dice_after is not None:

@@ -17,6 +17,8 @@ FIRST, SECOND, FOLD = (
     (213, 0, 120),
 )  # distinguishable with colour blindness (Okabe and Ito)
 DIFFERENCES, CHANGES = "PuOr_r", "PuOr_r"
+AMOUNTS, OPACITY = "inferno", 0.6
+BAR = 20, 240  # height and width of a colour scale, pixels
 MOST_CHANGE = np.log(4.0)  # of volume, at the ends of the colour scale
 
 
@@ -70,6 +72,17 @@ def volume_change(log_determinant: np.ndarray, folded: np.ndarray) -> np.ndarray
 def percent_change(percent: np.ndarray, most: float) -> np.ndarray:
     """(H, W, 3): orange for growth, purple for shrinkage, darkest at ``most`` percent."""
     return _coloured(0.5 + percent / (2 * most), CHANGES)
+
+
+def overlaid(base: np.ndarray, values: np.ndarray, most: float) -> np.ndarray:
+    """(H, W, 3): values from 0 to ``most`` in colours over a picture, where they are positive."""
+    colours = OPACITY * _coloured(values / max(most, 1e-9), AMOUNTS) + (1 - OPACITY) * base[..., None].astype(float)
+    return np.where((values > 0)[..., None], colours, base[..., None]).astype(np.uint8)
+
+
+def scale_bar() -> np.ndarray:
+    """(H, W, 3): the colours of ``overlaid`` over gray, from 0 at the left to the most at the right."""
+    return overlaid(np.full((BAR[0], BAR[1]), 128, np.uint8), np.tile(np.linspace(1e-6, 1, BAR[1]), (BAR[0], 1)), 1.0)
 
 
 def outlined(base: np.ndarray, fixed: np.ndarray, other: np.ndarray) -> np.ndarray:
