@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from maxca.registration.resampling import apply
     from maxca.registration.result import Result
     from maxca.workflows.cohort.run import cohort
+    from maxca.workflows.labelling.run import label_by_atlases
 
 __all__ = [
     "Affine",
@@ -35,6 +36,7 @@ __all__ = [
     "apply",
     "build_network",
     "cohort",
+    "label_by_atlases",
     "load_model",
     "plugins",
     "read_image",
@@ -52,6 +54,7 @@ _HOME = {
     "apply": ("maxca.registration.resampling", "apply"),
     "build_network": ("maxca.networks", "build_network"),
     "cohort": ("maxca.workflows.cohort.run", "cohort"),
+    "label_by_atlases": ("maxca.workflows.labelling.run", "label_by_atlases"),
     "load_model": ("maxca.models.load", "load_model"),
     "read_image": ("maxca.io.images", "read"),
     "register": ("maxca.registration.facade", "register"),

@@ -9,11 +9,12 @@ from maxca.evaluate.options import EvaluationOptions
 from maxca.fields import OptionError, options_of
 from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.workflows.cohort.options import CohortOptions
+from maxca.workflows.labelling.options import LabellingOptions
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {
     each.name
-    for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions, CohortOptions)
+    for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions, CohortOptions, LabellingOptions)
     for each in options_of(kind)
 }
 NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init", "space"}

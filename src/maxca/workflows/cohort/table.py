@@ -37,10 +37,10 @@ LABEL_COLUMNS = ("name", "label", *LABELLED)
 def write_tables(plan: Plan, folder: Path) -> None:
     """Write both tables; that of the labels only if there are any."""
     records = {pair.name: record for pair in plan.pairs if (record := _record(folder, pair)) is not None}
-    _write(folder / MEASURES, COLUMNS, (_row(pair, records.get(pair.name)) for pair in plan.pairs))
+    write_table(folder / MEASURES, COLUMNS, (_row(pair, records.get(pair.name)) for pair in plan.pairs))
     labels = [row for name, record in records.items() for row in _labels(name, record.metrics)]
     if labels:
-        _write(folder / LABELS, LABEL_COLUMNS, labels)
+        write_table(folder / LABELS, LABEL_COLUMNS, labels)
     else:
         (folder / LABELS).unlink(missing_ok=True)
 
@@ -89,7 +89,8 @@ def _labels(name: str, metrics: Assessment) -> Iterator[dict[str, Any]]:
         yield {"name": name, "label": label} | {score: held.get(label) for score, held in scores.items()}
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table with tabs, atomically; what is missing is n/a, as BIDS writes it."""
     with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
@@ -98,7 +99,6 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
 
 
 def _cell(value: Any) -> str:
-    """BIDS writes n/a for a missing value."""
     if value is None or value == "":
         return "n/a"
     return f"{value:.6g}" if isinstance(value, float) else neutral(str(value))

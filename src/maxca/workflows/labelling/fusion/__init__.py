@@ -1,0 +1,1 @@
+"""Fusion of the labels of registered atlases: majority vote, local weighting, joint label fusion."""
