@@ -113,6 +113,9 @@ def series(folder: Path, moving: Image) -> None:
         shift[0, 3] = number / 2
         write_transform(maxca.Chain((maxca.Affine(shift),)), folder / "motion" / f"v{number}.tfm")
     nib.save(nib.Nifti1Image(np.stack([moving.data] * 3, axis=3), moving.grid.affine), folder / "bold.nii.gz")
+    weighted = np.where(moving.data > 50, (900 - moving.data) / 2, 0).astype(np.int16)
+    nib.save(nib.Nifti1Image(np.stack([moving.data, weighted], axis=3), moving.grid.affine), folder / "dwi.nii.gz")
+    np.savetxt(folder / "dwi.bvec", [[0, 0.6], [0, 0.8], [0, 0]])
 
 
 def dicom_and_pictures(folder: Path, pair: tuple[Image, Image]) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from maxca.registration.result import Result
     from maxca.workflows.cohort.run import cohort
     from maxca.workflows.labelling.run import label_by_atlases
+    from maxca.workflows.series.run import series
 
 __all__ = [
     "Affine",
@@ -41,6 +42,7 @@ __all__ = [
     "plugins",
     "read_image",
     "register",
+    "series",
 ]
 
 _HOME = {
@@ -58,6 +60,7 @@ _HOME = {
     "load_model": ("maxca.models.load", "load_model"),
     "read_image": ("maxca.io.images", "read"),
     "register": ("maxca.registration.facade", "register"),
+    "series": ("maxca.workflows.series.run", "series"),
 }
 
 

@@ -18,6 +18,7 @@ from maxca.cli import (
     prepare,
     register,
     report,
+    series,
     train,
     transform,
 )
@@ -69,6 +70,7 @@ for name, command, example in (
     ("register", register.register, register.EXAMPLE),
     ("apply", apply.apply, apply.EXAMPLE),
     ("apply-geometry", apply_geometry.apply_geometry, apply_geometry.EXAMPLE),
+    ("series", series.series, series.EXAMPLE),
     ("label", label.label, label.EXAMPLE),
     ("prepare", prepare.prepare, prepare.EXAMPLE),
     ("train", train.train, train.EXAMPLE),

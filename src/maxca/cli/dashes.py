@@ -10,11 +10,20 @@ from maxca.fields import OptionError, options_of
 from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.labelling.options import LabellingOptions
+from maxca.workflows.series.options import SeriesInputs, SeriesOptions
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {
     each.name
-    for kind in (RegistrationInputs, RegistrationOptions, EvaluationOptions, CohortOptions, LabellingOptions)
+    for kind in (
+        RegistrationInputs,
+        RegistrationOptions,
+        EvaluationOptions,
+        CohortOptions,
+        LabellingOptions,
+        SeriesInputs,
+        SeriesOptions,
+    )
     for each in options_of(kind)
 }
 NAMES |= {"data", "overwrite", "reference", "interpolation", "split", "resume", "steps", "against", "init", "space"}

@@ -99,7 +99,7 @@ class AffineProblem:
         self.offsets = torch.as_tensor(offsets.T, dtype=torch.float32, device=device)
         self.values = lattice.values[index.unbind(1)]
         self.metric: Metric = MutualInformation(self.values)
-        self.plane = _plane(fixed.grid)
+        self.plane = plane_of(fixed.grid)
         self.known: dict[bytes, float] = {}
 
     @property
@@ -316,7 +316,7 @@ def spacing_of(grid: Grid, count: int) -> float:
     return float((np.prod(extent) / count) ** (1 / len(extent)))
 
 
-def _plane(grid: Grid) -> np.ndarray | None:
+def plane_of(grid: Grid) -> np.ndarray | None:
     """Unit vectors (3, 2) of the plane of a 2-D image, None in 3-D."""
     if not grid.thin_axes:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from maxca.io.transforms.text import FIRST_LINE, parse_text
 from maxca.options import MatrixConvention
 from maxca.registration.interpolation import InterpolationChoice, choose
 from maxca.registration.resampling import OneTransform, Transforms, check_fill, fill_of, join, resample
+
+Seen = Callable[[int, Image, Image], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +69,12 @@ class WarpedSeries:
         for number, volume in enumerate(self.series.volumes()):
             yield self._resampled(volume, number)
 
-    def save(self, path: str | Path) -> tuple[str, ...]:
+    def save(self, path: str | Path, seen: Seen = lambda _number, _source, _warped: None) -> tuple[str, ...]:
         """Write the volumes to a NIfTI file, with the repetition time, units and intent of the source.
+
+        Args:
+            path: of the file.
+            seen: called with the number of each volume, and with it before and after resampling.
 
         Returns:
             Warnings about the file and about volumes, one line for each kind.
@@ -79,7 +85,9 @@ class WarpedSeries:
         noticed: dict[str, list[int]] = {}
 
         def values() -> Iterator[np.ndarray]:
-            for number, volume in enumerate(self.volumes()):
+            for number, source in enumerate(self.series.volumes()):
+                volume = self._resampled(source, number)
+                seen(number, source, volume)
                 for line in volume.warnings:
                     noticed.setdefault(re.sub(r"\d+ voxels", "voxels", line), []).append(number + 1)
                 yield volume.data

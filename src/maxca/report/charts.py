@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,33 @@ def curves(levels: Sequence[LevelSummary], name: str) -> str:
     legend = axes.legend(frameon=False, fontsize=8)
     for text in legend.get_texts():
         text.set_color(INK)
+    return _svg(figure, title)
+
+
+def over_frames(
+    lines: Mapping[str, np.ndarray], title: str, unit: str, limit: float | None = None, marked: Sequence[int] = ()
+) -> str:
+    """Values of each frame.
+
+    Args:
+        lines: (T,) values by name; NaN is left out.
+        title: of the chart.
+        unit: of the values.
+        limit: a dashed line.
+        marked: frames with a mark at the bottom.
+    """
+    figure, axes = _axes(title, "frame", unit)
+    for number, (name, values) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(range(len(values)), values, "-", linewidth=1.2, color=colour, label=one_line(name, LONGEST_NAME))
+    if limit is not None:
+        axes.axhline(limit, linestyle="--", linewidth=0.8, color=INK)
+    if len(marked):
+        axes.plot(marked, [0.02] * len(marked), "|", color=COLOURS[1], transform=axes.get_xaxis_transform())
+    if len(lines) > 1:
+        legend = axes.legend(frameon=False, fontsize=8, ncols=len(lines))
+        for text in legend.get_texts():
+            text.set_color(INK)
     return _svg(figure, title)
 
 

@@ -12,6 +12,7 @@ import torch
 from maxca.engine.volume import foreground
 from maxca.geometry import Chain, Grid, Interpolation
 from maxca.geometry.grid import triple
+from maxca.io.images import Image
 from maxca.report.case import Case
 
 MOST_PIXELS = 320  # pixels along the longer side of a picture
@@ -80,9 +81,14 @@ class Plane:
 
 def planes(case: Case) -> Iterator[Plane]:
     """The planes through the content of the fixed image; for a 2-D image its own plane."""
-    grid = case.fixed.image.grid
+    return planes_of(case.fixed.image)
+
+
+def planes_of(image: Image) -> Iterator[Plane]:
+    """The planes through the content of an image; for a 2-D image its own plane."""
+    grid = image.grid
     fine = grid.canonical
-    bright = torch.as_tensor(foreground(case.fixed.image.data)).float()
+    bright = torch.as_tensor(foreground(image.data)).float()
     content = Chain().resample(bright[None], grid, fine, "nearest")[0].numpy() > 0
     low, high = np.argwhere(content).min(axis=0), np.argwhere(content).max(axis=0) + 1
     for name, normal in PLANES.items():

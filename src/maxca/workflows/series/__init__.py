@@ -1,0 +1,1 @@
+"""Series: motion of the frames of a 4-D image."""
