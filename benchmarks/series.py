@@ -45,7 +45,7 @@ def ours(path: Path, folder: Path, to: str, threads: int) -> list[Affine]:
 
 def theirs(path: Path, folder: Path) -> list[Affine]:
     """The motion by ANTsPy."""
-    image = nib.load(path)
+    image: Any = nib.load(path)
     nib.save(image.slicer[..., 0], folder / "first.nii.gz")
     moving, fixed = ants.image_read(str(path)), ants.image_read(str(folder / "first.nii.gz"))
     found = ants.motion_correction(moving, fixed=fixed, type_of_transform="BOLDRigid")
