@@ -27,7 +27,7 @@ from maxca.workflows.series.options import SeriesOptions
 
 Progress = Callable[[str, float], None]
 PASSES = 5  # most passes over the frames for a mean
-STEADY = 0.02  # voxels: the passes end when no frame moves more than this, root mean square over the field of view
+STEADY = 0.02  # voxels: the passes end when half of the frames move less, root mean square over the field of view
 UNLIKE = 3.0  # robust standard deviations: less similar frames are left out of the mean
 
 
@@ -139,7 +139,7 @@ class _Passes:
         return fits
 
     def to_mean(self, reference: Image, fits: list[_Fit]) -> tuple[Image, list[_Fit]]:
-        """Align to the mean of the aligned frames in their mean position, until no frame moves."""
+        """Align to the mean of the aligned frames in their mean position, until most frames do not move."""
         corners = reference.grid.corners
         while self.done < PASSES:
             middle = mean_of([fit.affine for fit in fits], reference.grid.center).inverse()[0]
@@ -148,7 +148,7 @@ class _Passes:
             fits = self.align(reference, before)
             now, then = ([each.map_points(corners) for each in ones] for ones in ([fit.affine for fit in fits], before))
             moved = np.subtract(now, then)
-            if np.sqrt(np.square(moved).sum(-1).mean(-1)).max() < STEADY * reference.grid.smallest_spacing:
+            if np.median(np.sqrt(np.square(moved).sum(-1).mean(-1))) < STEADY * reference.grid.smallest_spacing:
                 break
         return reference, fits
 
