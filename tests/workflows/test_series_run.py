@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from movingseries import apart, frame, motions, rigid, write
 import maxca
 from maxca.geometry import Affine
 from maxca.io.images import read
+from maxca.workflows.series.corrected import OverTime
 from maxca.workflows.series.options import SeriesInputs, SeriesOptions
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
@@ -158,6 +160,19 @@ def test_a_mask_says_where_motion_is_estimated(tmp_path: Path) -> None:
         inputs = SeriesInputs(mask=tmp_path / f"{name}.nii.gz")
         found = maxca.series(path, tmp_path / name, inputs=inputs).affines[1]
         assert apart(found, motion, GRID) < 0.3
+
+
+def test_statistics_over_time_keep_no_frame() -> None:
+    stats = OverTime(np.ones((40, 40, 40), bool))
+    values = [np.random.default_rng(n).normal(size=(40, 40, 40)).astype(np.float32) for n in range(5)]
+    for each in values:
+        stats.add(each)
+    np.testing.assert_allclose(stats.mean, np.mean(values, axis=0), atol=1e-6)
+    np.testing.assert_allclose(stats.deviation, np.std(values, axis=0), atol=1e-5)
+    np.testing.assert_allclose(
+        stats.dvars[1:], [np.sqrt(np.mean((b - a) ** 2)) for a, b in pairwise(values)], rtol=1e-5
+    )
+    assert all(line.base is None for line in stats.lines)
 
 
 def test_a_slice_over_time_moves_in_its_plane(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ class OverTime:
         self.squares += np.square(apart, dtype=np.float64)
         self.count += 1
         i, j, _ = self._at
-        self.lines.append(values[i, j, :] if values.shape[2] > 1 else values[i, :, 0])
+        line = values[i, j, :] if values.shape[2] > 1 else values[i, :, 0]
+        self.lines.append(line.copy())  # a view would keep the frame
 
     @property
     def mean(self) -> np.ndarray:
