@@ -31,6 +31,7 @@ class About(NamedTuple):
         panel: its heading in ``--help``.
         short: the option of one letter.
         vocabulary: of a name that plugins may add to, see ``vocabulary``.
+        or_else: names in addition to those of the vocabulary.
         above: a number must be larger than this.
         least: a number must be at least this.
         unit: of a number.
@@ -42,6 +43,7 @@ class About(NamedTuple):
     panel: str = METHOD
     short: str | None = None
     vocabulary: str | None = None
+    or_else: tuple[str, ...] = ()
     above: float | None = None
     least: float | None = None
     unit: str = ""
@@ -68,7 +70,7 @@ class Option(NamedTuple):
     def choices(self) -> tuple[str, ...]:
         """The allowed names; empty for other types."""
         if self.about.vocabulary:
-            return vocabulary(self.about.vocabulary)
+            return (*self.about.or_else, *vocabulary(self.about.vocabulary))
         several = get_origin(self.type) in (Union, type(int | None), tuple)
         kinds = get_args(self.type) if several else (self.type,)
         return tuple(name for kind in kinds if get_origin(kind) is Literal for name in get_args(kind))

@@ -26,6 +26,7 @@ TRANSFORMS: tuple[TransformName, ...] = get_args(TransformName)
 EFFORTS: tuple[EffortName, ...] = get_args(EffortName)
 GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 MODELS = ("auto", "none")
+AUTO = "auto"  # similarity that follows from the pair, see ``engine.support``
 IMAGES, REGIONS, MACHINE = "Images", "Masks, labels and points", "Machine"
 PAIRS = "Pairs"
 
@@ -169,12 +170,14 @@ class RegistrationOptions:
         str,
         About(
             "Similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi (two "
-            "contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports "
-            "all of them. Of several channels, one for all or one for each: lncc,mi.",
+            "contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). auto: lncc, with mi "
+            "where the contrasts differ or coarse trials increase the smoothness. The affine supports all of them. Of "
+            "several channels, one for all or one for each: lncc,mi.",
             vocabulary="similarity",
+            or_else=(AUTO,),
             in_python="Or a sequence of names.",
         ),
-    ] = "lncc"
+    ] = AUTO
     channel_weights: Annotated[
         tuple[float, ...],
         About(
@@ -229,7 +232,8 @@ class RegistrationOptions:
         About(
             "Regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the smallest "
             "spacing, in a slice three times; three times as much between different contrasts, twice as much with the "
-            "longitudinal preset.",
+            "longitudinal preset; and two or four times as much if coarse trials without a model or guides show that "
+            "the pair does not support the default.",
             above=0,
             unit="millimetres",
         ),
@@ -309,12 +313,12 @@ class RegistrationOptions:
         return i, j, k
 
     def similarities(self, channels: int) -> tuple[str, ...]:
-        """The similarity measure of each channel.
+        """The similarity measure of each channel, that of the affine and of models; for ``AUTO`` local NCC.
 
         Raises:
             OptionError: if they are more than one, and not as many as the channels.
         """
-        names = tuple(self.similarity.split("+"))
+        names = tuple("lncc" if name == AUTO else name for name in self.similarity.split("+"))
         if len(names) not in (1, channels):
             raise OptionError("similarity", self.similarity, f"give one, or one for each of {channels} channels")
         return names * (channels if len(names) == 1 else 1)

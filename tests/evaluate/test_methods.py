@@ -202,6 +202,7 @@ def test_thick_slices_and_small_images_get_settings_of_their_own(tmp_path: Path)
         ((40, 40, 8), (1.5, 1.5, 8.0), "stack"),
         ((36, 50, 36), (1.0, 1.0, 1.0), "small"),
         ((80, 90, 80), (2.0, 2.0, 2.0), "volume"),
+        ((80, 90, 1), (2.0, 2.0, 9.0), "slice"),
     ):
         path = tmp_path / f"{kind}.nii.gz"
         nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([*spacing, 1.0])), path)

@@ -10,12 +10,14 @@ import nibabel as nib
 import numpy as np
 import phantoms
 import pytest
+from sections import Sections
 
 from maxca.evaluate import peers
 from maxca.evaluate.methods import PEERS, Job, command, environment, parse
 from maxca.evaluate.peers import LABELS, ToolInput, kind_of, update_variance
 from maxca.evaluate.processes import run
 from maxca.evaluate.scores import maps, score
+from maxca.geometry import Affine, Chain
 from maxca.io.images import read
 from maxca.registration.resampling import resample
 
@@ -79,3 +81,20 @@ def test_the_map_of_a_tool_is_the_one_by_which_it_warps(
 
 def test_syn_smooths_by_millimetres() -> None:
     assert update_variance(3.0, (1.5, 1.5, 10.0)) == 4.0
+
+
+@pytest.mark.slow
+def test_greedy_registers_a_slice_in_two_dimensions_and_ends_near_the_truth(tmp_path: Path) -> None:
+    pytest.importorskip(MODULES["greedy"])
+    pair = Sections(stained=False, seed=1)
+    turned = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1]])  # of both headers
+    for name, volume in (("fixed", pair.fixed), ("moving", pair.moving)):
+        nib.save(nib.Nifti1Image(volume.values.numpy(), turned), tmp_path / f"{name}.nii.gz")
+    fixed, moving = (tmp_path / f"{name}.nii.gz" for name in ("fixed", "moving"))
+    assert kind_of(fixed) == "slice"
+    job = Job(fixed, moving, tmp_path / "out", 1, "slice")
+    job.folder.mkdir()
+    assert run(command(parse("greedy"), job), environment(1)).error == ""
+    chain, _ = maps("greedy", ToolInput(fixed, moving, job.folder))
+    world = Affine(turned)
+    assert pair.error(Chain((world.inverse()[0],)) @ chain @ Chain((world,))) < 0.5 * pair.error()

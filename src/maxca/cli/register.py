@@ -123,14 +123,22 @@ def register(
     warn(record.warnings)
     for name, how in record.applied.items():
         note(f"warped_{name}: interpolation {how.interpolation}, {how.reason}", quiet=shown.quiet)
-    if shown.verbose and record.affine is not None:
-        note(f"affine: {record.affine.reason}", quiet=shown.quiet)
-        if record.affine.searched is not None:
-            note(f"search: {record.affine.searched}", quiet=shown.quiet)
-        note(f"model: {record.model_reason}", quiet=shown.quiet)
+    if shown.verbose:
+        _explain(record, quiet=shown.quiet)
     report(_summary(out, record), quiet=shown.quiet)
     if html_report:
         report(f"{out / REPORT}: {verdict.state}", quiet=shown.quiet)
+
+
+def _explain(record: Record, *, quiet: bool) -> None:
+    """Print the reasons for what was chosen."""
+    if record.affine is not None:
+        note(f"affine: {record.affine.reason}", quiet=quiet)
+        if record.affine.searched is not None:
+            note(f"search: {record.affine.searched}", quiet=quiet)
+        note(f"model: {record.model_reason}", quiet=quiet)
+    if record.smoothness is not None:
+        note(f"smoothness: {record.smoothness.reason}", quiet=quiet)
 
 
 def _again(context: typer.Context, threads: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from maxca.engine.volume import Steps, steps_within
 from maxca.geometry import Grid
 from maxca.losses.similarity import WINDOW
 from maxca.options import EffortName
+
+Combine = Literal["never", "smoother", "always"]  # "smoother": if trials increase the smoothness
 
 COARSEST = 48  # voxels along the longest axis at the first level: fewer resolve no anatomy, more cost time
 SMOOTHNESS = 2.0  # smallest spacings; see docs/decisions/2026-11-27-relaxation.md
@@ -55,6 +58,8 @@ class Settings:
         patience: a level ends if the similarity has not increased by ``tolerance`` in this many steps.
         tolerance: see ``patience``.
         axes: of the fixed grid, along which points move.
+        trials: whether trials may increase the smoothness, see ``engine.support``.
+        combine: whether mutual information is maximised together with the similarity.
     """
 
     levels: tuple[Level, ...]
@@ -66,6 +71,8 @@ class Settings:
     patience: int = 5
     tolerance: float = 2e-3
     axes: tuple[bool, bool, bool] = (True, True, True)
+    trials: bool = False
+    combine: Combine = "never"
 
 
 @dataclass(frozen=True)

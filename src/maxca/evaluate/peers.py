@@ -6,7 +6,8 @@
 Settings depend on the fixed image alone, see ``kind_of``, which is not part of the timing:
 
 - greedy: ``-a`` with NCC, then the deformable stage. If it rejects a pyramid on a stack of few slices, it is
-  repeated with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices.
+  repeated with one level; picsl-greedy 1.4.0 takes two levels down to 6 slices. A slice is registered in two
+  dimensions.
 - syn: ``ants.registration(type_of_transform="SyN")`` with its defaults; one level if it rejects those (few slices).
 - elastix: its default parameter maps, affine and then B-spline.
 """
@@ -51,6 +52,7 @@ GREEDY = {
         Greedy("-m NCC 4x4x1 -n 100", "-m NCC 4x4x1 -n 100", 4.0, "1.5mm"),
     ],
     "small": [Greedy("-m NCC 2x2x2 -n 100x60", "-m NCC 2x2x2 -n 100x60", 1.6, "0.5mm")],
+    "slice": [Greedy("-m NCC 4x4 -n 100x50x10", "-m NCC 4x4 -n 100x50x20", 1.6, "0.5mm -e 0.5")],
 }
 ANTS_ONE_LEVEL: dict[str, tuple[int, ...]] = {
     "aff_iterations": (2100,),
@@ -62,10 +64,12 @@ LABELS, FIELD = "labels.nii.gz", "field.nii.gz"
 
 
 def kind_of(fixed: Path) -> str:
-    """``"stack"`` of thick slices, ``"small"``, or ``"volume"``."""
+    """``"slice"``, ``"stack"`` of thick slices, ``"small"``, or ``"volume"``."""
     from maxca.io.images import read
 
     grid = read(fixed).grid
+    if grid.thin_axes == (2,):
+        return "slice"
     if grid.spacing.max() > THICK * grid.spacing.min():
         return "stack"
     i, j, k = grid.shape
@@ -74,15 +78,54 @@ def kind_of(fixed: Path) -> str:
 
 def greedy_register(pair: ToolInput, threads: int) -> None:
     """Run greedy, which writes ``aff.mat`` and ``warp.nii.gz``."""
-    both = (f"-d 3 -threads {threads} -i", pair.fixed, pair.moving)
+    dimension = 2 if pair.kind == "slice" else 3
+    images = [plane(path, pair.folder) for path in pair[:2]] if dimension == 2 else pair[:2]
+    both = (f"-d {dimension} -threads {threads} -i", *images)
     warp, affine = (pair.folder / name for name in PARTS["greedy"])
 
     def attempt(how: Greedy) -> None:
         sigma = how.sigma if pair.smoothness is None else pair.smoothness
-        greedy(*both, "-a", how.affine, "-ia-image-centers -o", affine)
-        greedy(*both, "-it", affine, how.deformable, f"-s {sigma:g}mm", how.last, "-o", warp)
+        greedy(*both, "-a", how.affine, "-ia-image-centers -o", affine, dimension=dimension)
+        last = (f"-s {sigma:g}mm", how.last, "-o", warp)
+        greedy(*both, "-it", affine, how.deformable, *last, dimension=dimension)
 
     first_that_runs([partial(attempt, how) for how in GREEDY[pair.kind]])
+    if dimension == 2:
+        in_space(pair, warp, affine)
+
+
+def plane(path: Path, folder: Path) -> Path:
+    """A slice as an image in two dimensions, whose axes and origin are those of the voxels (LPS, mm)."""
+    import nibabel as nib
+    import numpy as np
+
+    from maxca.io.images import read
+
+    image = read(path)
+    sized = np.diag([-image.grid.spacing[0], -image.grid.spacing[1], 1.0, 1.0])
+    flat = folder / f"plane_{path.name.split('.')[0]}.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.data, dtype=np.float32)[:, :, 0], sized), flat)
+    return flat
+
+
+def in_space(pair: ToolInput, warp: Path, affine: Path) -> None:
+    """Rewrite the map between the planes of two slices as one between their world spaces."""
+    import nibabel as nib
+    import numpy as np
+
+    from maxca.io.images import read
+
+    fixed, moving = (read(path).grid for path in (pair.fixed, pair.moving))
+    to_plane, from_plane = np.diag([*fixed.spacing[:2], 1, 1]), np.diag([*1 / moving.spacing[:2], 1, 1])
+    found, lps = np.loadtxt(affine), np.eye(4)
+    lps[:2, :2], lps[:2, 3] = found[:2, :2], -found[:2, 2]  # the file is RAS
+    np.savetxt(affine, moving.affine @ from_plane @ lps @ to_plane @ fixed.world_to_voxel)
+    field: Any = nib.load(warp)
+    vectors = np.asarray(field.dataobj).reshape(*fixed.shape[:2], 1, 1, 2) / fixed.spacing[:2]
+    vectors = vectors @ (np.diag([-1, -1, 1]) @ fixed.affine[:3, :2]).T
+    image = nib.Nifti1Image(vectors.astype(np.float32), fixed.affine)
+    image.header.set_intent("vector")
+    nib.save(image, warp)
 
 
 def greedy_warp(pair: ToolInput, labels: Path) -> None:
@@ -91,11 +134,13 @@ def greedy_warp(pair: ToolInput, labels: Path) -> None:
     greedy("-d 3 -rf", pair.fixed, "-ri NN -rm", labels, pair.folder / LABELS, "-r", *transforms)
 
 
-def greedy(*command: str | Path) -> None:
+def greedy(*command: str | Path, dimension: int = 3) -> None:
     """Run greedy in this process. Its command is parsed like that of a shell, so file names are quoted."""
-    from picsl_greedy import Greedy3D
+    from picsl_greedy import Greedy2D, Greedy3D
 
-    Greedy3D().execute(" ".join(shlex.quote(str(part)) if isinstance(part, Path) else part for part in command))
+    (Greedy2D if dimension == 2 else Greedy3D)().execute(
+        " ".join(shlex.quote(str(part)) if isinstance(part, Path) else part for part in command)
+    )
 
 
 def syn_register(pair: ToolInput, threads: int) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from maxca.engine.channels import Channel
 from maxca.engine.deformable import Constraint, LevelRecord, maximise
 from maxca.engine.settings import Settings, refining
-from maxca.engine.terms import ChannelTerm, Guide, ImageTerm
+from maxca.engine.support import MAXIMISED, Support, fitted, image_term, supported
+from maxca.engine.terms import ChannelTerm, Guide
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, DenseField
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
@@ -33,6 +34,7 @@ class Deformation:
         plan: settings of the optimisation.
         levels: record of each level.
         selection: the model, if any, and its contribution.
+        support: the trials that chose the smoothness, if any.
     """
 
     field: DenseField
@@ -41,6 +43,7 @@ class Deformation:
     plan: Settings
     levels: tuple[LevelRecord, ...]
     selection: Selection
+    support: Support | None = None
 
 
 def deform(
@@ -73,19 +76,23 @@ def deform(
     alone = guides is None and all(settings.axes) and not channels
     steps = None if accepted is None or not alone else accepted.model.refine
     plan = settings if accepted is None else refining(settings, steps)
+    support = None
     with monitor.stage("optimise"):
+        if settings.trials and alone and accepted is None and segmented is None and settings.similarity == MAXIMISED:
+            support = supported(fixed, moving, affine, settings, monitor.step)
+        plan = plan if channels else fitted(plan, support)
         initial = None if accepted is None else accepted.field
         # If the model limits its refinement, its prediction is the prior of the regularisation; otherwise the start.
         prior = None if accepted is None or steps is None else accepted.field
         terms = [] if guides is None else guides(plan)
         terms += [] if segmented is None else [segmented.guide(affine)]
-        images = ChannelTerm(channels, affine) if channels else ImageTerm(fixed, moving, affine, plan.similarity)
+        images = ChannelTerm(channels, affine) if channels else image_term(fixed, moving, affine, plan)
         field, levels = maximise(fixed, images, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step)
     with monitor.stage("invert"):
         constraint = next((term for term in terms if isinstance(term, Constraint)), None)
         held = None if constraint is None else constraint.held
         both = invertible(field, held=held) if plan.levels else _unsmoothed(field)
-    return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, selection)
+    return Deformation(both.field.rounded(), both.inverse.rounded(), both.residual, plan, levels, selection, support)
 
 
 def _unsmoothed(field: DenseField) -> Invertible:

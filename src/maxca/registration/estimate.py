@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maxca.engine.deformable import Constraint
 from maxca.engine.limit import Limit
 from maxca.engine.settings import Settings
+from maxca.engine.support import fitted
 from maxca.engine.terms import Guide
 from maxca.engine.volume import Volume
 from maxca.geometry import Affine, Chain
@@ -78,6 +79,8 @@ class Estimator:
         if self.options.uncertainty is None:
             return None
         runs = Runs(self.options.uncertainty, self.options.seed)
+        if found.support is not None:  # the trials are not repeated
+            settings = replace(fitted(settings, found.support), trials=False)
         again = Estimator(self.pair, self.affine, self.options, self._predict_again(found.selection))
 
         def repeat(perturbed: PreparedPair, changed: Settings) -> Chain:

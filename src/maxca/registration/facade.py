@@ -50,7 +50,7 @@ def register(
     search: SearchName = "auto",
     matrix_convention: MatrixConvention | None = None,
     effort: EffortName = "balanced",
-    similarity: str | Sequence[str] = "lncc",
+    similarity: str | Sequence[str] = "auto",
     channel_weights: Sequence[float] = (),
     guide: Sequence[GuideName] = (),
     label_table: str | Path | None = None,
@@ -107,8 +107,9 @@ def register(
             NiftyReg). fsl: FLIRT's -omat.
         effort: trade-off between time and accuracy.
         similarity: similarity measure that the deformation maximises: lncc (images of one contrast), mind or mi
-            (two contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). The affine supports
-            all of them. Of several channels, one for all or one for each: lncc,mi. Or a sequence of names.
+            (two contrasts, such as T1 and T2; mind takes longer) or mse (same scanner and units). auto: lncc, with mi
+            where the contrasts differ or coarse trials increase the smoothness. The affine supports all of them. Of
+            several channels, one for all or one for each: lncc,mi. Or a sequence of names.
         channel_weights: weight of each of several channels, such as 1,0.5; equal by default. The weighted sum of
             their similarities is maximised; if they have different similarity measures, the forces of these are scaled
             to one size first. A channel of weight 0 is only warped. A sequence of numbers.
@@ -127,7 +128,8 @@ def register(
             affine puts it.
         smoothness: regularisation: Gaussian σ of the update, in mm; larger is smoother. By default twice the
             smallest spacing, in a slice three times; three times as much between different contrasts, twice as much
-            with the longitudinal preset.
+            with the longitudinal preset; and two or four times as much if coarse trials without a model or guides show
+            that the pair does not support the default.
         uncertainty: number of further runs of the deformation with noise added and the smoothness changed, such as
             8; how much they agree is written as a map in mm (uncertainty.nii.gz).
         fill: value outside the field of view of the moving image; by default its background (0 in most MR images,

@@ -34,6 +34,7 @@ from maxca.registration.record import (
     RecordedOptions,
     Source,
 )
+from maxca.registration.smoothness import doubted, smoothness_record
 from maxca.registration.volume_change import noticed
 from maxca.version import installed_version
 
@@ -96,6 +97,7 @@ def recorded(
         model_reason=f"a transform of kind {transform} needs none" if selection is None else selection.reason,
         affine=_affine(provenance.alignment),
         network=None if provenance.prediction is None else _network(provenance.prediction),
+        smoothness=smoothness_record(None if deformation is None else deformation.support),
         guide=_guide(provenance.selection),
         guidance=provenance.pair.guidance.records(_left(assessment)),
         channels=_channels(provenance),
@@ -189,7 +191,8 @@ def _advice(provenance: Provenance) -> list[str]:
             f"no initialisation near the headers fitted, and {provenance.alignment.searched}: inspect the result, and "
             "check the orientation in both headers"
         )
-    return [*advice, *_contrasts(provenance)]
+    support = None if provenance.deformation is None else provenance.deformation.support
+    return [*advice, *doubted(support), *_contrasts(provenance)]
 
 
 def _contrasts(provenance: Provenance) -> list[str]:
@@ -232,7 +235,7 @@ def _level(level: LevelRecord) -> LevelSummary:
 
 def _plan(settings: Settings, pair: LoadedPair) -> dict[str, Any]:
     plan = asdict(settings)
-    names = "+".join(dict.fromkeys(pair.measures))
+    names = "+".join(dict.fromkeys(pair.measures)) if pair.fixed.further else settings.similarity
     return plan | {"levels": list(plan["levels"]), "axes": list(plan["axes"]), "similarity": names}
 
 

@@ -13,6 +13,7 @@ from maxca.errors import MaxcaError
 from maxca.io.atomic import RESULT_FILE
 from maxca.io.records import read_json
 from maxca.registration.measures import BodyMotion, ExcludedVolume, LabelName, Uncertainty, VolumeChange
+from maxca.registration.smoothness import SmoothnessRecord
 
 Length = Annotated[float, Meta(gt=0, le=1e9)]  # mm
 Value = Annotated[float, Meta(ge=-1e6, le=1e6)]  # of a similarity
@@ -240,6 +241,7 @@ class Record:
         model_reason: why this model, or none.
         affine: its affine part.
         network: the registration model, if any was run.
+        smoothness: how it was chosen, if by trials.
         guide: the segmentation model, if one guided the optimisation.
         guidance: given data that guided the optimisation.
         channels: of the pair, if there are several.
@@ -262,6 +264,7 @@ class Record:
     model_reason: str
     affine: AffineRecord | None = None
     network: NetworkRecord | None = None
+    smoothness: SmoothnessRecord | None = None
     guide: GuideRecord | None = None
     guidance: list[GuidanceRecord] = field(default_factory=list)
     channels: list[ChannelRecord] = field(default_factory=list)

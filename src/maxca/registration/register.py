@@ -15,7 +15,7 @@ from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
 from maxca.models.select import Predictor
-from maxca.options import RegistrationOptions
+from maxca.options import AUTO, RegistrationOptions
 from maxca.registration.assessment import assess
 from maxca.registration.deformation import Deformation
 from maxca.registration.estimate import Estimator
@@ -62,7 +62,8 @@ def register(
         with monitor.stage("prepare"):
             volumes = prepare(pair, device)
             settings = settings_for(volumes.upright.grid, options.effort, pair.measures[0], options.smoothness)
-            settings = replace(settings, axes=_axes(pair, options))
+            trials = options.smoothness is None and options.preset is None
+            settings = replace(settings, axes=_axes(pair, options), trials=trials)
             if options.preset == "longitudinal" and options.smoothness is None:
                 settings = within_subject(settings)
             check_memory(pair, volumes.upright.grid, settings)
@@ -70,6 +71,8 @@ def register(
             alignment = _aligned(pair, volumes, options, monitor)
         if options.smoothness is None and not alignment.same_contrast:
             settings = between_contrasts(settings)
+        if options.similarity == AUTO:
+            settings = replace(settings, combine="smoother" if alignment.same_contrast else "always")
         deformation, repeated = None, None
         if options.transform == "deformable":
             estimate = Estimator(pair, alignment.affine, options, predictor)

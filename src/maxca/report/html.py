@@ -127,6 +127,8 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "excluded region filled", str(record.settings.exclude_as or "smooth")
     if record.affine is not None and record.affine.searched is not None:
         yield "search over all rotations", record.affine.searched
+    if record.smoothness is not None:
+        yield "choice of the smoothness", record.smoothness.reason
     seconds = record.seconds
     stages = ", ".join(f"{stage} {time:.1f}" for stage, time in seconds.items())
     yield "seconds", f"{sum(seconds.values()):.1f} ({stages})"
