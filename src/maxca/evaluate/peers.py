@@ -95,7 +95,7 @@ def greedy_register(pair: ToolInput, threads: int) -> None:
 
 
 def plane(path: Path, folder: Path) -> Path:
-    """A slice as an image in two dimensions, whose axes and origin are those of the voxels (LPS, mm)."""
+    """A slice as an image in two dimensions, whose axes and origin are those of the voxels."""
     import nibabel as nib
     import numpy as np
 
@@ -114,15 +114,16 @@ def in_space(pair: ToolInput, warp: Path, affine: Path) -> None:
     import numpy as np
 
     from maxca.io.images import read
+    from maxca.io.itk import FLIP
 
     fixed, moving = (read(path).grid for path in (pair.fixed, pair.moving))
     to_plane, from_plane = np.diag([*fixed.spacing[:2], 1, 1]), np.diag([*1 / moving.spacing[:2], 1, 1])
-    found, lps = np.loadtxt(affine), np.eye(4)
-    lps[:2, :2], lps[:2, 3] = found[:2, :2], -found[:2, 2]  # the file is RAS
-    np.savetxt(affine, moving.affine @ from_plane @ lps @ to_plane @ fixed.world_to_voxel)
+    found, planar = np.loadtxt(affine), np.eye(4)
+    planar[:2, :2], planar[:2, 3] = found[:2, :2], -found[:2, 2]  # greedy writes it in RAS
+    np.savetxt(affine, moving.affine @ from_plane @ planar @ to_plane @ fixed.world_to_voxel)
     field: Any = nib.load(warp)
     vectors = np.asarray(field.dataobj).reshape(*fixed.shape[:2], 1, 1, 2) / fixed.spacing[:2]
-    vectors = vectors @ (np.diag([-1, -1, 1]) @ fixed.affine[:3, :2]).T
+    vectors = vectors @ (FLIP[:, None] * fixed.affine[:3, :2]).T
     image = nib.Nifti1Image(vectors.astype(np.float32), fixed.affine)
     image.header.set_intent("vector")
     nib.save(image, warp)
