@@ -31,6 +31,13 @@ class Resampling:
     ] = "auto"
     fill: Annotated[float | None, about(RegistrationOptions, "fill")] = None
     matrix_convention: Annotated[MatrixConvention | None, about(RegistrationOptions, "matrix_convention")] = None
+    modulate: Annotated[
+        bool,
+        About(
+            "Multiply the result by the determinant of the Jacobian, so that the integral of the image is kept: for "
+            "the signal of a distorted EPI, or for volumes of tissue."
+        ),
+    ] = False
 
 
 @from_options()
@@ -67,7 +74,7 @@ def apply(
     check_new_file(out, WRITTEN_SUFFIXES, overwrite)
     each = transforms_of_volumes(volume_transforms) if volume_transforms else ()
     motion = Motion(transforms or (), each, how.matrix_convention)
-    choice, warnings = warp_file(image, reference, out, motion, how.interpolation, how.fill)
+    choice, warnings = warp_file(image, reference, out, motion, how.interpolation, how.fill, modulate=how.modulate)
     warn(warnings)
     if how.interpolation == "auto":
         note(f"interpolation: {choice.interpolation}, {choice.reason}", quiet=quiet)

@@ -19,6 +19,8 @@ def warp_file(
     motion: Motion,
     interpolation: InterpolationChoice = "auto",
     fill: float | None = None,
+    *,
+    modulate: bool = False,
 ) -> tuple[Choice, tuple[str, ...]]:
     """Resample an image file onto the grid of a reference and write the result.
 
@@ -29,6 +31,7 @@ def warp_file(
         motion: the transforms.
         interpolation: see ``maxca.apply``.
         fill: the value outside the field of view of the image.
+        modulate: see ``maxca.apply``.
 
     Returns:
         The interpolation, and warnings, one line each.
@@ -42,11 +45,12 @@ def warp_file(
     if series is not None:
         check_series_path(out)
         choice = choose(series.first, interpolation)
-        return choice, apply_series(series, target, motion, choice.interpolation, fill).save(out)
+        warped_series = apply_series(series, target, motion, choice.interpolation, fill, modulate=modulate)
+        return choice, warped_series.save(out)
     if motion.each:
         raise MaxcaError(f"{image}: not a 4-D image in NIfTI or MGH format, so it has no transforms of volumes")
     source = read(image)
     choice = choose(source, interpolation)
-    warped = apply(source, target, motion.common, choice.interpolation, motion.matrix_convention, fill)
+    warped = apply(source, target, motion.common, choice.interpolation, motion.matrix_convention, fill, modulate)
     write(warped.data, warped.grid, out, form=warped.form, intent=warped.intent)
     return choice, (*source.warnings, *warped.warnings)

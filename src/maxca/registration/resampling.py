@@ -35,6 +35,7 @@ def apply(
     interpolation: InterpolationChoice = "auto",
     matrix_convention: MatrixConvention | None = None,
     fill: float | None = None,
+    modulate: bool = False,
 ) -> Image:
     """Resample an image onto a reference grid through one or several transforms, interpolating it once.
 
@@ -51,16 +52,19 @@ def apply(
             ``"fsl"`` (FLIRT, for this image and this reference; then the only transform).
         fill: the value outside the image's field of view; by default the background of the image (0 for labels, −1024
             in a CT image).
+        modulate: multiply the result by the determinant of the Jacobian, so that the integral of the image over any
+            region is kept: for the signal of a distorted EPI, or for volumes of tissue.
 
     Returns:
         The image on the reference grid, in its own data type, with the header fields of the reference.
 
     Raises:
-        MaxcaError: for files that cannot be read.
+        MaxcaError: for files that cannot be read, or labels that should be modulated.
     """
     source, target = read(image), read(reference)
     chain = join(transforms, matrix_convention, (target.grid, source.grid))
-    return resample(source, target.grid, chain, choose(source, interpolation).interpolation, fill, target.form)
+    chosen = choose(source, interpolation).interpolation
+    return resample(source, target.grid, chain, chosen, fill, target.form, modulate=modulate)
 
 
 def apply_points(
@@ -180,6 +184,8 @@ def resample(
     interpolation: Interpolation = "linear",
     fill: float | None = None,
     form: Form | None = None,
+    *,
+    modulate: bool = False,
 ) -> Image:
     """Resample an image onto a grid through a chain, fixed world points → moving world points.
 
@@ -190,16 +196,21 @@ def resample(
         interpolation: see ``apply``.
         fill: see ``apply``.
         form: header fields of the reference, for the result.
+        modulate: see ``apply``.
 
     Returns:
         The image on the reference grid, in its own type; a warning if no part of it falls onto the grid.
     """
     data = as_labels(image) if interpolation == "labels" else image.data
     counted = interpolation in ("labels", "nearest")
+    if modulate and counted:
+        raise MaxcaError(f"{image.name}: only intensities are modulated; use linear or bspline, not {interpolation}")
     volume = torch.from_numpy(np.ascontiguousarray(_for_torch(data, counted)))
     outside = fill_of(image, interpolation) if fill is None else fill
     check_fill(outside, image)
     warped = chain.resample(volume[None], image.grid, reference, interpolation, outside)[0].numpy()
+    if modulate:
+        warped = warped * jacobian_determinant(chain, reference).numpy()
     # uint64 is processed as the int64 of the same bits: such values are compared and copied, never added.
     values = warped.view(np.uint64) if counted and data.dtype == np.uint64 else cast(warped, image.dtype)
     nothing = bool((values == cast(np.array(outside), values.dtype)).all())

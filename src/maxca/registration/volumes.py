@@ -51,6 +51,7 @@ class WarpedSeries:
         motion: the transforms.
         interpolation: see ``maxca.apply``.
         fill: the value outside the field of view.
+        modulate: see ``maxca.apply``.
     """
 
     series: Series
@@ -58,6 +59,7 @@ class WarpedSeries:
     motion: Motion
     interpolation: Interpolation
     fill: float
+    modulate: bool = False
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -102,7 +104,8 @@ class WarpedSeries:
             # After a common transform, a point is in the space of the series, where motion was estimated.
             images = (volume.grid if chain.steps else self.reference.grid, volume.grid)
             chain = (join(motion.each[number], motion.matrix_convention, images) @ chain).simplified()
-        warped = resample(volume, self.reference.grid, chain, self.interpolation, self.fill, self.reference.form)
+        target, how = self.reference, (self.interpolation, self.fill)
+        warped = resample(volume, target.grid, chain, *how, target.form, modulate=self.modulate)
         return replace(warped, warnings=(*volume.warnings, *warped.warnings))
 
     @cached_property
@@ -117,6 +120,8 @@ def apply_series(
     motion: Motion,
     interpolation: InterpolationChoice = "auto",
     fill: float | None = None,
+    *,
+    modulate: bool = False,
 ) -> WarpedSeries:
     """Resample a 4-D image onto a reference grid, a volume at a time; each volume is interpolated once.
 
@@ -126,6 +131,7 @@ def apply_series(
         motion: transforms, common to all volumes and one for each.
         interpolation: as for ``maxca.apply``; detected from the first volume.
         fill: the value outside the field of view; by default the background of the first volume.
+        modulate: see ``maxca.apply``.
 
     Raises:
         MaxcaError: for a file that is not 4-D, or another number of transforms than of volumes.
@@ -140,7 +146,7 @@ def apply_series(
     chosen = choose(opened.first, interpolation).interpolation
     outside = fill_of(opened.first, chosen) if fill is None else fill
     check_fill(outside, opened.first)
-    return WarpedSeries(opened, read(reference), motion, chosen, outside)
+    return WarpedSeries(opened, read(reference), motion, chosen, outside, modulate)
 
 
 def transforms_of_volumes(place: str | Path) -> tuple[OneTransform, ...]:
