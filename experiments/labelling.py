@@ -5,10 +5,11 @@
 Each scan is labelled by the 15 training subjects (a training subject by the 14 others), by ``maxca label`` with
 ``fast`` registrations. ``single`` is the mean over the atlases of the Dice of one atlas alone; ``ants`` is joint label
 fusion by antspyx of the same warped atlases, with the same patches, search, alpha and beta, at the voxels where the
-atlases differ (the background where the probabilities of other labels leave most); ``ants3`` searches within 3 voxels,
-its default, instead of 1. Dice is the mean over the labels of the scan. Settings were chosen on the training subject
-1000. Seconds are the sum over the registrations, on one thread, and processor time of the fusion. Rows of an existing
-table are not computed again, nor are registrations in WORK.
+atlases differ, background where the probabilities of other labels leave most; ``antspyx`` is the segmentation that
+antspyx returns, which has no background there; ``ants3`` searches within 3 voxels, its default, instead of 1. Dice is
+the mean over the labels of the scan. Settings were chosen on the training subject 1000. Seconds are the sum over the
+registrations, on one thread, and processor time of the fusion. Rows of an existing table are not computed again, nor
+are registrations in WORK.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def registered(scan: Scan, atlases: Sequence[Scan], work: Path) -> tuple[list[At
     return [(read(place / WARPED).data, read(place / LABELS).data) for place in places], seconds
 
 
-def by_ants(target: np.ndarray, atlases: Sequence[Atlas], search: int) -> np.ndarray:
+def by_ants(target: np.ndarray, atlases: Sequence[Atlas], search: int, returned: bool) -> np.ndarray:
     """Joint label fusion by ANTs at the voxels where the atlases differ."""
     import ants
 
@@ -82,7 +83,10 @@ def by_ants(target: np.ndarray, atlases: Sequence[Atlas], search: int) -> np.nda
         better = share > best
         best[better], found[better] = share[better], label
         rest -= share
-    found[rest >= best] = 0
+    if returned:
+        found = fused["segmentation"].numpy().astype(np.int64)
+    else:
+        found[rest >= best] = 0
     labels = np.zeros(target.shape, np.int64)
     labels[box] = np.where(contested, found, cut[0][1])
     return labels
@@ -91,7 +95,8 @@ def by_ants(target: np.ndarray, atlases: Sequence[Atlas], search: int) -> np.nda
 def fusion(method: str, target: np.ndarray, atlases: Sequence[Atlas]) -> Callable[[], np.ndarray]:
     """A function that fuses the labels."""
     if method.startswith("ants"):
-        return lambda: by_ants(target, atlases, int(method[4:] or FusionSettings().search))
+        search = int(method[4:]) if method[4:].isdecimal() else FusionSettings().search
+        return lambda: by_ants(target, atlases, search, returned=method == "antspyx")
     return lambda: fuse(stacked(target, atlases), method).labels  # type: ignore[arg-type]
 
 
