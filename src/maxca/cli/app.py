@@ -9,6 +9,7 @@ import typer
 from maxca.cli import (
     apply,
     apply_geometry,
+    bids,
     cohort,
     demo,
     evaluate,
@@ -84,5 +85,6 @@ app.command("apply-points", hidden=True, help="The earlier name of apply-geometr
     apply_geometry.apply_geometry
 )
 app.add_typer(cohort.app, name="cohort")
+app.command("bids", cls=bids.AsBidsApps, help=help_of(bids.bids), epilog=bids.EXAMPLE)(bids.bids)
 app.add_typer(transform.app, name="transform")
 app.add_typer(models.app, name="models")

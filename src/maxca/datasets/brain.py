@@ -129,12 +129,17 @@ def read_bids(folder: Path, suffix: str = "T1w") -> list[Scan]:
     for image in images:
         stem = image.name.split(".")[0]
         subject = stem.split("_")[0].removeprefix("sub-")
-        where = image.relative_to(folder).parent.as_posix()
-        stem_of_labels = stem.removesuffix(f"_{suffix}")
-        labels = sorted(folder.glob(f"derivatives/*/{where}/{stem_of_labels}*_dseg.nii*"))
+        labels = labels_beside(folder, image, suffix)
         part = split.get(subject, split.get(f"sub-{subject}"))
         scans.append(Scan(stem, same.get(subject, subject), image, labels[0] if labels else None, part))
     return scans
+
+
+def labels_beside(folder: Path, image: Path, suffix: str) -> list[Path]:
+    """The label maps (``*_dseg``) of an image among the derivatives of a BIDS data set, by name."""
+    where = image.resolve().relative_to(folder.resolve()).parent.as_posix()
+    stem = image.name.split(".")[0].removesuffix(f"_{suffix}")
+    return sorted(folder.glob(f"derivatives/*/{where}/{stem}*_dseg.nii*"))
 
 
 def _rescans(folder: Path) -> dict[str, str]:

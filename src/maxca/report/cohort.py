@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,15 +61,22 @@ class Entry:
 
 
 def write_cohort(
-    folder: Path, *, pages: bool = False, progress: Callable[[str, float], None] = lambda _stage, _share: None
+    folder: Path,
+    *,
+    pages: bool = False,
+    progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    page: str = PAGE,
+    missing: Mapping[str, str] | None = None,
 ) -> list[Entry]:
-    """Write ``cohort.html`` into a folder of output folders.
+    """Write a page of all results into a folder of output folders.
 
     Args:
         folder: of ``maxca cohort``, all of whose pairs are shown, also those without a result; or another one that
             contains output folders of ``register``, at any depth.
         pages: also create the page of each result without one.
         progress: called with a name and the completed fraction.
+        page: its name.
+        missing: results that should be there as well, with the reason why they are not.
 
     Returns:
         The rows, those that need inspection first: pairs without a result, then by verdict, then by deviation of the
@@ -79,13 +86,14 @@ def write_cohort(
         MaxcaError: if there is no output folder.
     """
     places, entries = _places(folder)
+    entries += [_without_result(name, "error", reason) for name, reason in (missing or {}).items()]
     for number, (place, name) in enumerate(places):
         progress(name, number / len(places))
         entries.append(_entry(place, name, folder, pages))
     far = outlyingness([entry.numbers for entry in entries])
     order = sorted(range(len(entries)), key=lambda n: (-entries[n].rank, -far[n], entries[n].name))
     rows = [entries[n] for n in order]
-    page = (
+    text = (
         templates()
         .get_template("cohort.html.j2")
         .render(
@@ -98,8 +106,8 @@ def write_cohort(
             version=installed_version(),
         )
     )
-    with atomic_path(folder / PAGE) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+    with atomic_path(folder / page) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     return rows
 
 
@@ -149,6 +157,12 @@ def prepare_row(folder: Path) -> None:
     verdict_of(case)
     with atomic_path(folder / THUMBNAIL) as unfinished:
         Image.fromarray(_thumbnail(case)).save(unfinished)
+
+
+def prepare_page(folder: Path) -> None:
+    """Write the page of an output folder into it, and store its verdict and its thumbnail."""
+    prepare_row(folder)
+    write_report(read_case(folder), folder / REPORT)
 
 
 def _entry(place: Path, name: str, folder: Path, pages: bool) -> Entry:

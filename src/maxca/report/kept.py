@@ -57,10 +57,13 @@ def verdict_of(case: Case) -> Verdict:
 
 
 def kept_verdict(folder: Path) -> Verdict | None:
-    """The verdict stored in ``result.json``, None if there is none for this transform."""
-    path = folder / RESULT_FILE
+    """The verdict stored in ``result.json``, None if there is none for this transform.
+
+    A copy of ``result.json`` without its transform, as in an output of ``maxca bids``, keeps its verdict.
+    """
+    path, transform = folder / RESULT_FILE, folder / "transform.h5"
     with suppress(MaxcaError):  # no verdict yet, or an invalid one: compute it again
         kept = fitted(read_json(path, dict[str, Any], MEANT).get(KEY), Kept, path, MEANT)
-        if kept["method"] == METHOD and kept["transform_sha256"] == sha256(folder / "transform.h5"):
+        if kept["method"] == METHOD and (not transform.exists() or kept["transform_sha256"] == sha256(transform)):
             return Verdict(tuple(Check(**check) for check in kept["checks"]))
     return None

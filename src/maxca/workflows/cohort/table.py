@@ -24,13 +24,14 @@ LABELLED = (
 )
 SPREAD = ("tre_mm_before", "tre_mm_after", "inverse_consistency_mm", "inverse_residual_mm")  # mean and maximum
 FOLDING = ("ndv_percent", "nonpositive_percent", "sd_log_jacobian", "sd_log_jacobian_plus_3")
-COLUMNS = (
-    *("name", "state", "fixed", "moving", "group", "similarity", "similarity_before", "similarity_after"),
+MEASURED = (
+    *("similarity", "similarity_before", "similarity_after"),
     *LABELLED,
     *(f"{name}{end}" for name in SPREAD for end in ("", "_max")),
     *FOLDING,
-    *("model", "warnings", "seconds", "peak_memory_mb", "error"),
+    *("model", "warnings", "seconds", "peak_memory_mb"),
 )
+COLUMNS = ("name", "state", "fixed", "moving", "group", *MEASURED, "error")
 LABEL_COLUMNS = ("name", "label", *LABELLED)
 
 
@@ -57,10 +58,11 @@ def _record(folder: Path, pair: PlannedPair) -> Record | None:
 def _row(pair: PlannedPair, record: Record | None) -> dict[str, Any]:
     paths = {side: pair.inputs[side].path for side in ("fixed", "moving")}
     row = {"name": pair.name, "state": pair.state, "group": pair.group, "error": pair.error, **paths}
-    return row if record is None else row | _measures(record)
+    return row if record is None else row | measures(record)
 
 
-def _measures(record: Record) -> dict[str, Any]:
+def measures(record: Record) -> dict[str, Any]:
+    """The measures of a registration, by the names of the columns."""
     metrics = record.metrics
     row: dict[str, Any] = {
         "similarity": metrics.similarity.name,

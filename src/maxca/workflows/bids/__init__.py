@@ -1,0 +1,1 @@
+"""``maxca bids``: a BIDS App on the engine of cohorts, from a BIDS dataset to derivatives."""
