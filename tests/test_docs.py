@@ -71,6 +71,12 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         phantoms.save(folder / f"{name}.nii.gz", image)
     phantoms.save(folder / "bones.nii.gz", replace(pair[0], data=lesion.astype(np.uint8)))
     phantoms.save(folder / "epi.nii.gz", phantoms.image(where, distorted))
+    for number in ("01", "02"):
+        scan = folder / "dataset" / f"sub-{number}" / "anat" / f"sub-{number}_T1w.nii.gz"
+        scan.parent.mkdir(parents=True)
+        phantoms.save(scan, pair[1])
+    (folder / "dataset" / "dataset_description.json").write_text('{"Name": "Balls", "BIDSVersion": "1.10.0"}')
+    phantoms.save(folder / "tpl-Ours_T1w.nii.gz", pair[0])
     channels(folder, pair)
     surface_and_tracts(folder, points)
     series(folder, pair[1])

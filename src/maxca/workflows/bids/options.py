@@ -56,7 +56,7 @@ class BidsOptions:
     work_dir: Annotated[
         Path | None,
         About(
-            "Folder for intermediate results, from which an interrupted run is resumed; by default OUT_work beside the "
+            "Folder for intermediate results, from which an interrupted run is resumed; by default OUT_work next to the "
             "output.",
             MACHINE,
             "-w",
