@@ -22,6 +22,7 @@ from maxca.cli.main import main
 from maxca.geometry import Affine, Chain
 from maxca.io.transforms import read_transform
 from maxca.workflows.bids.average import average_of, centred
+from maxca.workflows.bids.layout import find_scans
 
 WHERE = phantoms.grid((3.0, 3.0, 3.0))
 FAST = ("--effort", "fast", "--model", "none", "-q", "--scheduler")
@@ -159,6 +160,18 @@ def test_the_same_command_resumes_and_one_participant_is_added(dataset: Path, tm
     assert made.is_file() and (out / "sub-03/anat/sub-03_space-Ball_T1w.nii.gz").is_file()
     assert not (out / "sub-02").exists()
     assert run("bids", dataset, out, "group", "-q") == 1  # sub-02 has no result
+
+
+def test_files_may_be_links_as_those_of_datalad(dataset: Path, tmp_path: Path) -> None:
+    link = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(dataset / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    labels = tmp_path / "derivatives" / "manual" / "sub-01" / "anat" / "sub-01_dseg.nii.gz"
+    labels.parent.mkdir(parents=True)
+    labels.symlink_to(dataset / "derivatives" / "manual" / "sub-01" / "anat" / "sub-01_dseg.nii.gz")
+    describe(tmp_path, {"Name": "Links", "BIDSVersion": "1.10.0"})
+    (found,) = find_scans(tmp_path, "T1w")
+    assert (found.folder, found.prefix, found.labels) == ("sub-01/anat", "sub-01", labels)
 
 
 def test_a_damaged_scan_fails_alone(

@@ -137,7 +137,7 @@ def read_bids(folder: Path, suffix: str = "T1w") -> list[Scan]:
 
 def labels_beside(folder: Path, image: Path, suffix: str) -> list[Path]:
     """The label maps (``*_dseg``) of an image among the derivatives of a BIDS data set, by name."""
-    where = image.resolve().relative_to(folder.resolve()).parent.as_posix()
+    where = Path(os.path.relpath(image.parent, folder)).as_posix()  # not resolved: DataLad's files are links
     stem = image.name.split(".")[0].removesuffix(f"_{suffix}")
     return sorted(folder.glob(f"derivatives/*/{where}/{stem}*_dseg.nii*"))
 

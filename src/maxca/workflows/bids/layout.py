@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def find_scans(
             continue
         image = Path(file.path)
         prefix = image.name[: -len(full_suffix(image))].removesuffix(f"_{suffix}")
-        folder = image.parent.relative_to(dataset.resolve()).as_posix()
+        folder = Path(os.path.relpath(image.parent, dataset)).as_posix()  # not resolved: DataLad's files are links
         labels = labels_beside(dataset, image, suffix)
         scans.append(BidsScan(image, folder, prefix, suffix, subject, labels[0] if labels else None))
     if not scans:

@@ -56,8 +56,8 @@ class BidsOptions:
     work_dir: Annotated[
         Path | None,
         About(
-            "Folder for intermediate results, from which an interrupted run is resumed; by default OUT_work next to the "
-            "output.",
+            "Folder for intermediate results, from which an interrupted run is resumed; by default next to the output, "
+            "OUT_work.",
             MACHINE,
             "-w",
         ),
