@@ -13,7 +13,6 @@ around it, and elsewhere in the brain. Rows of an existing table are not compute
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 import torch
 from landmarks import SPACING, scans
 from scipy.spatial.transform import Rotation
@@ -159,20 +159,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=6)
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["pair"], each["lesion"], each["method"]) for each in old}
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for number, scan in zip(range(options.pairs), scans(options.data), strict=False):
-            each = trial(scan, number)
-            for side in ("moving", "fixed"):
-                methods = {*OURS, "syn ignored", "syn masked"}
-                missing = {name for name in methods if (str(number), side, name) not in done}
-                for row in rows(each, number, side, missing):
-                    writer.writerow(row)
-                    file.flush()
+    for number, scan in zip(range(options.pairs), scans(options.data), strict=False):
+        each = trial(scan, number)
+        for side in ("moving", "fixed"):
+            methods = {*OURS, "syn ignored", "syn masked"}
+            missing = {name for name in methods if (str(number), side, name) not in done}
+            for row in rows(each, number, side, missing):
+                tables.write(options.output, row, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ computed again. Seconds are those of the processor, without reading the files an
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tables
 from relaxation import brains
 
 from maxca.engine.volume import foreground
@@ -127,19 +127,14 @@ def main() -> None:
     parser.add_argument("--set", choices=("validation", "training"), default="validation")
     parser.add_argument("--ants", action="store_true")
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["set"], each["pair"], each["guide"]) for each in old}
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for number, (fixed, moving, *drawn) in enumerate(pairs(options.pairs, options.set)):
-            for guide in (*ARMS, ANTS) if options.ants else ARMS:
-                if (options.set, str(number), guide) not in done:
-                    images, both = (fixed, moving), (read(drawn[0]), read(drawn[1]))
-                    found = ants_row(images, both) if guide == ANTS else row(images, both, guide)
-                    writer.writerow({"set": options.set, "pair": number} | found)
-                    file.flush()
+    for number, (fixed, moving, *drawn) in enumerate(pairs(options.pairs, options.set)):
+        for guide in (*ARMS, ANTS) if options.ants else ARMS:
+            if (options.set, str(number), guide) not in done:
+                images, both = (fixed, moving), (read(drawn[0]), read(drawn[1]))
+                found = ants_row(images, both) if guide == ANTS else row(images, both, guide)
+                tables.write(options.output, {"set": options.set, "pair": number} | found, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ computed again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -117,21 +117,17 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=40, help="of each kind")
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for kind in ("turned", "near"):
-            done = {int(each["pair"]) for each in old if each["kind"] == kind}
-            left = options.pairs // (2 if kind == "near" else 1) - len(done)
-            for number, scan in enumerate(scans(options.data)):
-                if left <= 0:
-                    break
-                if number not in done and (found := rows(scan, kind, number)):
-                    writer.writerows(found)
-                    file.flush()
-                    left -= 1
+    old = tables.read(options.output)
+    for kind in ("turned", "near"):
+        done = {int(each["pair"]) for each in old if each["kind"] == kind}
+        left = options.pairs // (2 if kind == "near" else 1) - len(done)
+        for number, scan in enumerate(scans(options.data)):
+            if left <= 0:
+                break
+            if number not in done and (found := rows(scan, kind, number)):
+                for each in found:
+                    tables.write(options.output, each, COLUMNS)
+                left -= 1
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ the inverse of that with exchanged images, in mm. Rows of an existing table are 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tables
 import torch
 from relaxation import brains
 from scipy.ndimage import gaussian_filter
@@ -103,20 +103,15 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--methods", default=METHODS)
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["kind"], each["pair"], each["method"]) for each in old}
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for number, (image, _, drawn, _) in zip(range(options.pairs), brains(options.data), strict=False):
-            for kind in KINDS:
-                for method in options.methods.split(","):
-                    if (kind, str(number), method) not in done:
-                        random = np.random.default_rng(number)
-                        found = row(read(image), read(drawn), kind, method, random)
-                        writer.writerow({"kind": kind, "pair": number, "method": method} | found)
-                        file.flush()
+    for number, (image, _, drawn, _) in zip(range(options.pairs), brains(options.data), strict=False):
+        for kind in KINDS:
+            for method in options.methods.split(","):
+                if (kind, str(number), method) not in done:
+                    random = np.random.default_rng(number)
+                    found = row(read(image), read(drawn), kind, method, random)
+                    tables.write(options.output, {"kind": kind, "pair": number, "method": method} | found, COLUMNS)
 
 
 if __name__ == "__main__":

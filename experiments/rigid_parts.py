@@ -15,7 +15,6 @@ existing table are not computed again.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 import torch
 from landmarks import SPACING
 from relaxation import brains
@@ -152,26 +152,21 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=4, help="of each kind, at most 4")
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["kind"], each["pair"], each["method"]) for each in old}
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for kind, number, each in trials(options.data, options.pairs):
-            for method in METHODS:
-                if (kind, str(number), method) in done:
-                    continue
-                begin = time.process_time()
-                if method == "syn":
-                    chain = syn(each.fixed, each.moving).chain
-                else:
-                    given: dict[str, Any] = {"rigid": each.bodies} if method == "rigid" else {}
-                    chain = maxca.register(each.fixed, each.moving, **given, model="none", threads=1).chain
-                seconds = f"{time.process_time() - begin:.1f}"
-                row = {"kind": kind, "pair": number, "method": method, **measured(each, chain), "seconds": seconds}
-                writer.writerow(row)
-                file.flush()
+    for kind, number, each in trials(options.data, options.pairs):
+        for method in METHODS:
+            if (kind, str(number), method) in done:
+                continue
+            begin = time.process_time()
+            if method == "syn":
+                chain = syn(each.fixed, each.moving).chain
+            else:
+                given: dict[str, Any] = {"rigid": each.bodies} if method == "rigid" else {}
+                chain = maxca.register(each.fixed, each.moving, **given, model="none", threads=1).chain
+            seconds = f"{time.process_time() - begin:.1f}"
+            row = {"kind": kind, "pair": number, "method": method, **measured(each, chain), "seconds": seconds}
+            tables.write(options.output, row, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ nearby. Rows of an existing table are not computed again.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tables
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -120,18 +120,14 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=15, help="of each kind")
     parser.add_argument("--kinds", default="brain,heart,hippocampus,chest CT")
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["kind"], int(each["start"])) for each in old}
-    with options.output.open("a", newline="") as file, tuned(1), torch.no_grad():
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
+    with tuned(1), torch.no_grad():
         for kind in options.kinds.split(","):
             for start, fixed, moving, case in cases(options.data, kind, options.starts):
                 if (kind, start) not in done:
                     known = {"kind": kind, "start": start, "fixed": fixed.name, "moving": moving.name}
-                    writer.writerow(known | row(case))
-                    file.flush()
+                    tables.write(options.output, known | row(case), COLUMNS)
 
 
 if __name__ == "__main__":

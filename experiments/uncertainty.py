@@ -14,13 +14,13 @@ estimated level (``full noise``). Rows of an existing table are not computed aga
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tables
 from landmarks import scans, truth
 from scipy.stats import spearmanr
 
@@ -130,19 +130,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=8)
     options = parser.parse_args()
-    old = list(csv.DictReader(options.output.open(newline=""))) if options.output.exists() else []
+    old = tables.read(options.output)
     done = {(each["kind"], each["pair"], each["perturbed"]) for each in old}
-    with options.output.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not old:
-            writer.writeheader()
-        for number, scan in zip(range(options.pairs), scans(options.data), strict=False):
-            for kind in ("brain", "phantom"):
-                missing = [name for name in PERTURBATIONS if (kind, str(number), name) not in done]
-                given = (*brain(scan, number), None) if kind == "brain" else phantom(number)
-                for row in rows(given, {"kind": kind, "pair": number}, missing):
-                    writer.writerow(row)
-                    file.flush()
+    for number, scan in zip(range(options.pairs), scans(options.data), strict=False):
+        for kind in ("brain", "phantom"):
+            missing = [name for name in PERTURBATIONS if (kind, str(number), name) not in done]
+            given = (*brain(scan, number), None) if kind == "brain" else phantom(number)
+            for row in rows(given, {"kind": kind, "pair": number}, missing):
+                tables.write(options.output, row, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from maxca.io.pairs import Pair, read_pairs
 from maxca.options import RegistrationOptions
 from maxca.workflows.cohort.cluster import share_of
 from maxca.workflows.cohort.naming import key_of, name_pairs
-from maxca.workflows.cohort.plan import PLAN, Plan, PlannedPair, read_plan
+from maxca.workflows.cohort.plan import PLAN, Plan, PlannedPair, fingerprint, read_plan
 from maxca.workflows.cohort.planning import make_plan
 
 ATLAS = Path("/data/atlas.nii.gz")
@@ -80,6 +80,11 @@ def test_fingerprints_follow_contents_and_options_not_paths(tmp_path: Path) -> N
     assert of(Pair(a, b, moving_mask=c)) != of(Pair(a, b, fixed_mask=c))
     assert of(Pair(a, b), initial_transform=str(b)) == of(Pair(a, b), initial_transform=str(c))
     assert of(Pair(a, b), initial_transform=str(a)) != of(Pair(a, b), initial_transform=str(c))
+
+
+def test_an_option_that_a_new_version_adds_leaves_finished_pairs_as_they_are() -> None:
+    assert fingerprint({}, {"effort": "balanced", "guide": [], "later": None}, ()) == fingerprint({}, {}, ())
+    assert fingerprint({}, {"effort": "fast"}, ()) != fingerprint({}, {}, ())
 
 
 def test_unchanged_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,11 +16,13 @@ from msgspec import Meta
 from maxca.errors import MaxcaError
 from maxca.io.atomic import atomic_path
 from maxca.io.records import encode, read_json
+from maxca.options import RegistrationOptions
 
 PLAN = "plan.json"
 MEANT = "the plan of a cohort; choose another folder"
 PairState = Literal["done", "failed", "pending"]
 STATES: tuple[PairState, ...] = get_args(PairState)
+DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(RegistrationOptions)}
 LOCATED = ("model", "initial_transform", "label_table")  # may be files; their hashes count, not their paths
 
 
@@ -110,8 +112,15 @@ def read_plan(folder: str | Path) -> Plan:
 
 
 def fingerprint(inputs: Mapping[str, InputFile], options: Mapping[str, Any], save: Sequence[str]) -> str:
-    """The hash of all that determines an output folder on one machine: contents of inputs, options, what is kept."""
-    given = {name: "a file" if name in inputs and name in LOCATED else value for name, value in options.items()}
+    """The hash of all that determines an output folder on one machine: contents of inputs, options, what is kept.
+
+    Options at their default do not count, so that a new option leaves finished cohorts as they are.
+    """
+    given = {
+        name: "a file" if name in inputs and name in LOCATED else value
+        for name, value in options.items()
+        if value not in ([], DEFAULTS.get(name))
+    }
     hashes = {role: file.sha256 for role, file in inputs.items()}
     content = {"inputs": hashes, "options": given, "save": list(save)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
