@@ -197,6 +197,7 @@ def test_a_damaged_scan_fails_alone(
         ({"--template": "nowhere/brain.nii.gz"}, "no such file"),
         ({"--participant-label": "a b"}, "letters and digits"),
         ({"-w": "out/work"}, "is within the output"),
+        ({"--n-cpus": "2", "--scheduler": "tcp://127.0.0.1:9"}, "remove one of the two"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(

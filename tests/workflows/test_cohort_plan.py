@@ -111,6 +111,7 @@ def test_one_fixed_image_for_all(tmp_path: Path) -> None:
 def test_workers_fit_into_the_memory() -> None:
     free = psutil.virtual_memory().available / 1e9
     assert share_of(3, 1, 0.001).workers == 3
+    assert share_of(64, 1, 0.3, limit_gb=3.05).workers == 3  # 0.3 GB for the pair and 0.7 GB for the worker
     few = share_of(64, 1, free / 3)
     assert few.workers < 4 and few.workers * few.memory <= free * 1.1e9 and "of workers=64" in few.reason
     assert share_of(None, 1, 10 * free) == (1, 0, "")

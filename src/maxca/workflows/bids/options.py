@@ -69,6 +69,9 @@ class BidsOptions:
             for value in getattr(self, name):
                 if not LABEL.fullmatch(value.removeprefix(prefix)):
                     raise OptionError(name, value, "a label consists of letters and digits")
+        for name in ("n_cpus", "mem_mb"):
+            if getattr(self, name) is not None and self.scheduler is not None:
+                raise OptionError(name, getattr(self, name), "the scheduler has its own workers; remove one of the two")
         if not LABEL.fullmatch(self.suffix):
             raise OptionError("suffix", self.suffix, "a suffix consists of letters and digits, such as T1w")
 

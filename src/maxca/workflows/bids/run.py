@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from maxca.errors import MaxcaError
 from maxca.io.atomic import RESULT_FILE
@@ -27,6 +24,7 @@ from maxca.workflows.cohort.plan import Plan
 from maxca.workflows.cohort.run import cohort
 from maxca.workflows.cohort.table import MEASURED, measures, write_table
 
+MB = 2**20
 GONE = "no longer in the list"  # of a run of other participants: their results stay
 MISSING = "has no result; run the level participant"
 DESC = "_desc-average"
@@ -90,7 +88,8 @@ def participant_level(
     if out.resolve() in (work.resolve(), *work.resolve().parents):
         raise MaxcaError(f"{work}: is within the output; choose another folder for -w")
     prepare_output(out, dataset)
-    where = CohortOptions(None if bids.scheduler else _workers(bids), bids.scheduler)
+    memory_gb = None if bids.mem_mb is None else bids.mem_mb * MB / 1e9
+    where = CohortOptions(workers=bids.n_cpus, memory_gb=memory_gb, scheduler=bids.scheduler)
     by_subject: dict[str, list[BidsScan]] = defaultdict(list)
     for scan in scans:
         by_subject[scan.subject].append(scan)
@@ -108,15 +107,6 @@ def participant_level(
             failed[job.naming.prefix] = pair.error or "not registered"
         progress("writing derivatives", number / len(jobs))
     return failed
-
-
-def _workers(bids: BidsOptions) -> int | None:
-    """Registrations at a time, as memory allows."""
-    if bids.mem_mb is None:
-        return bids.n_cpus
-    cores = bids.n_cpus or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else bids.n_cpus or 1
-    free = psutil.virtual_memory().available / 2**20
-    return max(1, min(cores, int(cores * min(1.0, bids.mem_mb / free))))
 
 
 def _jobs(by_subject: dict[str, list[BidsScan]], averages_in: Path, template: Template) -> list[Job]:

@@ -65,7 +65,7 @@ def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Call
                     warn(f"{options.scheduler} has no workers yet; start them: dask worker {options.scheduler}")
                 yield client
             return
-        share = share_of(options.workers, threads, memory_gb)
+        share = share_of(options.workers, threads, memory_gb, options.memory_gb)
         if share.reason:
             warn(share.reason)
         with (
@@ -84,15 +84,18 @@ def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Call
             yield client
 
 
-def share_of(requested: int | None, threads: int, memory_gb: float) -> Share:
+def share_of(requested: int | None, threads: int, memory_gb: float, limit_gb: float | None = None) -> Share:
     """The number of workers, of which each registers one pair at a time.
 
     Args:
         requested: at most this many; by default one for each ``threads`` cores.
         threads: CPU threads of each registration.
         memory_gb: an upper estimate of what the largest registration needs.
+        limit_gb: what all workers together may use; by default what is free.
     """
     free = psutil.virtual_memory().available
+    if limit_gb is not None:
+        free = min(free, int(limit_gb * 1e9))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = requested or max(1, cores // threads)
     fitting = max(1, int(free / ((memory_gb + BASE_GB) * 1e9)))
@@ -101,7 +104,7 @@ def share_of(requested: int | None, threads: int, memory_gb: float) -> Share:
     if requested is not None and workers < requested:
         reason = (
             f"{workers} of workers={requested}: a pair needs up to {memory_gb + BASE_GB:.1f} GB and "
-            f"{free / 1e9:.1f} GB of memory are free"
+            f"{free / 1e9:.1f} GB of memory are available"
         )
     return Share(workers, free // workers if workers > 1 else 0, reason)
 

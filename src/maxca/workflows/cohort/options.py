@@ -27,6 +27,10 @@ class CohortOptions:
             least=1,
         ),
     ] = None
+    memory_gb: Annotated[
+        float | None,
+        About("Memory in GB for all workers together; by default what is free.", MACHINE, above=0, unit="GB"),
+    ] = None
     scheduler: Annotated[
         str | None,
         About(
@@ -52,8 +56,9 @@ class CohortOptions:
     def __post_init__(self) -> None:
         check(self)
         _ = self.outputs
-        if self.workers is not None and self.scheduler is not None:
-            raise OptionError("workers", self.workers, "the scheduler has its own workers; remove one of the two")
+        for name in ("workers", "memory_gb"):
+            if getattr(self, name) is not None and self.scheduler is not None:
+                raise OptionError(name, getattr(self, name), "the scheduler has its own workers; remove one of the two")
 
     @property
     def outputs(self) -> tuple[str, ...]:
