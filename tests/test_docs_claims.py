@@ -20,7 +20,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # Of other programs that the pages mention: sbatch, dask, tensorboard, pip, mris_convert, FSL.
 FOREIGN = {"--index-url", "--array", "--cpus-per-task", "--mem", "--time", "--logdir", "--to-scanner"}
 FOREIGN |= {"--wrap", "--host", "--port", "--nthreads", "--nworkers"}
-FOREIGN |= {"--fout", "--premat", "--ref", "--rel"}
+FOREIGN |= {"--fout", "--premat", "--ref", "--rel", "--rm"}
 USED = {"register", "apply", "apply-geometry", "report", "transform convert", "transform compose", "transform jacobian"}
 # Left to --help and the page made from it.
 PLAIN = {"--help", "--input", "--output", "--reference", "--seed", "--verbose"}
