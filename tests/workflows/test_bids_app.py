@@ -154,12 +154,15 @@ def test_the_same_command_resumes_and_one_participant_is_added(dataset: Path, tm
     assert run(*words, "--participant_label", "sub-01", "--no-page") == 0
     made = out / "sub-01/anat/sub-01_from-T1w_to-Ball_mode-image_xfm.h5"
     work = next((tmp_path / "out_work").rglob("transform.h5"))
-    before = work.stat().st_mtime_ns
+    before = work.stat().st_mtime_ns, made.stat().st_mtime_ns
     assert run(*words, "--participant_label", "01", "03", "--no-page") == 0
-    assert work.stat().st_mtime_ns == before
+    assert (work.stat().st_mtime_ns, made.stat().st_mtime_ns) == before
     assert made.is_file() and (out / "sub-03/anat/sub-03_space-Ball_T1w.nii.gz").is_file()
     assert not (out / "sub-02").exists()
     assert run("bids", dataset, out, "group", "-q") == 1  # sub-02 has no result
+    made.unlink()
+    assert run(*words, "--participant_label", "01", "--no-page") == 0
+    assert made.is_file() and work.stat().st_mtime_ns == before[0]
 
 
 def test_files_may_be_links_as_those_of_datalad(dataset: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from maxca.version import installed_version
 from maxca.workflows.bids.layout import DESCRIPTION, name_of
 from maxca.workflows.bids.template import Template
 
+EXPORTED = "exported.json"
 BIDS_VERSION = "1.10.0"
 HOME = "https://github.com/maxca/maxca"
 README = """# Derivatives of maxca
@@ -102,7 +103,7 @@ def _ours(description: Path) -> bool:
         return False
 
 
-def export(kind: str, folder: Path, out: Path, naming: Naming, sidecar: Mapping[str, Any]) -> None:
+def export(kind: str, folder: Path, out: Path, naming: Naming, sidecar: Mapping[str, Any]) -> list[Path]:
     """Copy the files of a result to their names in the output.
 
     Args:
@@ -111,25 +112,50 @@ def export(kind: str, folder: Path, out: Path, naming: Naming, sidecar: Mapping[
         out: the output.
         naming: of the files.
         sidecar: metadata of the images.
+
+    Returns:
+        The files in the output.
     """
     place = out / naming.folder
     place.mkdir(parents=True, exist_ok=True)
+    written = []
     for entry in SPEC[kind]:
         source, target = folder / entry["file"], place / naming(entry["name"])
         if not source.is_file():
             continue
         _copy(source, target)
+        written.append(target)
         if entry.get("sidecar"):
-            _write_json(target.with_name(target.name.split(".")[0] + ".json"), dict(sidecar))
+            written.append(target.with_name(target.name.split(".")[0] + ".json"))
+            _write_json(written[-1], dict(sidecar))
+    return written
 
 
-def export_quality(folder: Path, out: Path, naming: Naming) -> None:
-    """Copy the report of a registration and what the page of the group needs."""
+def export_quality(folder: Path, out: Path, naming: Naming) -> list[Path]:
+    """Copy the report of a registration and what the page of the group needs; the files in the output."""
     place = out / naming.quality
     place.mkdir(parents=True, exist_ok=True)
-    for name in SPEC["quality"]["files"]:
-        if (folder / name).is_file():
-            _copy(folder / name, place / name)
+    names = [name for name in SPEC["quality"]["files"] if (folder / name).is_file()]
+    for name in names:
+        _copy(folder / name, place / name)
+    return [place / name for name in names]
+
+
+def is_exported(folder: Path, out: Path) -> bool:
+    """Whether the files of a result are in this output already, see ``note_exported``."""
+    if not (folder / EXPORTED).is_file():
+        return False
+    try:
+        known = json.loads(read_text(folder / EXPORTED))
+        return known["out"] == str(out.resolve()) and all((out / name).is_file() for name in known["files"])
+    except (ValueError, KeyError, TypeError, MaxcaError):
+        return False
+
+
+def note_exported(folder: Path, out: Path, written: Sequence[Path]) -> None:
+    """Note in the folder of a result, which is replaced with it, what of it is in the output."""
+    names = [path.relative_to(out).as_posix() for path in written]
+    _write_json(folder / EXPORTED, {"out": str(out.resolve()), "files": names})
 
 
 def metadata(sources: list[str], template: Template, out: Path, *, skull_stripped: bool) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from maxca.io.atomic import RESULT_FILE
 from maxca.io.pairs import Pair
 from maxca.options import RegistrationOptions
 from maxca.registration.record import read_record
-from maxca.workflows.bids.derivatives import SPEC, Naming, export, export_quality, metadata, prepare_output
+from maxca.workflows.bids.derivatives import (
+    SPEC,
+    Naming,
+    export,
+    export_quality,
+    is_exported,
+    metadata,
+    note_exported,
+    prepare_output,
+)
 from maxca.workflows.bids.layout import BidsScan, find_scans
 from maxca.workflows.bids.options import BidsOptions
 from maxca.workflows.bids.repeated import AVERAGE, Progress, averages, derive
@@ -148,27 +157,26 @@ def _registered(
 
 
 def _export(job: Job, registered: Path, template: Template, out: Path, averages_in: Path, bids: BidsOptions) -> None:
-    """Write the outputs of one registration."""
+    """Write the outputs of one registration, unless they are there."""
+    if is_exported(registered, out):
+        return
     sources = [f"{scan.folder}/{scan.image.name}" for scan in job.scans]
     sidecar = metadata(sources, template, out, skull_stripped=bids.skull_stripped)
-    export("registered", registered, out, job.naming, sidecar)
-    export_quality(registered, out, job.naming)
-    if not job.averaged:
-        return
-    average = averages_in / f"sub-{job.scans[0].subject}"
-    export(
-        "average",
-        average,
-        out,
-        job.naming,
-        {"Description": AVERAGED, **{k: sidecar[k] for k in ("Sources", "SkullStripped")}},
-    )
-    for scan, source in zip(job.scans, sources, strict=True):
-        naming = replace(job.naming, folder=scan.folder, prefix=scan.prefix, desc="")
-        with tempfile.TemporaryDirectory(dir=registered.parent, prefix=".scan-") as place:
-            derive(registered, average, scan, template.image, Path(place))
-            export("registered", Path(place), out, naming, sidecar | {"Sources": [f"bids:raw:{source}"]})
-            export("scan_of_average", Path(place), out, naming, {})
+    written = [
+        *export("registered", registered, out, job.naming, sidecar),
+        *export_quality(registered, out, job.naming),
+    ]
+    if job.averaged:
+        average = averages_in / f"sub-{job.scans[0].subject}"
+        about = {"Description": AVERAGED, **{k: sidecar[k] for k in ("Sources", "SkullStripped")}}
+        written += export("average", average, out, job.naming, about)
+        for scan, source in zip(job.scans, sources, strict=True):
+            naming = replace(job.naming, folder=scan.folder, prefix=scan.prefix, desc="")
+            with tempfile.TemporaryDirectory(dir=registered.parent, prefix=".scan-") as place:
+                derive(registered, average, scan, template.image, Path(place))
+                written += export("registered", Path(place), out, naming, sidecar | {"Sources": [f"bids:raw:{source}"]})
+                written += export("scan_of_average", Path(place), out, naming, {})
+    note_exported(registered, out, written)
 
 
 def group_level(dataset: Path, out: Path, bids: BidsOptions | None = None) -> dict[str, str]:
