@@ -1,6 +1,6 @@
 """The BIDS App on the OASIS brains, three of which get a second session of known motion, and the validator.
 
-    python benchmarks/bids.py DATA -w WORK -o benchmarks/results/bids.csv [--participants 1000 1001]
+    python benchmarks/bids_app.py DATA -w WORK -o benchmarks/results/bids.csv [--participants 1000 1001]
 
 The template is a training subject. Each run is one row: participants, scans, seconds of both levels, what the validator
 says, and for repeated scans the distance between the known motion from one session to the other and that found, mm.
