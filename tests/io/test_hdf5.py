@@ -49,6 +49,23 @@ def composite_of_itk(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".x5"])
+def test_a_file_does_not_depend_on_when_python_releases_its_parts(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_transform(CHAIN, tmp_path / f"released{suffix}")
+    create, held = h5py.Group.create_dataset, []
+
+    def kept(*args: object, **options: object) -> object:
+        held.append(create(*args, **options))
+        return held[-1]
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", kept)
+    write_transform(CHAIN, tmp_path / f"held{suffix}")
+    assert held
+    assert (tmp_path / f"held{suffix}").read_bytes() == (tmp_path / f"released{suffix}").read_bytes()
+
+
 def test_no_flipped_bit_of_ours_is_read_as_other_numbers(tmp_path: Path) -> None:
     write_transform(CHAIN, tmp_path / "whole.h5")
     content, path = (tmp_path / "whole.h5").read_bytes(), tmp_path / "flipped.h5"

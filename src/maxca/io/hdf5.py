@@ -34,6 +34,20 @@ class Refused(ValueError):
     """Raised by this module, as opposed to errors of h5py."""
 
 
+def put_dataset(group: h5py.Group, name: str, **content: Any) -> None:
+    """Create a dataset and write its numbers to the file at once.
+
+    Otherwise they are written when Python releases the dataset, and equal content may become different files.
+
+    Args:
+        group: of the dataset.
+        name: of it.
+        content: see ``h5py.Group.create_dataset``.
+    """
+    group.create_dataset(name, **content)
+    group.file.flush()
+
+
 def read_trusted(content: bytes) -> list[Numbers]:
     """The transforms in a file whose checksum was verified, in the order of the file.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py  # type: ignore[import-untyped, unused-ignore]
 
 from maxca.geometry import Affine, Chain
-from maxca.io.hdf5 import read_guarded, read_trusted
+from maxca.io.hdf5 import put_dataset, read_guarded, read_trusted
 from maxca.io.transforms.parts import Part, itk_part, written_dimension
 
 CHUNK = 1 << 18  # numbers per HDF5 chunk
@@ -49,12 +49,10 @@ def write_composite(chain: Chain, path: Path) -> None:
             kind, fixed, parameters = itk_part(step, n)
             group = f"TransformGroup/{number}"
             _put_text(file, f"{group}/TransformType", kind)
-            file.create_dataset(f"{group}/TransformFixedParameters", data=fixed)
+            put_dataset(file, f"{group}/TransformFixedParameters", data=fixed)
             chunks = (min(CHUNK, parameters.size),)
-            file.create_dataset(
-                f"{group}/TransformParameters", data=parameters, chunks=chunks, compression="gzip", compression_opts=1,
-                shuffle=True, fletcher32=True,
-            )  # fmt: skip
+            packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+            put_dataset(file, f"{group}/TransformParameters", data=parameters, chunks=chunks, **packed)
     path.write_bytes(sealed(buffer.getvalue()))
 
 
@@ -68,4 +66,4 @@ def _seal(body: bytes) -> bytes:
 
 
 def _put_text(file: h5py.File, name: str, text: str) -> None:
-    file.create_dataset(name, data=[text], dtype=h5py.string_dtype("ascii"))
+    put_dataset(file, name, data=[text], dtype=h5py.string_dtype("ascii"))

@@ -12,7 +12,7 @@ import numpy as np
 from maxca.errors import MaxcaError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.grid import triple
-from maxca.io.hdf5 import X5
+from maxca.io.hdf5 import X5, put_dataset
 from maxca.io.transforms.composite import sealed
 from maxca.io.transforms.frames import chain_between, node_positions
 from maxca.io.transforms.parts import Part
@@ -51,24 +51,24 @@ def write_x5(chain: Chain, path: Path) -> None:
                     "affine",
                     "matrix",
                 )
-                group.create_dataset("Transform", data=step.matrix)
+                put_dataset(group, "Transform", data=step.matrix)
             elif isinstance(step, DenseField):
                 group.attrs["Type"], group.attrs["SubType"] = "nonlinear", "densefield"
                 group.attrs["Representation"] = "displacements"
                 _put_field(group, step)
             else:
                 raise MaxcaError(f"{path}: X5 stores affines and dense fields; pass reference=FILE to sample the rest")
-            group.create_dataset("DimensionKinds", data=np.array(["space"] * 3 + ["vector"], dtype="S"))
-        file.create_dataset("TransformChain/0", data="/".join(str(number) for number in range(len(steps))))
+            put_dataset(group, "DimensionKinds", data=np.array(["space"] * 3 + ["vector"], dtype="S"))
+        put_dataset(file, "TransformChain/0", data="/".join(str(number) for number in range(len(steps))))
     path.write_bytes(sealed(buffer.getvalue()))
 
 
 def _put_field(group: h5py.Group, field: DenseField) -> None:
     vectors = field.displacement.detach().float().cpu().permute(1, 2, 3, 0).numpy()
-    group.create_dataset("Transform", data=vectors, compression="gzip", compression_opts=1, shuffle=True)
-    group.create_dataset("Domain/Grid", data=np.uint8(1))
-    group.create_dataset("Domain/Size", data=np.array(field.grid.shape))
-    group.create_dataset("Domain/Mapping", data=field.grid.affine)
+    put_dataset(group, "Transform", data=vectors, compression="gzip", compression_opts=1, shuffle=True)
+    put_dataset(group, "Domain/Grid", data=np.uint8(1))
+    put_dataset(group, "Domain/Size", data=np.array(field.grid.shape))
+    put_dataset(group, "Domain/Mapping", data=field.grid.affine)
     group["Domain"].attrs["Coordinates"] = "cartesian"
 
 
