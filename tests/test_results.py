@@ -23,6 +23,14 @@ import verdict  # noqa: E402
 import versus_peers  # noqa: E402
 
 
+def test_kept_tables_name_no_place_of_a_machine() -> None:
+    files = [*(ROOT / "benchmarks" / "results").glob("*.csv"), *(ROOT / "experiments" / "results").glob("*.csv")]
+    assert files
+    assert [
+        file.name for file in files if re.search(r"(^|[,\"])/", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ] == []
+
+
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("RESULTS", "BENCHMARKS"):

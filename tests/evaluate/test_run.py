@@ -21,7 +21,8 @@ from maxca.evaluate.methods import GIVEN, Method, ours, parse
 from maxca.evaluate.options import EvaluationOptions
 from maxca.evaluate.processes import run as run_process
 from maxca.evaluate.rows import LABEL_COLUMNS, alone, append, label_file, read_rows
-from maxca.evaluate.run import evaluate
+from maxca.evaluate.run import contradiction, evaluate
+from maxca.io.pairs import read_pairs
 
 SHAPE, SPACING = (20, 18, 16), np.array([2.0, 1.5, 3.0])
 AFFINE = np.diag([*SPACING, 1.0])
@@ -41,6 +42,15 @@ def pairs(tmp_path: Path) -> Path:
     line = "fixed.nii.gz,moving.nii.gz,fixed_seg.nii.gz,moving_seg.nii.gz,box\n"
     (tmp_path / "pairs.csv").write_text("fixed,moving,fixed_labels,moving_labels,group\n" + 3 * line)
     return tmp_path / "pairs.csv"
+
+
+def test_images_that_are_links_are_named_as_in_the_list(pairs: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "fixed.nii.gz").rename(elsewhere / "one.nii.gz")
+    (tmp_path / "fixed.nii.gz").symlink_to(elsewhere / "one.nii.gz")
+    row = {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "versions": ""}
+    assert contradiction(row, parse("maxca-fast"), read_pairs(pairs)[0], pairs) == ""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -189,7 +190,7 @@ def _check_tables(out: Path) -> None:
 
 def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
     """Why an existing row is not valid for a method on a pair; empty if it is valid."""
-    root = source.resolve().parent
+    root = _folder_of(source)
     if (row["fixed"], row["moving"]) != (neutral(_below(pair.fixed, root)), neutral(_below(pair.moving, root))):
         return f"other images ({row['fixed']}, {row['moving']})"
     there, now = (versions.partition(ways.WEIGHTS)[2] for versions in (row["versions"], method.versions))
@@ -199,7 +200,7 @@ def contradiction(row: Row, method: Method, pair: Pair, source: Path) -> str:
 def measure(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Register and score one pair by one method: its row, and those of its labels. A failure is a row too."""
     method, number, pair, threads = task.method, task.number, task.pair, task.threads
-    root = task.source.resolve().parent
+    root = _folder_of(task.source)
     row: dict[str, Any] = {
         "set": task.name,
         "pair": number,
@@ -250,6 +251,11 @@ def kind_of(fixed: Path, environment: Mapping[str, str]) -> str:
     return usage.output.strip() or "volume"  # an unreadable image is reported by the tool
 
 
+def _folder_of(source: Path) -> Path:
+    return Path(os.path.abspath(source)).parent
+
+
 def _below(path: Path, root: Path) -> str:
-    path = path.resolve()
+    """A path relative to the list of pairs; links are not followed, so that a table names no place of one machine."""
+    path = Path(os.path.abspath(path))
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
