@@ -15,6 +15,9 @@ from pathlib import Path
 WAITED = 60  # seconds for a process to be there
 
 
+LOOPBACK = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--no-dashboard")
+
+
 class Processes:
     """``dask scheduler`` and ``dask worker``.
 
@@ -29,7 +32,7 @@ class Processes:
     def scheduler(self, port: int = 0) -> tuple[str, subprocess.Popen]:
         """The address of a new scheduler, and its process."""
         file = self.folder / f"scheduler{len(self.running)}.json"
-        words = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--scheduler-file", str(file))
+        words = (*LOOPBACK, "--port", str(port), "--scheduler-file", str(file))
         process = self._start("dask", "scheduler", *words)
         wait(lambda: file.is_file() and "tcp://" in file.read_text())
         address = file.read_text().split('"address": "')[1].split('"')[0]
@@ -43,7 +46,7 @@ class Processes:
             words: further options.
             limits: of the process, such as ``{resource.RLIMIT_FSIZE: 100_000}``.
         """
-        fixed = ("--nthreads", "1", "--host", "127.0.0.1", "--local-directory", str(self.folder), "--no-dashboard")
+        fixed = (*LOOPBACK, "--nthreads", "1", "--local-directory", str(self.folder))
         return self._start("dask", "worker", address, *fixed, *words, limits=limits)
 
     def end(self) -> None:
