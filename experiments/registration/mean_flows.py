@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pair_samples import TASKS, Samples, Scans, Task
+from pair_samples import TASKS, Samples, Scans, warped_dice
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from train_pairs import build
 
-from maxca.geometry.warp import sample_unit, unit_coordinates
 from maxca.models.load import load_model
 from maxca.models.zoo import find_model
 
@@ -37,20 +36,6 @@ def flows(network: nn.Module, fixed: Tensor, moving: Tensor, flips: tuple[int, .
                 flow[:, axis] *= -1
             found.append(flow)
     return found
-
-
-def dice(flow: Tensor, batch: dict[str, Tensor], task: Task) -> float:
-    """Mean Dice over the labels, warped by nearest neighbour."""
-    shape = flow.shape[2:]
-    at = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))[None] + flow
-    unit = unit_coordinates(at, tuple(shape))
-    warped = sample_unit(batch["moving_labels"][:, None].float(), unit, nearest=True, padding="zeros")[:, 0]
-    found = []
-    for label in range(1, 1 + task.labels):
-        a, b = batch["fixed_labels"] == label, warped == label
-        if a.any() and (batch["moving_labels"] == label).any():
-            found.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
-    return float(np.mean(found))
 
 
 @torch.no_grad()
@@ -84,9 +69,11 @@ def main() -> None:
         }
         row = {}
         for name, each in found.items():
-            row[f"{name}, one"] = dice(each[0], batch, task)
-            row[f"{name}, {len(each)}"] = dice(torch.stack(each).mean(0), batch, task)
-        row["all"] = dice(torch.stack([torch.stack(each).mean(0) for each in found.values()]).mean(0), batch, task)
+            row[f"{name}, one"] = warped_dice(each[0], batch, task.labels)
+            row[f"{name}, {len(each)}"] = warped_dice(torch.stack(each).mean(0), batch, task.labels)
+        row["all"] = warped_dice(
+            torch.stack([torch.stack(each).mean(0) for each in found.values()]).mean(0), batch, task.labels
+        )
         rows.append(row)
         print(len(rows), {name: round(float(np.mean([r[name] for r in rows])), 4) for name in row}, flush=True)
 

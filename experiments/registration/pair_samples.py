@@ -218,3 +218,24 @@ class Samples:
         x = x * torch.exp(bias * uniform(n, 0, 0.2, random))
         noise = torch.randn(x.shape, device=x.device, generator=random)
         return (x + noise * uniform(n, 0, 0.03, random)).clamp(0, 1)
+
+
+def warped_dice(flow: Tensor, batch: Batch, labels: int) -> float:
+    """Mean Dice over the labels that both images have, warped by nearest neighbour.
+
+    Args:
+        flow: (1, 3, I, J, K), voxels.
+        batch: one pair.
+        labels: their number.
+    """
+    shape = tuple(flow.shape[2:])
+    axes = [torch.arange(n, device=flow.device, dtype=torch.float32) for n in shape]
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None] + flow
+    moving = batch["moving_labels"][:, None].float()
+    warped = sample_unit(moving, unit_coordinates(at, shape), nearest=True, padding="zeros")[:, 0]
+    found = []
+    for label in range(1, 1 + labels):
+        a, b = batch["fixed_labels"] == label, warped == label
+        if a.any() and (batch["moving_labels"] == label).any():
+            found.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
+    return float(np.mean(found))

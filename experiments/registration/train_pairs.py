@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pair_samples import TASKS, Batch, Samples, Scans, Task, Triple
+from pair_samples import TASKS, Batch, Samples, Scans, Task, Triple, warped_dice
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maxca.blocks import MAXCA
 from maxca.blocks.conv import matched
-from maxca.geometry.warp import sample_unit, unit_coordinates
 from maxca.losses.overlap import one_hot, soft_dice
 from maxca.losses.regularity import diffusion
 from maxca.networks import build_network, warp
@@ -131,7 +130,7 @@ class Runner:
 
     @torch.no_grad()
     def dice(self, samples: Samples, most: int) -> float:
-        """Mean Dice over evenly spaced pairs, warped by nearest neighbour, of the averaged network."""
+        """Mean ``warped_dice`` over evenly spaced pairs, of the averaged network."""
         pairs = samples.scans.pairs
         chosen = [pairs[round(n)] for n in np.linspace(0, len(pairs) - 1, min(most, len(pairs)))]
         found = []
@@ -139,15 +138,7 @@ class Runner:
             batch = samples.sampled([pair], samples.slices(pair), augmented=False)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
                 flow = self.average.network(batch["fixed"], batch["moving"]).flow.float()
-            shape = flow.shape[2:]
-            axes = [torch.arange(n, device=flow.device, dtype=torch.float32) for n in shape]
-            at = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None] + flow
-            moving = batch["moving_labels"][:, None].float()
-            warped = sample_unit(moving, unit_coordinates(at, tuple(shape)), nearest=True, padding="zeros")[:, 0]
-            for label in range(1, 1 + self.task.labels):
-                a, b = batch["fixed_labels"] == label, warped == label
-                if a.any() and (batch["moving_labels"] == label).any():
-                    found.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
+            found.append(warped_dice(flow, batch, self.task.labels))
         return float(np.mean(found))
 
     def save(self, out: Path) -> None:
