@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from maxca.cli.cohort import SHOWN
+from maxca.cli.cohort import SHOWN, can_draw
 from maxca.cli.options import Quiet, from_options
 from maxca.cli.register import _model
-from maxca.cli.terminal import note, progress_bar, report, warn
+from maxca.cli.terminal import progress_bar, report, warn
 from maxca.options import RegistrationOptions
 from maxca.workflows.bids.options import BidsOptions
 
@@ -70,9 +69,7 @@ def bids(
     first, without preferring one. The same command resumes after an interruption. group writes group_T1w.html, a page
     of all participants, those without a result first, and group_T1w.tsv.
     """
-    pages = page and all(map(find_spec, ("jinja2", "matplotlib")))
-    if page and not pages:
-        note("no reports, which need additional packages: pip install 'maxca[report]'", quiet=quiet)
+    pages = can_draw("report", wanted=page, quiet=quiet)
     failed = _participant(dataset, out, options, scans, pages, quiet) if level == "participant" else {}
     failed |= _group(dataset, out, scans, pages, quiet) if level == "group" else {}
     for name, why in list(failed.items())[:SHOWN]:

@@ -70,9 +70,7 @@ def run(
     """
     from maxca.workflows.cohort.run import cohort
 
-    finish = _finish() if page else None
-    if page and finish is None:
-        note("no cohort.html, which needs additional packages: pip install 'maxca[report]'", quiet=quiet)
+    finish = _finish() if can_draw("cohort.html", wanted=page, quiet=quiet) else None
     with progress_bar(quiet=quiet) as progress:
         plan = cohort(
             pairs,
@@ -98,10 +96,16 @@ def status(
     _summarise(folder, quiet=False)
 
 
-def _finish() -> Callable[[Path], None] | None:
-    """What a worker does with each result for the page; None without the packages."""
-    if not all(map(find_spec, ("jinja2", "matplotlib"))):
-        return None
+def can_draw(what: str, *, wanted: bool, quiet: bool) -> bool:
+    """Whether pages are wanted and can be made; without their packages a note says what is missing."""
+    able = all(map(find_spec, ("jinja2", "matplotlib")))
+    if wanted and not able:
+        note(f"no {what}, which needs additional packages: pip install 'maxca[report]'", quiet=quiet)
+    return wanted and able
+
+
+def _finish() -> Callable[[Path], None]:
+    """What a worker does with each result for the page."""
     from maxca.report.cohort import prepare_row
 
     return prepare_row

@@ -20,7 +20,6 @@ from maxca.workflows.bids.template import Template
 
 EXPORTED = "exported.json"
 BIDS_VERSION = "1.10.0"
-HOME = "https://github.com/maxca/maxca"
 README = """# Derivatives of maxca
 
 Scans of {name}, registered to a template by maxca {version}.
@@ -84,7 +83,7 @@ def prepare_output(out: Path, dataset: Path) -> None:
             "Name": f"maxca registrations of {name}",
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "maxca", "Version": installed_version(), "CodeURL": HOME}],
+            "GeneratedBy": [{"Name": "maxca", "Version": installed_version()}],
             "HowToAcknowledge": "Cite maxca and arXiv:2412.18545.",
             "DatasetLinks": {"raw": os.path.relpath(dataset, out)},
         },
