@@ -11,7 +11,7 @@ THREADS ?= 2
 CASES ?= 5000
 SEEDS ?= 1 2 3
 
-.PHONY: demo test test-browser lint fuzz bench experiments results docs viewer clean
+.PHONY: demo test test-browser test-slurm lint fuzz bench experiments results docs viewer clean
 
 demo: $(VENV)/.demo
 	$(BIN)/maxca demo -o demo-output --overwrite
@@ -22,6 +22,10 @@ test: $(VENV)/.dev
 # Reports in a real Chromium (apt-get install chromium) and axe-core (npm); `make test` skips this and says so.
 test-browser: $(VENV)/.browser viewer
 	MAXCA_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
+# Cohorts in jobs of a real SLURM of one node (apt-get install slurm-wlm munge), which is started and stopped.
+test-slurm: $(VENV)/.dev
+	MAXCA_SLURM=1 $(BIN)/python -m pytest tests/workflows/test_cohort_on_slurm.py
 
 # Damaged files for every reader, and single flipped bits for every compressed format; prints a line per fault.
 fuzz: $(VENV)/.dev

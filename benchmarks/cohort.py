@@ -30,7 +30,7 @@ from memory import forget_peak, peak_gb
 
 from maxca.io.atomic import RESULT_FILE
 from maxca.io.pairs import Pair, read_pairs, write_pairs
-from maxca.workflows.cohort.cluster import connected
+from maxca.workflows.cohort.cluster import Needed, connected
 from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.cohort.plan import read_plan
 from maxca.workflows.cohort.stream import stream
@@ -47,7 +47,7 @@ def nothing(task: int) -> int:
 
 def overhead(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Milliseconds per task of no work, and the memory of this process in the first and the last tenth."""
-    with connected(CohortOptions(workers=2), 1, 0.0, print) as client:
+    with connected(CohortOptions(workers=2), Needed(1, 0.0, given.tasks), Path(), print) as client:
         for _ in stream(client, nothing, range(200)):
             pass
         forget_peak()

@@ -18,8 +18,8 @@ from maxca.cli.main import main
 PAGES = [*sorted(page for page in DOCS.rglob("*.md") if not page.stem.startswith("results")), ROOT / "README.md"]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # Of other programs that the pages mention: sbatch, dask, tensorboard, pip, mris_convert, FSL.
-FOREIGN = {"--index-url", "--array", "--cpus-per-task", "--mem", "--time", "--logdir", "--to-scanner"}
-FOREIGN |= {"--wrap", "--host", "--port", "--nthreads", "--nworkers", "--dashboard-address"}
+FOREIGN = {"--index-url", "--test-only", "--logdir", "--to-scanner"}
+FOREIGN |= {"--host", "--port", "--nthreads", "--nworkers", "--dashboard-address"}
 FOREIGN |= {"--fout", "--premat", "--ref", "--rel", "--rm"}
 USED = {"register", "apply", "apply-geometry", "report", "transform convert", "transform compose", "transform jacobian"}
 # Left to --help and the page made from it.

@@ -153,7 +153,7 @@ def test_local_workers_end_with_a_killed_client(processes: Processes, words: Wor
 
 def test_local_workers_are_for_this_user_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECTING", 2)
-    with cluster.connected(CohortOptions(workers=1), 1, 0.0, print) as client:
+    with cluster.connected(CohortOptions(workers=1), cluster.Needed(1, 0.0, 1), Path()) as client:
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
         me = psutil.Process()
@@ -163,7 +163,7 @@ def test_local_workers_are_for_this_user_on_this_machine(monkeypatch: pytest.Mon
         for stranger, says in ((address, "needs certificates"), (address.replace("tls", "tcp"), "no Dask scheduler")):
             with (
                 pytest.raises(MaxcaError, match=says),
-                cluster.connected(CohortOptions(scheduler=stranger), 1, 0.0, print),
+                cluster.connected(CohortOptions(scheduler=stranger), cluster.Needed(1, 0.0, 1), Path()),
             ):
                 pass
         context = Security.temporary().get_connection_args("client")["ssl_context"]  # somebody else's key

@@ -76,7 +76,7 @@ def averages(
     Returns:
         Why the average of a subject failed, for those that did.
     """
-    from maxca.workflows.cohort.cluster import connected
+    from maxca.workflows.cohort.cluster import Needed, connected
     from maxca.workflows.cohort.stream import stream
 
     tasks = [
@@ -86,7 +86,7 @@ def averages(
     failed: dict[str, str] = {}
     if not tasks:
         return failed
-    with connected(where, 1, MEMORY_GB, warn) as client:
+    with connected(where, Needed(1, MEMORY_GB, len(tasks)), work, warn) as client:
         for number, ended in enumerate(stream(client, average_task, tasks), start=1):
             progress(f"average of sub-{ended.task.name}", number / len(tasks))
             if said := ended.result or ended.killed:

@@ -1,11 +1,12 @@
-"""The workers of a cohort: processes on this machine, or those of a running scheduler."""
+"""The workers of a cohort: processes on this machine, jobs of SLURM, or those of a running scheduler."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import dask
@@ -13,7 +14,9 @@ import psutil
 from distributed import Client, LocalCluster, Security
 from distributed.utils import silence_logging_cmgr
 
+from maxca.errors import MaxcaError
 from maxca.fields import OptionError
+from maxca.workflows.cohort.jobs import JobOptions
 from maxca.workflows.cohort.options import CohortOptions
 
 BASE_GB = 0.7  # of a worker without a pair: Python, torch and a model
@@ -21,6 +24,10 @@ LOOPBACK = "127.0.0.1"
 CONNECTING = 10  # seconds
 QUIET = logging.CRITICAL  # what concerns a user is said by maxca
 OWN = {  # of our own scheduler and workers: they remember few ended tasks, serve no pages, and are not profiled
+    "distributed.scheduler.worker-saturation": 1.0,  # a pair that waits at a worker would count as lost with it
+    "distributed.worker.memory.target": False,  # nothing is held that could be spilled, and a pause would not end
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.admin.log-length": 100,
@@ -45,18 +52,34 @@ class Share(NamedTuple):
     reason: str = ""
 
 
+class Needed(NamedTuple):
+    """What registrations need.
+
+    Args:
+        threads: CPU threads of each.
+        memory_gb: an upper estimate of what the largest one needs.
+        tasks: their number.
+    """
+
+    threads: int
+    memory_gb: float
+    tasks: int
+
+
 @contextmanager
-def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Callable[[str], None]) -> Iterator[Client]:
+def connected(
+    options: CohortOptions, needed: Needed, folder: Path, warn: Callable[[str], None] = lambda _line: None
+) -> Iterator[Client]:
     """A client of the chosen workers, which end with the context if they were started by it.
 
     Args:
         options: which workers.
-        threads: CPU threads of each registration.
-        memory_gb: an upper estimate of what the largest registration needs.
+        needed: by the registrations.
+        folder: of the output, which all workers reach under the same path.
         warn: called with a line if there are fewer workers than requested, or none yet.
 
     Raises:
-        MaxcaError: if the scheduler does not answer.
+        MaxcaError: if the scheduler does not answer, or SLURM refuses the jobs.
     """
     with silence_logging_cmgr(QUIET):
         if options.scheduler is not None:
@@ -65,7 +88,11 @@ def connected(options: CohortOptions, threads: int, memory_gb: float, warn: Call
                     warn(f"{options.scheduler} has no workers yet; start them: dask worker {options.scheduler}")
                 yield client
             return
-        share = share_of(options.workers, threads, memory_gb, options.memory_gb)
+        if options.job is not None:
+            with _in_jobs(options, options.job, needed, folder, warn) as client:
+                yield client
+            return
+        share = share_of(options.workers, needed.threads, needed.memory_gb, options.memory_gb)
         if share.reason:
             warn(share.reason)
         with (
@@ -107,6 +134,19 @@ def share_of(requested: int | None, threads: int, memory_gb: float, limit_gb: fl
             f"{free / 1e9:.1f} GB of memory are available"
         )
     return Share(workers, free // workers if workers > 1 else 0, reason)
+
+
+def _in_jobs(
+    options: CohortOptions, job: JobOptions, needed: Needed, folder: Path, warn: Callable[[str], None]
+) -> AbstractContextManager[Client]:
+    try:
+        from maxca.workflows.cohort.slurm import request_of, submitted
+    except ImportError as error:
+        raise MaxcaError("slurm needs an additional package: pip install 'maxca[slurm]'") from error
+    request = request_of(job, options.workers, needed.tasks, needed.threads, needed.memory_gb + BASE_GB)
+    if request.reason:
+        warn(request.reason)
+    return submitted(job, request, folder, OWN, warn)
 
 
 def _client(address: str) -> Client:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from maxca.fields import About, OptionError, check
 from maxca.options import IMAGES, MACHINE, PAIRS, REGIONS
+from maxca.workflows.cohort.jobs import JobOptions, read_job
 
 OUTPUT = "Output"
 OUTPUTS = ("inverse", "warped", "labels", "field")
@@ -21,7 +22,7 @@ class CohortOptions:
         int | None,
         About(
             "Processes on this machine, each of which registers one pair at a time; by default as many as its cores "
-            "and its memory allow.",
+            "and its memory allow. With slurm, jobs.",
             MACHINE,
             "-j",
             least=1,
@@ -37,6 +38,16 @@ class CohortOptions:
             "Address of a running Dask scheduler, such as tcp://127.0.0.1:8786, whose workers register instead. They "
             "need maxca and the same paths. Whoever reaches a scheduler can run programs on its workers: use one that "
             "only trusted users reach.",
+            MACHINE,
+        ),
+    ] = None
+    slurm: Annotated[
+        str | None,
+        About(
+            "Register in jobs of SLURM, such as partition=short,walltime=02:00:00; a job that is cancelled or "
+            "preempted is submitted again. Keys: partition, account, qos, walltime, memory and cores of a job (by "
+            "default what a pair needs), constraint, reservation, gres, interface (of the network). "
+            "workers is the number of jobs, by default at most 16.",
             MACHINE,
         ),
     ] = None
@@ -56,9 +67,17 @@ class CohortOptions:
     def __post_init__(self) -> None:
         check(self)
         _ = self.outputs
-        for name in ("workers", "memory_gb"):
+        _ = self.job
+        for name in ("workers", "memory_gb", "slurm"):
             if getattr(self, name) is not None and self.scheduler is not None:
                 raise OptionError(name, getattr(self, name), "the scheduler has its own workers; remove one of the two")
+        if self.memory_gb is not None and self.slurm is not None:
+            raise OptionError("memory_gb", self.memory_gb, "the memory of a job is set by slurm=memory=8GB")
+
+    @property
+    def job(self) -> JobOptions | None:
+        """What a job of SLURM requests; None without SLURM."""
+        return None if self.slurm is None else read_job(self.slurm)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -158,12 +158,12 @@ class _Run:
             self.started = True
             return
         try:
-            from maxca.workflows.cohort.cluster import connected
+            from maxca.workflows.cohort.cluster import Needed, connected
             from maxca.workflows.cohort.stream import AGAIN, stream
         except ImportError as error:
             raise MaxcaError("a cohort needs additional packages: pip install 'maxca[cohort]'") from error
-        needed = max(pair.memory_gb for pair in pending)
-        with connected(where, self.options.threads or 1, needed, warn) as client:
+        needed = Needed(self.options.threads or 1, max(pair.memory_gb for pair in pending), len(pending))
+        with connected(where, needed, self.folder, warn) as client:
             self._write_plan()
             self.started = True
             for ended in stream(client, register_task, self._tasks(pending)):

@@ -78,7 +78,7 @@ def _ended(future: Future, result: Any, task: Any) -> Ended:
         raise MaxcaError(f"the Dask scheduler was lost; start it again, and {AGAIN}")
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Ended(task, None, "its worker ended each time, perhaps for lack of memory; use fewer workers")
+        return Ended(task, None, "its worker ended each time, perhaps for lack of memory or time; use fewer workers")
     raise MaxcaError(
         f"a Dask worker cannot run a registration ({type(error).__name__}: {one_line(str(error), 200)}); install the "
         f"same maxca there, and {AGAIN}"
