@@ -53,13 +53,17 @@ def test_labels_of_the_pair_guide_only_where_they_are_asked_to() -> None:
 
 
 def test_regions_of_the_pair_are_given_to_every_method_of_maxca_and_to_no_other() -> None:
-    known = {name: Path(f"{name}.nii.gz") for name in ("fixed_exclude", "moving_exclude", "rigid", "fixed_mask")}
+    known = {
+        name: Path(f"{name}.nii.gz")
+        for name in ("fixed_exclude", "moving_exclude", "rigid", "initial_transform", "fixed_mask")
+    }
     job = Job(Path("f.nii.gz"), Path("m.nii.gz"), Path("out"), 2, known=known)
     words = command(parse("maxca:exclude_as=rigid"), job)
     for flag, value in (
         ("--fixed-exclude", "fixed_exclude"),
         ("--moving-exclude", "moving_exclude"),
         ("--rigid", "rigid"),
+        ("--initial-transform", "initial_transform"),
     ):
         assert words[words.index(flag) + 1] == f"{value}.nii.gz"
     assert words[words.index("--exclude-as") + 1] == "rigid" and "--fixed-mask" not in words

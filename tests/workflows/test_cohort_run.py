@@ -8,17 +8,26 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cohortpairs import OPTIONS, PATIENTS, hashes
+from distributed import Client
 
 import maxca
+from maxca import cohort
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
+from maxca.geometry import Affine, Chain
 from maxca.io.atomic import RESULT_FILE
+from maxca.io.pairs import Pair
+from maxca.io.transforms import write_transform
+from maxca.options import RegistrationOptions
+from maxca.registration.result import Result
 from maxca.report.case import read_case
 from maxca.report.cohort import THUMBNAIL, prepare_row, write_cohort
 from maxca.workflows.cohort.options import AtlasInputs, CohortOptions
 from maxca.workflows.cohort.plan import read_plan
+from maxca.workflows.cohort.planning import make_plan
 
 NAMES = [f"sub-{number}_T1" for number in range(PATIENTS)]
 
@@ -174,6 +183,25 @@ def test_what_is_refused_leaves_nothing(pairs: Path, tmp_path: Path, change: dic
         maxca.cohort(pairs, out, options, where, atlas=change.get("atlas"))
     assert [path.name for path in out.glob("*")] == ["thesis.txt"] * ("foreign" in change)
     assert out.exists() == ("foreign" in change)
+
+
+def test_each_pair_may_have_an_initial_transform(scans: Path, tmp_path: Path, address: str) -> None:
+    start = Affine(np.block([[np.eye(3), np.array([[1.0], [-0.5], [0.5]])], [np.zeros((1, 3)), np.ones((1, 1))]]))
+    write_transform(Chain((start,)), tmp_path / "start.tfm")
+    pair = Pair(scans / "atlas.nii.gz", scans / "sub-1/T1.nii.gz", initial_transform=tmp_path / "start.tfm")
+    options = RegistrationOptions(transform="affine", model="none", effort="fast", threads=1)
+    with Client(address):  # without a choice of workers, those of the client in whose context it is called
+        plan = cohort([pair], tmp_path / "out", options)
+    alone = maxca.register(
+        pair.fixed, pair.moving, transform="affine", model="none", effort="fast", threads=1,
+        initial_transform=tmp_path / "start.tfm",
+    )  # fmt: skip
+    found = Result.load(tmp_path / "out" / plan.pairs[0].name)
+    np.testing.assert_allclose(found.chain.as_affine().matrix, alone.chain.as_affine().matrix, atol=1e-6)
+    assert found.record.settings.initial_transform == str(tmp_path / "start.tfm")
+    write_transform(Chain(()), tmp_path / "start.tfm")
+    again = make_plan([pair], options)
+    assert again.pairs[0].fingerprint != plan.pairs[0].fingerprint
 
 
 def test_unknown_outputs_are_refused() -> None:

@@ -23,8 +23,8 @@ def evaluate(
         typer.Option(
             "--pairs",
             help="CSV or JSON list with the columns fixed, moving and, for scores, fixed_labels, moving_labels, "
-            "fixed_points, moving_points, fixed_mask, group; for maxca also fixed_exclude, moving_exclude, rigid, and "
-            "fixed_2 and moving_2 of a second channel.",
+            "fixed_points, moving_points, fixed_mask, group; for maxca also fixed_exclude, moving_exclude, rigid, "
+            "initial_transform, and fixed_2 and moving_2 of a second channel.",
             show_default=False,
         ),
     ],

@@ -23,7 +23,7 @@ OURS = "maxca"
 PEERS = {"greedy": "picsl-greedy", "syn": "antspyx", "elastix": "itk-elastix"}  # and the packages that provide them
 UNMOVED = "unmoved"
 SIDES = ("fixed", "moving")
-REGIONS = ("fixed_exclude", "moving_exclude", "rigid")  # of a pair, for all methods of maxca
+GIVEN_WITH = ("fixed_exclude", "moving_exclude", "rigid", "initial_transform")  # of a pair, for all methods of maxca
 GIVEN = "given"
 TOOLS = (*(f"{OURS}-{effort}" for effort in EFFORTS), *PEERS, UNMOVED)
 WRITTEN = re.compile(r"(?P<tool>[a-z-]+)(?:\+(?P<model>[^@]+))?(?:@(?P<smoothness>[0-9.]+))?$")
@@ -208,7 +208,7 @@ def command(method: Method, job: Job) -> list[str]:
     if weights := given.pop("channel_weights", ()):
         given["channel_weights"] = _plain(weights)
     guides = [(f"{side}_{kind}", job.known.get(f"{side}_{kind}")) for kind in method.options.guide for side in SIDES]
-    regions = [(name, job.known.get(name)) for name in REGIONS]
+    regions = [(name, job.known.get(name)) for name in GIVEN_WITH]
     given |= {name: path for name, path in (*guides, *regions) if path is not None}
     words = [word for name, value in given.items() for each in _each(value) for word in (_flag(name), _plain(each))]
     pairs = ((job.fixed, job.moving), *job.further)

@@ -23,7 +23,7 @@ PairKind = Literal["inter", "intra"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Paths of two images, of their labels, masks, points and other regions, and the group of the pair.
+    """Paths of two images, of their labels, masks, points, other regions and initial transform, and the pair's group.
 
     ``further`` has the fixed and the moving image of each channel after the first.
     """
@@ -39,6 +39,7 @@ class Pair:
     fixed_exclude: Path | None = None
     moving_exclude: Path | None = None
     rigid: Path | None = None
+    initial_transform: Path | None = None
     group: str = ""
     further: tuple[tuple[Path, Path], ...] = ()
 

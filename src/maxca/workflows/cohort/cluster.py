@@ -72,6 +72,8 @@ def connected(
 ) -> Iterator[Client]:
     """A client of the chosen workers, which end with the context if they were started by it.
 
+    Without a choice within the context of another client (``with Client(…):``), it is that one.
+
     Args:
         options: which workers.
         needed: by the registrations.
@@ -82,6 +84,9 @@ def connected(
         MaxcaError: if the scheduler does not answer, or SLURM refuses the jobs.
     """
     with silence_logging_cmgr(QUIET):
+        if not options.chosen and (current := _current()) is not None:
+            yield current
+            return
         if options.scheduler is not None:
             with _client(options.scheduler) as client:
                 if not client.nthreads():
@@ -147,6 +152,14 @@ def _in_jobs(
     if request.reason:
         warn(request.reason)
     return submitted(job, request, folder, OWN, warn)
+
+
+def _current() -> Client | None:
+    """The client whose context the caller is in, as for all functions of Dask."""
+    try:
+        return Client.current(allow_global=False)
+    except ValueError:
+        return None
 
 
 def _client(address: str) -> Client:

@@ -75,6 +75,11 @@ class CohortOptions:
             raise OptionError("memory_gb", self.memory_gb, "the memory of a job is set by slurm=memory=8GB")
 
     @property
+    def chosen(self) -> bool:
+        """Whether it is said where the registrations run."""
+        return any(each is not None for each in (self.workers, self.memory_gb, self.scheduler, self.slurm))
+
+    @property
     def job(self) -> JobOptions | None:
         """What a job of SLURM requests; None without SLURM."""
         return None if self.slurm is None else read_job(self.slurm)

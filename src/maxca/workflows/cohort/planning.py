@@ -57,7 +57,7 @@ def make_plan(
     planned = []
     for name, pair in zip(names, pairs, strict=True):
         roles = pair.files
-        inputs = {role: described[path][0] for role, path in {**roles, **shared}.items()}
+        inputs = {role: described[path][0] for role, path in ({**roles, **shared} | roles).items()}
         error = next((f"{role}: {said}" for role, path in roles.items() if (said := described[path][1])), None)
         planned.append(
             PlannedPair(
@@ -65,7 +65,7 @@ def make_plan(
                 inputs,
                 fingerprint(inputs, given, save),
                 pair.group,
-                0.0 if error else _memory(pair, options),
+                0.0 if error else memory_of(pair, options),
                 "failed" if error else "pending",
                 error,
             )
@@ -144,7 +144,7 @@ def _describe(path: Path, known: InputFile | None) -> tuple[InputFile, str]:
         return InputFile(str(path)), f"{path}: {error.strerror or error}"
 
 
-def _memory(pair: Pair, options: RegistrationOptions) -> float:
+def memory_of(pair: Pair, options: RegistrationOptions) -> float:
     """At most what the registration needs, in GB; 0 for images whose registration will report an error."""
     try:
         grids = [grid for both in ((pair.fixed, pair.moving), *pair.further) for grid in grids_of(*both) or ()]

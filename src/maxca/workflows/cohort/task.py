@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,8 +125,11 @@ def _register(task: Task, folder: Path) -> None:
         SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()} | _channels(task, side))
         for side in ("fixed", "moving")
     )
+    options = task.options
+    if "initial_transform" in task.inputs:
+        options = replace(options, initial_transform=_path(task, "initial_transform"))
     with output_folder(folder, overwrite=True) as place:
-        result = register(fixed, moving, task.options)
+        result = register(fixed, moving, options)
         for role, read in result.record.inputs.items():
             if role in task.inputs and read.sha256 != task.inputs[role].sha256:
                 raise MaxcaError(f"{read.path}: has changed since the cohort was planned; run the same command again")
