@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from maxca.workflows.cohort.run import cohort
     from maxca.workflows.labelling.run import label_by_atlases
     from maxca.workflows.series.run import series
+    from maxca.workflows.template.run import build_template
 
 __all__ = [
     "Affine",
@@ -36,6 +37,7 @@ __all__ = [
     "Result",
     "apply",
     "build_network",
+    "build_template",
     "cohort",
     "label_by_atlases",
     "load_model",
@@ -55,6 +57,7 @@ _HOME = {
     "Result": ("maxca.registration.result", "Result"),
     "apply": ("maxca.registration.resampling", "apply"),
     "build_network": ("maxca.networks", "build_network"),
+    "build_template": ("maxca.workflows.template.run", "build_template"),
     "cohort": ("maxca.workflows.cohort.run", "cohort"),
     "label_by_atlases": ("maxca.workflows.labelling.run", "label_by_atlases"),
     "load_model": ("maxca.models.load", "load_model"),

@@ -20,6 +20,7 @@ from maxca.cli import (
     register,
     report,
     series,
+    template,
     train,
     transform,
 )
@@ -73,6 +74,7 @@ for name, command, example in (
     ("apply-geometry", apply_geometry.apply_geometry, apply_geometry.EXAMPLE),
     ("series", series.series, series.EXAMPLE),
     ("label", label.label, label.EXAMPLE),
+    ("template", template.template, template.EXAMPLE),
     ("prepare", prepare.prepare, prepare.EXAMPLE),
     ("train", train.train, train.EXAMPLE),
     ("evaluate", evaluate.evaluate, evaluate.EXAMPLE),

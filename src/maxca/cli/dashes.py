@@ -11,6 +11,7 @@ from maxca.options import RegistrationInputs, RegistrationOptions
 from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.labelling.options import LabellingOptions
 from maxca.workflows.series.options import SeriesInputs, SeriesOptions
+from maxca.workflows.template.options import TemplateOptions
 
 # Fields of options, and keywords of the other functions that commands call.
 NAMES = {
@@ -23,6 +24,7 @@ NAMES = {
         LabellingOptions,
         SeriesInputs,
         SeriesOptions,
+        TemplateOptions,
     )
     for each in options_of(kind)
 }
