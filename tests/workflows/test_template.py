@@ -151,8 +151,8 @@ def organs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(organs: Path, tmp_path_factory: pytest.TempPathFactory, address: str) -> Path:
     """A whole template, which several tests look at."""
     out = tmp_path_factory.mktemp("built") / "out"
-    words = ("template", organs / "scans.csv", "-o", out, "--iterations", 2, "--scheduler", address, "--threads", 1)
-    assert main([str(word) for word in words]) == 0
+    words = ("template", organs / "scans.csv", "-o", out, "--iterations", 2, "--report", "--threads", 1)
+    assert main([*map(str, words), "--scheduler", address]) == 0
     return out
 
 
@@ -192,6 +192,8 @@ def test_a_template_has_the_mean_size_and_no_bias(organs: Path, built: Path) -> 
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["number"] for row in rows] == ["0", "1"]
     assert float(rows[0]["shape_mm"]) > 2 > 0.75 > float(rows[1]["shape_mm"])
+    page = (built / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3 and page.count('src="data:image/') == 3 + 3 + len(SIZES) and "s2.nii.gz" in page
     dice, sharp = best()
     assert float(rows[1]["dice"]) > dice - 0.01
     assert float(rows[1]["sharpness"]) > 0.95 * sharp

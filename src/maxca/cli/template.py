@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from maxca.cli.options import Quiet, from_options
+from maxca.cli.register import _with_report
 from maxca.cli.terminal import note, progress_bar, report, warn
 from maxca.fields import about
 from maxca.options import DeviceName, RegistrationOptions
@@ -43,6 +44,12 @@ def template(
     out: Annotated[Path, typer.Option("--output", "-o", help="The output folder.", show_default=False)],
     options: TemplateOptions,
     machine: Machine,
+    html_report: Annotated[
+        bool,
+        typer.Option(
+            "--report", callback=_with_report, help="Also write report.html, with images of the template and its scans."
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Build a template: an image with the mean shape and the mean intensity of scans.
@@ -60,9 +67,12 @@ def template(
     )
     where = CohortOptions(machine.workers, machine.memory_gb, machine.scheduler, machine.slurm)
     with progress_bar(quiet=quiet) as progress:
-        record = build_template(
-            scans, out, options, registration, where, progress=progress, warn=lambda line: warn([line])
-        ).record
+        made = build_template(scans, out, options, registration, where, progress=progress, warn=_warn)
+    if html_report:
+        from maxca.report.template import write_page
+
+        write_page(made)
+    record = made.record
     last = record.iterations[-1]
     if not record.converged:
         note(f"not converged after {len(record.iterations)} iterations; see iterations.tsv", quiet=quiet)
@@ -72,3 +82,7 @@ def template(
         f"bias of shape {record.bias_mm:.3f} mm",
         quiet=quiet,
     )
+
+
+def _warn(line: str) -> None:
+    warn([line])

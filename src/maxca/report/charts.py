@@ -45,9 +45,7 @@ def curves(levels: Sequence[LevelSummary], name: str) -> str:
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, values, "o-", markersize=2.5, color=colour, label=f"{spacing} mm")
         start += len(values)
-    legend = axes.legend(frameon=False, fontsize=8)
-    for text in legend.get_texts():
-        text.set_color(INK)
+    _legend(axes, 1)
     return _svg(figure, title)
 
 
@@ -72,10 +70,33 @@ def over_frames(
     if len(marked):
         axes.plot(marked, [0.02] * len(marked), "|", color=COLOURS[1], transform=axes.get_xaxis_transform())
     if len(lines) > 1:
-        legend = axes.legend(frameon=False, fontsize=8, ncols=len(lines))
-        for text in legend.get_texts():
-            text.set_color(INK)
+        _legend(axes, len(lines))
     return _svg(figure, title)
+
+
+def over_steps(lines: Mapping[str, np.ndarray], title: str, across: str, up: str) -> str:
+    """Values of each of a few steps, such as iterations.
+
+    Args:
+        lines: (N,) values by name; NaN is left out.
+        title: of the chart.
+        across: what a step is.
+        up: the unit of the values.
+    """
+    figure, axes = _axes(title, across, up)
+    for number, (name, values) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(range(len(values)), values, "o-", markersize=3, color=colour, label=one_line(name, LONGEST_NAME))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylim(0, 1.1 * max(float(np.nanmax(values)) for values in lines.values()))
+    if len(lines) > 1:
+        _legend(axes, 1)
+    return _svg(figure, title)
+
+
+def _legend(axes: Any, columns: int) -> None:
+    for text in axes.legend(frameon=False, fontsize=8, ncols=columns).get_texts():
+        text.set_color(INK)
 
 
 def _axes(title: str, across: str, up: str) -> tuple[Figure, Any]:
