@@ -18,6 +18,7 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 import torch
+from beatingseries import CAVITY, WALL, write_beat
 from nibabel.gifti import GiftiDataArray, GiftiImage
 from nibabel.streamlines import TckFile, Tractogram
 from pages import DOCS, FENCE, ROOT, follow, shorten
@@ -80,6 +81,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     channels(folder, pair)
     surface_and_tracts(folder, points)
     series(folder, pair[1])
+    beat(folder)
     dicom_and_pictures(folder, pair)
     return folder
 
@@ -122,6 +124,13 @@ def series(folder: Path, moving: Image) -> None:
     weighted = np.where(moving.data > 50, (900 - moving.data) / 2, 0).astype(np.int16)
     nib.save(nib.Nifti1Image(np.stack([moving.data, weighted], axis=3), moving.grid.affine), folder / "dwi.nii.gz")
     np.savetxt(folder / "dwi.bvec", [[0, 0.6], [0, 0.8], [0, 0]])
+
+
+def beat(folder: Path) -> None:
+    """A beating ventricle, its labels in the first frame and their names."""
+    write_beat(folder, phantoms.grid((2.5, 2.5, 10.0), extent=70.0), 4)
+    (folder / "labels.nii.gz").rename(folder / "cine_labels.nii.gz")
+    (folder / "cine_labels.tsv").write_text(f"index\tname\n{WALL}\tmyocardium\n{CAVITY}\tleft ventricle\n")
 
 
 def dicom_and_pictures(folder: Path, pair: tuple[Image, Image]) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from maxca.registration.result import Result
     from maxca.workflows.cohort.run import cohort
     from maxca.workflows.labelling.run import label_by_atlases
+    from maxca.workflows.series.organ.run import organ_motion
     from maxca.workflows.series.run import series
     from maxca.workflows.template.run import build_template
 
@@ -41,6 +42,7 @@ __all__ = [
     "cohort",
     "label_by_atlases",
     "load_model",
+    "organ_motion",
     "plugins",
     "read_image",
     "register",
@@ -61,6 +63,7 @@ _HOME = {
     "cohort": ("maxca.workflows.cohort.run", "cohort"),
     "label_by_atlases": ("maxca.workflows.labelling.run", "label_by_atlases"),
     "load_model": ("maxca.models.load", "load_model"),
+    "organ_motion": ("maxca.workflows.series.organ.run", "organ_motion"),
     "read_image": ("maxca.io.images", "read"),
     "register": ("maxca.registration.facade", "register"),
     "series": ("maxca.workflows.series.run", "series"),

@@ -82,7 +82,9 @@ def predict(model: Model, fixed: Volume, moving: Volume, affine: Affine, setting
     return PredictedField(model, fields[best] if accepted else flow, scores, accepted, reason)
 
 
-def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -> DenseField:
+def network_field(
+    model: Model, fixed: Volume, moving: Volume, affine: Affine, motion: Volume | None = None
+) -> DenseField:
     """The flow of a network for a pair, as a field in world space.
 
     Args:
@@ -90,6 +92,7 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
         fixed: prepared fixed image.
         moving: prepared moving image.
         affine: fixed world points → moving world points, applied after the field.
+        motion: how much images like the fixed one differ, for one place of the part for all of them.
 
     Returns:
         Fixed world → fixed world before the affine, on the network's grid over ``fixed.grid``; or, if that is larger
@@ -98,7 +101,11 @@ def network_field(model: Model, fixed: Volume, moving: Volume, affine: Affine) -
     grid = fixed.grid.canonical.at_spacing(model.spacing or (None, None, None))
     fixed_on_grid = resampled(fixed, grid, Chain())
     moving_on_grid = resampled(moving, grid, Chain((affine,)))
-    low, high = focus(fixed_on_grid, moving_on_grid, model.shape)
+    differing = (fixed_on_grid, moving_on_grid)
+    if motion is not None:
+        there = resampled(motion, grid, Chain())
+        differing = (there, torch.zeros_like(there))
+    low, high = focus(*differing, model.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     flow = _mean_flow(model, fixed_on_grid[box][None, None], moving_on_grid[box][None, None])
     for axis in grid.thin_axes:

@@ -149,9 +149,9 @@ def prepare(pair: LoadedPair, device: torch.device) -> PreparedPair:
     guess = pair.initial.as_affine() if affine and pair.initial.steps else None
     known = Chain() if affine else pair.initial
     fixed = _cropped(prepared_volume(pair.fixed, device), [part.region for part in pair.bodies if not part.moving])
-    upright = _moved(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
+    upright = moved_onto(fixed, fixed.grid.upright, Chain()) if fixed.grid.is_sheared else fixed
     moving = prepared_volume(pair.moving, device)
-    moving = _moved(moving, fixed.grid, known) if known.steps else _cropped(moving)
+    moving = moved_onto(moving, fixed.grid, known) if known.steps else _cropped(moving)
     prepared = PreparedPair(fixed, upright, moving, guess, known)
     return replace(prepared, channels=_channels(pair, prepared, device)) if pair.fixed.further else prepared
 
@@ -162,7 +162,7 @@ def _channels(pair: LoadedPair, prepared: PreparedPair, device: torch.device) ->
     for fixed, moving in zip(pair.fixed.further, pair.moving.further, strict=True):
         grid, known = prepared.fixed.grid, prepared.known
         moved = _channel(moving, pair.moving, device)
-        moved = _moved(moved, grid, known) if known.steps else _cropped(moved)
+        moved = moved_onto(moved, grid, known) if known.steps else _cropped(moved)
         pairs.append((_on_grid_of(prepared.upright, _channel(fixed, pair.fixed, device)), moved))
     return tuple(Channel(*both, name, w) for both, name, w in zip(pairs, pair.measures, pair.weights, strict=True))
 
@@ -295,7 +295,8 @@ def _cropped(volume: Volume, regions: Sequence[np.ndarray] = ()) -> Volume:
     return crop(volume, low, high)
 
 
-def _moved(volume: Volume, grid: Grid, chain: Chain) -> Volume:
+def moved_onto(volume: Volume, grid: Grid, chain: Chain) -> Volume:
+    """A volume and its mask on a grid, whose points the chain maps to those of the volume."""
     channels = chain.resample(volume.channels, volume.grid, grid)
     mask = torch.ones_like(volume.values) if volume.mask is None else volume.mask
     return Volume(channels, grid, chain.resample(mask[None], volume.grid, grid)[0])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from maxca.io.atomic import atomic_path
 from maxca.report.case import Case
 from maxca.report.groups import grouped
-from maxca.report.parts import Picture, Shown
+from maxca.report.parts import Picture, Shown, Shows
 from maxca.report.planes import planes
 
 KINDS = ("png", "svg")
@@ -39,7 +39,9 @@ def write_figures(case: Case, folder: Path, kind: str) -> list[Path]:
         )
         for one in shown
     ]
-    groups = {"images": layers} | {group.id: group.pictures for group in grouped(case, shown)}
+    groups: dict[str, Sequence[Shows]] = {"images": layers} | {
+        group.id: group.pictures for group in grouped(case, shown)
+    }
     place = folder / FOLDER
     place.mkdir(exist_ok=True)
     written = []
@@ -51,7 +53,7 @@ def write_figures(case: Case, folder: Path, kind: str) -> list[Path]:
     return written
 
 
-def _figure(found: Sequence[Picture], across: int) -> Figure:
+def _figure(found: Sequence[Shows], across: int) -> Figure:
     rows = -(-len(found) // across)
     figure = Figure(figsize=(3.4 * across, 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +32,22 @@ class Picture:
         return pictures.as_address(self.array)
 
 
+class Shows(Protocol):
+    """A figure, still or moving."""
+
+    @property
+    def array(self) -> np.ndarray:
+        """(H, W) or (H, W, 3) uint8: its size is that of the figure."""
+
+    @property
+    def address(self) -> str:
+        """``data:``."""
+
+    @property
+    def alt(self) -> str:
+        """Alternative text."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under a caption, sortable by column."""
@@ -47,7 +64,7 @@ class Group:
     id: str
     title: str
     about: str
-    pictures: list[Picture]
+    pictures: Sequence[Shows]
     table: Table | None = None
 
 

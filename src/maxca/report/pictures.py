@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -116,6 +117,19 @@ def as_address(picture: np.ndarray) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     image.quantize(128).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def as_movie(frames: Sequence[np.ndarray], milliseconds: int) -> str:
+    """Pictures (H, W, 3) that follow each other as ``data:`` URL: an animated GIF that repeats.
+
+    Args:
+        frames: of one size.
+        milliseconds: between them.
+    """
+    buffer = io.BytesIO()
+    images = [Image.fromarray(np.ascontiguousarray(frame)).quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, disposal=1)
+    return f"data:image/gif;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _coloured(values: np.ndarray, name: str) -> np.ndarray:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 from scipy import ndimage
 
-from maxca.geometry import Chain
+from maxca.geometry import Chain, Grid
 from maxca.io.atomic import atomic_path
 from maxca.report import pictures
 from maxca.report.charts import over_frames
 from maxca.report.html import REPORT, own, sources, templates
 from maxca.report.parts import Group, Picture, Table
-from maxca.report.planes import planes_of, sampled
+from maxca.report.planes import Plane, planes_of, sampled
 from maxca.version import installed_version
-from maxca.workflows.series.corrected import OverTime
+from maxca.workflows.series.corrected import Corrected, OverTime
+from maxca.workflows.series.record import Summary
 from maxca.workflows.series.run import SeriesResult
 
 MOST_ROWS = 2_000  # of the table on the page; all are in motion.tsv
+ABOUT_CHARTS = (
+    "How the anatomy moved since the reference. Dashed: threshold of outliers, which are marked at the bottom."
+)
+MOST_LISTED = 20  # outliers at the top
 LINE_HEIGHT = 240  # pixels of the picture of a line over time
 SHOWN = (
     "trans_x",
@@ -49,7 +54,8 @@ def write_page(result: SeriesResult, folder: Path) -> None:
         .render(
             name=result.folder.resolve().name,
             file=Path(result.record.inputs["image"].path).name,
-            motion=result.record.motion,
+            headline=_headline(result.record.motion),
+            about_charts=ABOUT_CHARTS,
             charts=[Markup(chart) for chart in _charts(result)],  # SVG with text escaped by `charts`
             groups=list(_groups(result)),
             command=result.record.command or "",
@@ -62,6 +68,17 @@ def write_page(result: SeriesResult, folder: Path) -> None:
     )
     with atomic_path(folder / REPORT) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
+
+
+def _headline(motion: Summary) -> str:
+    listed = ", ".join(map(str, motion.outliers[:MOST_LISTED]))
+    more = ", …" if len(motion.outliers) > MOST_LISTED else ""
+    which = f": frames {listed}{more}" if motion.outliers else ""
+    return (
+        f"{motion.frames} frames. Framewise displacement {motion.mean_fd_mm:.2f} mm on average, "
+        f"{motion.max_fd_mm:.2f} mm at most; largest translation {motion.max_translation_mm:.2f} mm, largest rotation "
+        f"{motion.max_rotation_degrees:.2f}°. {len(motion.outliers)} outliers{which} (the first frame is 0)."
+    )
 
 
 def _charts(result: SeriesResult) -> Iterator[str]:
@@ -85,9 +102,21 @@ def _charts(result: SeriesResult) -> Iterator[str]:
 
 
 def _groups(result: SeriesResult) -> Iterator[Group]:
-    frames, grid = result.corrected, result.reference.grid
     shown = [plane.middle for plane in planes_of(result.reference)]
-    about = {"before": (frames.before, result.frame_grid), "after": (frames.after, grid)}
+    yield from over_time(result.corrected, result.frame_grid, result.reference.grid, shown)
+    yield Group("frames", "Frames", "Click on a column head to sort.", [], _table(result))
+
+
+def over_time(frames: Corrected, before: Grid, after: Grid, shown: Sequence[Plane]) -> Iterator[Group]:
+    """Mean, standard deviation and a line of voxels over time, before and after alignment.
+
+    Args:
+        frames: their statistics.
+        before: grid of the frames as they were.
+        after: grid of the aligned frames.
+        shown: single slices.
+    """
+    about = {"before": (frames.before, before), "after": (frames.after, after)}
 
     def rows(which: str) -> Iterator[Picture]:
         layers = {
@@ -99,7 +128,7 @@ def _groups(result: SeriesResult) -> Iterator[Group]:
             for plane, layer in zip(shown, planes, strict=True):
                 yield Picture(pictures.gray(plane.pictures(layer)[0], window), f"{when}, {plane.name}")
 
-    yield Group("mean", "Mean over time", "Sharper after correction.", list(rows("mean")))
+    yield Group("mean", "Mean over time", "Sharper after alignment.", list(rows("mean")))
     yield Group(
         "deviation",
         "Standard deviation over time",
@@ -112,14 +141,13 @@ def _groups(result: SeriesResult) -> Iterator[Group]:
         "Frames from left to right; the line through the centre of the content. Steps are motion.",
         [_line(stats, when) for when, (stats, _) in about.items()],
     )
-    yield Group("frames", "Frames", "Click on a column head to sort.", [], _table(result))
 
 
 def _line(stats: OverTime, when: str) -> Picture:
     lines = np.stack(stats.lines, axis=1)[::-1]
     values = pictures.gray(lines, pictures.window(lines))
     zoom = max(1, LINE_HEIGHT // values.shape[0]), max(1, 2 * LINE_HEIGHT // values.shape[1])
-    return Picture(ndimage.zoom(values, zoom, order=0), f"{when} correction")
+    return Picture(ndimage.zoom(values, zoom, order=0), f"{when} alignment")
 
 
 def _table(result: SeriesResult) -> Table:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from maxca.engine.volume import foreground
-from maxca.geometry import Chain
 from maxca.io.images import Image
+from maxca.registration.resampling import OneTransform
 from maxca.registration.volumes import Motion, apply_series
-from maxca.workflows.series.estimate import Estimate, Progress
-from maxca.workflows.series.frames import Frames
+from maxca.workflows.series.frames import Frames, Progress
 from maxca.workflows.series.options import SeriesInterpolation
 
 CORRECTED = "corrected.nii.gz"
@@ -74,6 +75,20 @@ class OverTime:
         return found / usual if usual > 0 else found
 
 
+class Target(NamedTuple):
+    """What frames are resampled onto.
+
+    Args:
+        reference: the image.
+        mask: (I, J, K) bool on it, where changes over time are measured; None for its content.
+        begin: completed share before.
+    """
+
+    reference: Image
+    mask: np.ndarray | None = None
+    begin: float = 0.7
+
+
 @dataclass(frozen=True, eq=False)
 class Corrected:
     """What was learned while the corrected series was written.
@@ -90,26 +105,32 @@ class Corrected:
 
 
 def write_corrected(
-    frames: Frames, found: Estimate, interpolation: SeriesInterpolation, path: Path, progress: Progress
+    frames: Frames,
+    target: Target,
+    transforms: Sequence[OneTransform],
+    interpolation: SeriesInterpolation,
+    path: Path,
+    progress: Progress,
 ) -> Corrected:
     """Resample every frame onto the reference and write the series, one frame in memory.
 
     Args:
         frames: of the series.
-        found: their motion.
+        target: what they are resampled onto.
+        transforms: reference world points → frame world points, of each frame; files are read when they are needed.
         interpolation: of the frames.
         path: of the file.
         progress: called with a stage and the completed share.
     """
-    motion = Motion(each=tuple(Chain((affine,)) for affine in found.affines))
-    warped = apply_series(frames.series, found.reference, motion, interpolation)
-    region = foreground(found.reference.data) if found.mask is None else found.mask
+    reference = target.reference
+    warped = apply_series(frames.series, reference, Motion(each=tuple(transforms)), interpolation)
+    region = foreground(reference.data) if target.mask is None else target.mask
     same = frames.grid.shape == region.shape
     before = OverTime(region if same else foreground(frames.series.first.data))
     after = OverTime(region)
 
     def seen(number: int, source: Image, corrected: Image) -> None:
-        progress(f"writing frame {number}", 0.7 + 0.25 * number / frames.count)
+        progress(f"writing frame {number}", target.begin + (0.95 - target.begin) * number / frames.count)
         before.add(source.data)
         after.add(corrected.data)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,11 @@ from maxca.geometry import Affine, Chain
 from maxca.io.images import Image, check_contrast, read
 from maxca.registration.masks import mask_of
 from maxca.registration.placement import placed
-from maxca.workflows.series.frames import Frames, standardised
+from maxca.workflows.series.checkpoint import Checkpoint
+from maxca.workflows.series.frames import Frames, Progress, standardised
 from maxca.workflows.series.motion import mean_of
 from maxca.workflows.series.options import SeriesOptions
 
-Progress = Callable[[str, float], None]
 PASSES = 5  # most passes over the frames for a mean
 STEADY = 0.02  # voxels: the passes end when half of the frames move less, root mean square over the field of view
 UNLIKE = 3.0  # robust standard deviations: less similar frames are left out of the mean
@@ -53,13 +53,16 @@ class Estimate(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def estimate(frames: Frames, options: SeriesOptions, mask: str | Path | None, progress: Progress) -> Estimate:
+def estimate(
+    frames: Frames, options: SeriesOptions, mask: str | Path | None, kept: Checkpoint, progress: Progress
+) -> Estimate:
     """Register the frames of a series.
 
     Args:
         frames: of the series.
         options: the reference and the transform.
         mask: a file: where motion is estimated.
+        kept: what an interrupted run has found.
         progress: called with a stage and the completed share.
 
     Raises:
@@ -67,7 +70,7 @@ def estimate(frames: Frames, options: SeriesOptions, mask: str | Path | None, pr
     """
     reference, start, warnings = _reference(frames, options)
     inside, doubts = _mask(mask, reference)
-    steps = _Passes(frames, options, inside, progress)
+    steps = _Passes(frames, options, inside, kept, progress)
     fits = steps.align(reference, [start] * frames.count)
     if str(options.to) == "mean":
         reference, fits = steps.to_mean(reference, fits)
@@ -120,8 +123,15 @@ class _Tracker:
 class _Passes:
     """Passes over the frames of a series, one frame in memory."""
 
-    def __init__(self, frames: Frames, options: SeriesOptions, mask: np.ndarray | None, progress: Progress) -> None:
-        self.frames, self.options, self.mask, self.progress = frames, options, mask, progress
+    def __init__(
+        self,
+        frames: Frames,
+        options: SeriesOptions,
+        mask: np.ndarray | None,
+        kept: Checkpoint,
+        progress: Progress,
+    ) -> None:
+        self.frames, self.options, self.mask, self.kept, self.progress = frames, options, mask, kept, progress
         self.done = 0
         self.covered: np.ndarray | None = None
 
@@ -131,10 +141,14 @@ class _Passes:
         mask = torch.as_tensor(np.all(known, axis=0), dtype=torch.float32) if known else None
         values = normalise(torch.as_tensor(reference.data.astype(np.float32)))
         tracker = _Tracker(Volume(values, reference.grid, mask), self.frames, self.options)
-        fits: list[_Fit] = []
+        table = f"pass-{self.done}.jsonl"
+        fits = [_Fit(Affine(np.array(matrix)), *scores) for matrix, *scores in self.kept.rows(table)]
+        before = len(fits)
         for number, frame in enumerate(self.frames):
             self._say("aligning", number)
-            fits.append(tracker(standardised(frame), _starts(starts[number], fits)))
+            if number >= before:
+                fits.append(tracker(standardised(frame), _starts(starts[number], fits)))
+                self.kept.add(table, [fits[-1].affine.matrix.tolist(), fits[-1].similarity, fits[-1].contrast])
         self.done += 1
         return fits
 

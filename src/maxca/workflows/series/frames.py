@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from maxca.io.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, open_nifti
 from maxca.io.regular import check_regular
 from maxca.io.series import Series, open_series
 
+Progress = Callable[[str, float], None]
 INSTEAD = "maxca register aligns two images"
 
 
@@ -57,15 +58,20 @@ class Frames:
                 )
             yield frame
 
-    def numbered(self, wanted: int) -> Image:
+    def numbered(self, wanted: int, field: str = "to") -> Image:
         """One frame.
+
+        Args:
+            wanted: its number, from 0.
+            field: the option that names it, for messages.
 
         Raises:
             MaxcaError: for a number that the series does not have.
         """
         if not 0 <= wanted < self.count:
             raise MaxcaError(
-                f"to={wanted}: {self.series.path} has {self.count} frames; give a number from 0 to {self.count - 1}"
+                f"{field}={wanted}: {self.series.path} has {self.count} frames; "
+                f"give a number from 0 to {self.count - 1}"
             )
         return next(frame for number, frame in enumerate(self) if number == wanted)
 

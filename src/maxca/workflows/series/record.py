@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maxca.io.digest import sha256
 from maxca.io.records import encode
+from maxca.io.regular import check_regular
 from maxca.registration.record import Source
 from maxca.workflows.series.motion import MotionTable
+from maxca.workflows.series.options import SeriesInputs, SeriesOptions
 
 TABLE, SIDECAR = "motion.tsv", "motion.json"
 DIRECTION = "reference world points to frame world points, RAS+ mm"
@@ -114,6 +117,28 @@ class SeriesRecord:
     command: str | None = None
     direction: str = DIRECTION
     kind: str = field(default="series")
+
+
+def sources_of(image: str | Path, inputs: SeriesInputs, options: SeriesOptions) -> dict[str, Source]:
+    """The files of a series by role, with their hashes.
+
+    Raises:
+        MaxcaError: for a file that is missing.
+    """
+    files = {"image": image} | {each.name: getattr(inputs, each.name) for each in fields(inputs)}
+    if str(options.to) not in ("first", "mean") and options.frame is None:
+        files["to"] = options.to
+    found = {role: Path(path) for role, path in files.items() if path is not None}
+    for path in found.values():
+        if not path.is_dir():
+            check_regular(path)
+    return {role: Source(str(path.resolve()), sha256(path)) for role, path in found.items()}
+
+
+def settings_of(options: SeriesOptions) -> dict[str, Any]:
+    """The options as they are recorded."""
+    named = ("to", "model")
+    return {name: str(value) if name in named else value for name, value in asdict(options).items()}
 
 
 def write_table(measures: FrameMeasures, record: SeriesRecord, folder: Path) -> None:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.atomic import RESULT_FILE, output_folder
-from maxca.io.digest import sha256
 from maxca.io.images import Image, write
 from maxca.io.records import encode
 from maxca.io.transforms import write_transform
 from maxca.registration.provenance import peak_memory_mb, versions
-from maxca.registration.record import Source
 from maxca.runtime import tuned
 from maxca.version import installed_version
-from maxca.workflows.series.corrected import CORRECTED, Corrected, write_corrected
-from maxca.workflows.series.estimate import Estimate, Progress, estimate
-from maxca.workflows.series.frames import Frames, open_frames
+from maxca.workflows.series.checkpoint import checkpoint, fingerprint
+from maxca.workflows.series.corrected import CORRECTED, Corrected, Target, write_corrected
+from maxca.workflows.series.estimate import Estimate, estimate
+from maxca.workflows.series.frames import Frames, Progress, open_frames
 from maxca.workflows.series.gradients import read_gradients, turned, write_gradients
 from maxca.workflows.series.motion import motion_table, outliers
 from maxca.workflows.series.options import SeriesInputs, SeriesOptions
-from maxca.workflows.series.record import FrameMeasures, SeriesRecord, summary, write_table
+from maxca.workflows.series.record import (
+    FrameMeasures,
+    SeriesRecord,
+    settings_of,
+    sources_of,
+    summary,
+    write_table,
+)
 
 TRANSFORMS = "transforms"
 REFERENCE, MEAN = "reference.nii.gz", "mean.nii.gz"
@@ -86,12 +93,21 @@ def series(
         MaxcaError: for input that cannot be used, in one line that says what to do.
     """
     options, inputs = options or SeriesOptions(), inputs or SeriesInputs()
+    if options.transform == "deformable":
+        raise OptionError("transform", "deformable", "is the motion of an organ; use maxca.organ_motion")
+    options.check_inputs(inputs)
     begin = time.perf_counter()
     frames = open_frames(image)
     directions = None if inputs.bvec is None else read_gradients(inputs.bvec, frames.count)
-    with output_folder(folder, overwrite) as place, tuned(options.threads):
-        found = estimate(frames, options, inputs.mask, progress)
-        corrected = write_corrected(frames, found, options.interpolation, place / CORRECTED, progress)
+    sources, settings = sources_of(image, inputs, options), settings_of(options)
+    with (
+        output_folder(folder, overwrite) as place,
+        checkpoint(folder, fingerprint(sources, settings)) as kept,
+        tuned(options.threads),
+    ):
+        found = estimate(frames, options, inputs.mask, kept, progress)
+        target = Target(found.reference, found.mask)
+        corrected = write_corrected(frames, target, found.affines, options.interpolation, place / CORRECTED, progress)
         progress("writing", 0.96)
         measures = _measures(found, corrected, options)
         if directions is not None:
@@ -101,8 +117,8 @@ def series(
         _write_transforms(found, frames, place / TRANSFORMS)
         record = SeriesRecord(
             maxca=installed_version(),
-            inputs=_sources(image, inputs, options),
-            settings={name: str(value) if name == "to" else value for name, value in asdict(options).items()},
+            inputs=sources,
+            settings=settings,
             center=found.reference.grid.center.tolist(),
             motion=summary(measures, found.passes, int(found.contrasts.sum())),
             warnings=[*found.warnings, *corrected.warnings],
@@ -142,12 +158,3 @@ def _write_transforms(found: Estimate, frames: Frames, place: Path) -> None:
     dimension = 2 if frames.grid.thin_axes and found.reference.dimension == 2 else 3
     for number, affine in enumerate(found.affines):
         write_transform(Chain((affine,), dimension), place / f"{number:0{digits}}.tfm")
-
-
-def _sources(image: str | Path, inputs: SeriesInputs, options: SeriesOptions) -> dict[str, Source]:
-    files = {"image": image, "mask": inputs.mask, "bvec": inputs.bvec}
-    if str(options.to) not in ("first", "mean") and options.frame is None:
-        files["to"] = options.to
-    return {
-        role: Source(str(Path(path).resolve()), sha256(Path(path))) for role, path in files.items() if path is not None
-    }
