@@ -167,7 +167,8 @@ def _groups(result: OrganResult, folder: Path) -> Iterator[Group]:
     text += ", with the outlines of the labels as carried to each" if labelled else ""
     text += "; and the same slice after alignment to the reference, in which nothing should move."
     yield Group("movie", "Movie", text, _movie(result, folder, plane))
-    yield from over_time(result.corrected, result.frames.grid, result.reference.grid, [plane])
+    found = over_time(result.corrected, result.frames.grid, result.reference.grid, [plane])
+    yield from (group for group in found if group.id != "lines")  # across thick slices they show little
     yield Group("frames", "Frames", "Click on a column head to sort.", [], _table(result))
 
 
