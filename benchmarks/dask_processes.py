@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 WAITED = 60  # seconds for a process to be there
 
@@ -27,7 +28,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.running: list[subprocess.Popen] = []
+        self.running: list[Any] = []
 
     def scheduler(self, port: int = 0) -> tuple[str, subprocess.Popen]:
         """The address of a new scheduler, and its process."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from cohortpairs import OPTIONS, PATIENTS, hashes
 from distributed import Client
 
@@ -156,6 +157,33 @@ def test_what_is_kept_can_be_chosen(
     assert hashes(out / NAMES[0]) == kept and len(kept) == 3
 
 
+@pytest.mark.slow
+def test_transforms_can_be_kept_smaller(pairs: Path, tmp_path: Path, address: str) -> None:
+    pairs.write_text("\n".join(pairs.read_text().splitlines()[:2]) + "\n")
+    kept = {}
+    for save in ("inverse", "inverse,compact", "affine"):
+        out = tmp_path / save
+        plan = maxca.cohort(pairs, out, OPTIONS, CohortOptions(scheduler=address, save=save), finish=prepare_row)
+        assert plan.count()["done"] == 1
+        kept[save] = out / plan.pairs[0].name
+    small = kept["inverse,compact"]
+    points = np.random.default_rng(0).uniform(-20, 20, (50, 3))
+    for name in ("transform.h5", "inverse_transform.h5"):
+        usual, ours = (sitk.ReadTransform(str(place / name)) for place in (kept["inverse"], small))
+        assert (small / name).stat().st_size < 0.8 * (kept["inverse"] / name).stat().st_size
+        far = [np.subtract(usual.TransformPoint(at), ours.TransformPoint(at)) for at in points.tolist()]
+        assert 0 < np.abs(far).max() <= 1.01 * 4.0 / 64  # half of a step of at most 1/64 of 4 mm in each of two fields
+
+    names = {path.name for path in kept["affine"].iterdir()}
+    assert names == {"affine.tfm", RESULT_FILE, "task.json", THUMBNAIL}
+    whole = sitk.CompositeTransform(sitk.ReadTransform(str(kept["inverse"] / "transform.h5")))
+    linear = next(t for t in map(whole.GetNthTransform, range(whole.GetNumberOfTransforms())) if t.IsLinear())
+    alone = sitk.ReadTransform(str(kept["affine"] / "affine.tfm"))
+    for at in points.tolist():
+        assert alone.TransformPoint(at) == pytest.approx(linear.TransformPoint(at), abs=1e-6)
+    assert write_cohort(tmp_path / "affine")[0].state == "aligned"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -205,7 +233,7 @@ def test_each_pair_may_have_an_initial_transform(scans: Path, tmp_path: Path, ad
 
 
 def test_unknown_outputs_are_refused() -> None:
-    with pytest.raises(MaxcaError, match="choose some of inverse, warped, labels, field"):
+    with pytest.raises(MaxcaError, match="choose some of inverse, warped, labels, field, compact, affine"):
         CohortOptions(save="inverse,everything")
 
 

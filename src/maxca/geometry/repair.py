@@ -70,8 +70,9 @@ def invertible(
     """
     most = tolerance * field.grid.largest_spacing
     smoother = _Smoother(field)
-    settled = SETTLED * field.grid.smallest_spacing / _refined(field, finer).grid.smallest_spacing
-    inverse, residual = _refined(field, finer).inverse(settled)
+    refined = _refined(field, finer)
+    settled = SETTLED * field.grid.smallest_spacing / refined.grid.smallest_spacing
+    inverse, residual = refined.inverse(settled)
     for _ in range(ROUND_TRIPS):
         error = _round_trip(field, inverse)
         if not (error > most).any():

@@ -187,9 +187,9 @@ class DenseField:
         residual = residual * largest
         return DenseField(displacement, self.grid), Residual(float(residual.mean()), float(residual.max()))
 
-    def rounded(self) -> DenseField:
-        """The field rounded to about 1/4000 of a voxel: finer digits are noise, and double the size of a file."""
-        quantum = 2.0 ** float(np.floor(np.log2(self.grid.smallest_spacing / 4000)))
+    def rounded(self, per_voxel: int = 4000) -> DenseField:
+        """The field in steps of about 1/4000 voxel, or of at most 1/``per_voxel``: finer digits are noise in a file."""
+        quantum = 2.0 ** float(np.floor(np.log2(self.grid.smallest_spacing / per_voxel)))
         return DenseField(torch.round(self.displacement / quantum) * quantum, self.grid)
 
     def to(self, device: torch.device) -> DenseField:

@@ -15,6 +15,7 @@ from maxca.geometry import Affine, Chain
 from maxca.models.distribution import describe
 from maxca.models.domain import outside_domain
 from maxca.models.guide import SegmentedPair, segment_pair
+from maxca.models.kept import Keep, fresh
 from maxca.models.load import Model, gain, load_model, read_domain
 from maxca.models.predict import PredictedField, predict
 from maxca.models.segmentation import Segmenter
@@ -51,20 +52,28 @@ class Predictor:
             ``"none"``.
         device: of the network.
         segment: ``"auto"`` considers segmentation models too.
+        keep: how models are loaded, such as ``KeptModels``.
 
     Raises:
         MaxcaError: if the model cannot be found or read.
     """
 
-    def __init__(self, model: str | Path | Model | Segmenter, device: torch.device, *, segment: bool = True) -> None:
-        self.segment = segment
+    def __init__(
+        self,
+        model: str | Path | Model | Segmenter,
+        device: torch.device,
+        *,
+        segment: bool = True,
+        keep: Keep = fresh,
+    ) -> None:
+        self.segment, self.keep = segment, keep
         self.automatic, self.disabled = model == "auto", model == "none"
         self.name = model.name if isinstance(model, Model | Segmenter) else str(model)
         self.model: Model | Segmenter | None = None
         if isinstance(model, Model | Segmenter):
             self.model = model.on(device)
         elif not (self.automatic or self.disabled):
-            self.model = load_any(find_model(model), device)
+            self.model = keep(load_any, find_model(model), device)
 
     def __call__(self, fixed: Volume, moving: Volume, affine: Affine, settings: Settings) -> Selection:
         """Predict for a pair.
@@ -85,7 +94,8 @@ class Predictor:
             return Selection(prediction, f"as requested; {prediction.reason}")
         if self.disabled:
             return Selection(None, "as requested")
-        return select(map(find_model, shipped()), fixed, moving, affine, settings, segment=self.segment)
+        models = map(find_model, shipped())
+        return select(models, fixed, moving, affine, settings, segment=self.segment, keep=self.keep)
 
     def used(self, selection: Selection | None) -> str:
         """The name of the model, as given by the user or selected."""
@@ -99,7 +109,14 @@ class Predictor:
 
 
 def select(
-    models: Iterable[Path], fixed: Volume, moving: Volume, affine: Affine, settings: Settings, *, segment: bool = True
+    models: Iterable[Path],
+    fixed: Volume,
+    moving: Volume,
+    affine: Affine,
+    settings: Settings,
+    *,
+    segment: bool = True,
+    keep: Keep = fresh,
 ) -> Selection:
     """The contribution of the first model with this pair in its domain that passes the acceptance check.
 
@@ -115,6 +132,7 @@ def select(
         affine: fixed world points → moving world points.
         settings: of the optimisation without a model.
         segment: consider segmentation models.
+        keep: how models are loaded.
 
     Returns:
         The prediction and its reason; or None, and the reason against each model.
@@ -125,7 +143,7 @@ def select(
             if not segment:
                 reasons.append(f"{path.stem}: takes longer than a fast registration")
                 continue
-            found = _segmented(load_segmenter(path, fixed.device), fixed, moving)
+            found = _segmented(keep(load_segmenter, path, fixed.device), fixed, moving)
             reasons.append(f"{path.stem}: {found.reason}")
             if found.segmented is not None:
                 return Selection(None, "; ".join(reasons), found.segmented)
@@ -137,7 +155,7 @@ def select(
         if domain is None or against:  # most are rejected without being loaded
             reasons.append(f"{path.stem}: {against}")
             continue
-        model = load_model(path, fixed.device)
+        model = keep(load_model, path, fixed.device)
         if against := _outside_distribution(model, fixed, moving):
             reasons.append(f"{model.name}: {against}")
             continue

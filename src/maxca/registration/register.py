@@ -14,6 +14,7 @@ from maxca.fields import OptionError
 from maxca.geometry import Chain
 from maxca.geometry.transforms import Residual
 from maxca.io.images import ImageLike
+from maxca.models.kept import Keep, fresh
 from maxca.models.select import Predictor
 from maxca.options import AUTO, RegistrationOptions
 from maxca.registration.assessment import assess
@@ -37,6 +38,7 @@ def register(
     *,
     apply: Sequence[ImageLike] = (),
     monitor: Monitor | None = None,
+    keep: Keep = fresh,
 ) -> Result:
     """Register a moving image to a fixed one; ``maxca.register`` is the same with keywords.
 
@@ -46,6 +48,7 @@ def register(
         options: of the registration.
         apply: additional images in moving space to warp; each may be a pair of the image and its interpolation.
         monitor: of progress and times.
+        keep: how models are loaded, such as ``KeptModels`` of a process that registers many pairs.
 
     Returns:
         Transforms (fixed world points → moving world points, and the inverse), warped images, metrics and record.
@@ -55,7 +58,7 @@ def register(
     """
     options, monitor = options or RegistrationOptions(), monitor or Monitor()
     device = device_of(options.device)
-    predictor = Predictor(options.model, device, segment=options.effort != "fast")
+    predictor = Predictor(options.model, device, segment=options.effort != "fast", keep=keep)
     with tuned(options.threads), torch.no_grad():
         with monitor.stage("read"):
             pair = read_pair(fixed, moving, options, apply)

@@ -10,7 +10,7 @@ from maxca.options import IMAGES, MACHINE, PAIRS, REGIONS
 from maxca.workflows.cohort.jobs import JobOptions, read_job
 
 OUTPUT = "Output"
-OUTPUTS = ("inverse", "warped", "labels", "field")
+OUTPUTS = ("inverse", "warped", "labels", "field", "compact", "affine")
 USUAL = ("inverse", "warped", "labels")
 
 
@@ -59,7 +59,9 @@ class CohortOptions:
         str,
         About(
             "What is kept of each pair in addition to transform.h5 and result.json, with commas: inverse, warped, "
-            "labels (warped), field (displacement.nii.gz); or none. A report computes an inverse that was not kept.",
+            "labels (warped), field (displacement.nii.gz); or none. compact rounds the fields to 1/64 voxel, for about "
+            "half the size; affine keeps affine.tfm in place of transform.h5. A report computes an inverse that was "
+            "not kept.",
             OUTPUT,
         ),
     ] = ",".join(USUAL)

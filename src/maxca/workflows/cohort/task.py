@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maxca.errors import MaxcaError, one_line
 from maxca.io.atomic import output_folder
@@ -22,7 +23,13 @@ from maxca.version import installed_version
 from maxca.workflows.cohort.options import USUAL
 from maxca.workflows.cohort.plan import InputFile, PairState
 
-TASK = "task.json"
+if TYPE_CHECKING:
+    from maxca.geometry import Chain
+    from maxca.models.kept import KeptModels
+    from maxca.registration.result import Result
+
+TASK, AFFINE = "task.json", "affine.tfm"
+PER_VOXEL = 64  # of compact fields
 MEANT = "the task of a cohort; run maxca cohort again"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # of an output: the next pair would fail as well
 
@@ -118,9 +125,7 @@ def _register(task: Task, folder: Path) -> None:
         for source in task.plugins:
             plugins.load(source)
         from maxca.registration.inputs import SideInputs, source_names
-        from maxca.registration.record import WARPED
         from maxca.registration.register import register
-        from maxca.registration.result import INVERSE, LABELS
     fixed, moving = (
         SideInputs(**{role: _path(task, name) for role, name in source_names(side).items()} | _channels(task, side))
         for side in ("fixed", "moving")
@@ -129,17 +134,50 @@ def _register(task: Task, folder: Path) -> None:
     if "initial_transform" in task.inputs:
         options = replace(options, initial_transform=_path(task, "initial_transform"))
     with output_folder(folder, overwrite=True) as place:
-        result = register(fixed, moving, options)
+        result = register(fixed, moving, options, keep=_models())
         for role, read in result.record.inputs.items():
             if role in task.inputs and read.sha256 != task.inputs[role].sha256:
                 raise MaxcaError(f"{read.path}: has changed since the cohort was planned; run the same command again")
-        files = {"inverse": INVERSE, "warped": WARPED, "labels": LABELS}
-        without = [file for name, file in files.items() if name not in task.outputs]
-        result.write_into(place, save_field="field" in task.outputs, without=without)
-        if task.finish is not None:
-            with suppress(Exception):  # such as a page that cannot be drawn: the registration itself has succeeded
-                task.finish(place)
+        _write(result, task, place)
         (place / TASK).write_text(encode(StoredTask(task.fingerprint)), encoding="utf-8")
+
+
+def _write(result: Result, task: Task, place: Path) -> None:
+    """Write what is kept of a result into an existing folder, and finish it."""
+    from maxca.geometry.transforms import Affine
+    from maxca.io.transforms import write_transform
+    from maxca.registration.record import WARPED
+    from maxca.registration.result import INVERSE, LABELS, TRANSFORM
+
+    affine = replace(result.chain, steps=tuple(step for step in result.chain.steps if isinstance(step, Affine)))
+    if "affine" in task.outputs and len(result.chain.steps) - len(affine.steps) > 1:
+        raise MaxcaError("the initial transform is not affine, so that save=affine would lose it; remove affine")
+    if "compact" in task.outputs:
+        result = replace(result, chain=_compact(result.chain), inverse=_compact(result.inverse))
+    files = {"inverse": INVERSE, "warped": WARPED, "labels": LABELS}
+    without = [file for name, file in files.items() if name not in task.outputs]
+    result.write_into(place, save_field="field" in task.outputs, without=without)
+    if task.finish is not None:
+        with suppress(Exception):  # such as a page that cannot be drawn: the registration itself has succeeded
+            task.finish(place)
+    if "affine" in task.outputs:
+        write_transform(affine, place / AFFINE)
+        (place / TRANSFORM).unlink()
+
+
+def _compact(chain: Chain) -> Chain:
+    from maxca.geometry.transforms import DenseField
+
+    steps = (step.rounded(PER_VOXEL) if isinstance(step, DenseField) else step for step in chain.steps)
+    return replace(chain, steps=tuple(steps))
+
+
+@cache
+def _models() -> KeptModels:
+    """The models of this worker, which are loaded once."""
+    from maxca.models.kept import KeptModels
+
+    return KeptModels()
 
 
 def _channels(task: Task, side: str) -> dict[str, Any]:
