@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import phantoms
 import pytest
+import torch
 
 import maxca
 from maxca import MaxcaError, Result
 from maxca.cli.main import main
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import Image
-from maxca.registration.exclusion import filled, volumes_ml
+from maxca.registration.exclusion import filled, region_of, volumes_ml
 from maxca.registration.inputs import read_side
 
 QUICK: dict[str, Any] = {"effort": "fast", "model": "none", "threads": 1}
@@ -39,10 +40,10 @@ def lesioned(image: Image) -> Image:
 FIXED, MOVING = phantoms.image(WHERE, phantoms.bend), phantoms.image(WHERE)
 
 
-def errors(chain: Chain, centre_in_moving: bool) -> tuple[float, float]:
+def errors(chain: Chain, centre_in_moving: bool, truth: phantoms.Map = phantoms.bend) -> tuple[float, float]:
     """Mean error in mm within 6 mm around the lesion, and inside it."""
     points = phantoms.nodes(WHERE).reshape(-1, 3)
-    there = phantoms.bend(points)
+    there = truth(points)
     apart = np.linalg.norm((there if centre_in_moving else points) - CENTRE, axis=-1)
     wrong = np.linalg.norm(chain.map_points(points) - there, axis=-1)
     around = (apart > REACH) & (apart < REACH + 6) & (phantoms.inside(there) > 0.5)
@@ -60,6 +61,38 @@ def test_what_is_excluded_disturbs_neither_its_surroundings_nor_itself(side: str
     assert left[0] < 0.7 * with_it[0] and left[1] < 0.6 * with_it[1]
     assert list(without.metrics.excluded) == [side]
     assert without.metrics.excluded[side].ml == pytest.approx(ball().sum() * 2.5**3 / 1000)
+
+
+def turned_inside(points: np.ndarray) -> np.ndarray:
+    """A bend that is a rotation and a shift within 14 mm of the lesion."""
+    away = points - CENTRE
+    near = np.clip((22 - np.linalg.norm(away, axis=-1, keepdims=True)) / 8, 0, 1)
+    turn = np.array([[0, -0.08, 0.0], [0.08, 0, 0.05], [0.0, -0.05, 0]])
+    return (1 - near) * phantoms.bend(points) + near * (points + away @ turn.T + [3.0, -2.0, 1.0])
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_a_region_moves_as_its_surroundings_do(side: str) -> None:
+    images = {"fixed": phantoms.image(WHERE, turned_inside), "moving": MOVING}
+    images[side] = lesioned(images[side])
+    found = maxca.register(**images, **QUICK, **{f"{side}_exclude": marked()})
+    change = found.metrics.excluded[side]
+    assert change.mapped_ml == pytest.approx(change.ml, rel=0.1)
+    assert (
+        errors(found.chain, side == "moving", turned_inside)[1] < 0.42
+    )  # mm; 0.5 by the smoothness of the field alone
+
+
+def test_a_disk_of_a_2d_image_is_filled_from_around_it() -> None:
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    affine[:3, 3] = -29.5, -29.5, 0
+    where = Grid((60, 60, 1), affine)
+    image = phantoms.image(where)
+    disk = np.linalg.norm(phantoms.nodes(where)[..., :2] - CENTRE[:2], axis=-1) < REACH
+    region = region_of(disk, image, torch.device("cpu"), moving=False)
+    assert region is not None and region.reach == pytest.approx(REACH / 3, abs=0.5)
+    assert not (region.shape.values * region.shell.values).any()
+    assert 0.25 * np.pi * 3 * REACH**2 < region.shell.values.sum() < 2 * np.pi * 3 * REACH**2
 
 
 def test_an_artefact_does_not_move_the_rigid_transform() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maxca.engine.bodies import Bodies
+from maxca.engine.filling import Filling
 from maxca.engine.lattice import Lattice
 from maxca.engine.limit import Limit
 from maxca.engine.settings import Settings
@@ -24,7 +25,7 @@ from maxca.geometry.repair import unfolded
 from maxca.geometry.transforms import Affine, DenseField
 
 StepProgress = Callable[[str, int, int], None]
-Constraint = Bodies | Limit
+Constraint = Bodies | Filling | Limit
 
 FLATTEST = 0.1  # smallest determinant at the nodes: below, the inverse is inaccurate
 SHRINK = 0.6  # factor of the stride after a step that decreased the similarity

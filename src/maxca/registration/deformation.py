@@ -9,6 +9,7 @@ import numpy as np
 
 from maxca.engine.channels import Channel
 from maxca.engine.deformable import Constraint, LevelRecord, maximise
+from maxca.engine.filling import Filling
 from maxca.engine.settings import Settings, refining
 from maxca.engine.support import MAXIMISED, Support, fitted, image_term, supported
 from maxca.engine.terms import ChannelTerm, Guide
@@ -46,6 +47,21 @@ class Deformation:
     support: Support | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a pair besides its two images.
+
+    Args:
+        guides: of the user, and a constraint, at given settings.
+        channels: of the pair, if there are several; models are given the first.
+        filling: of excluded regions, if nothing else constrains the deformation.
+    """
+
+    guides: Callable[[Settings], list[Guide | Constraint]] | None = None
+    channels: Sequence[Channel] = ()
+    filling: Filling | None = None
+
+
 def deform(
     fixed: Volume,
     moving: Volume,
@@ -53,8 +69,7 @@ def deform(
     settings: Settings,
     predict: Predict,
     monitor: Monitor,
-    guides: Callable[[Settings], list[Guide | Constraint]] | None = None,
-    channels: Sequence[Channel] = (),
+    known: Known | None = None,
 ) -> Deformation:
     """Estimate the deformation of a pair.
 
@@ -65,9 +80,10 @@ def deform(
         settings: of the optimisation without a prediction; with one, see ``engine.settings.refining``.
         predict: (fixed, moving, affine, settings) → the contribution of a model, or none, and the reason.
         monitor: told about each stage.
-        guides: of the user, and a constraint, at given settings.
-        channels: of the pair, if there are several; models are given the first.
+        known: what is known besides.
     """
+    known = Known() if known is None else known
+    guides, channels = known.guides, known.channels
     with monitor.stage("network"):
         selection = predict(fixed, moving, affine, settings)
     prediction, segmented = selection.prediction, selection.segmented
@@ -85,6 +101,7 @@ def deform(
         # If the model limits its refinement, its prediction is the prior of the regularisation; otherwise the start.
         prior = None if accepted is None or steps is None else accepted.field
         terms = [] if guides is None else guides(plan)
+        terms += [] if known.filling is None else [known.filling]
         terms += [] if segmented is None else [segmented.guide(affine)]
         images = ChannelTerm(channels, affine) if channels else image_term(fixed, moving, affine, plan)
         field, levels = maximise(fixed, images, plan, initial=initial, prior=prior, terms=terms, progress=monitor.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from maxca.engine.deformable import Constraint
+from maxca.engine.filling import Filling
 from maxca.engine.limit import Limit
 from maxca.engine.settings import Settings
 from maxca.engine.support import fitted
@@ -15,7 +16,8 @@ from maxca.io.images import Image
 from maxca.models.select import Selection
 from maxca.options import RegistrationOptions
 from maxca.registration.bodies import engine_bodies
-from maxca.registration.deformation import Deformation, Predict, deform
+from maxca.registration.deformation import Deformation, Known, Predict, deform
+from maxca.registration.exclusion import region_of
 from maxca.registration.halfway import deform_halfway
 from maxca.registration.measures import Uncertainty
 from maxca.registration.monitor import Monitor
@@ -63,7 +65,22 @@ class Estimator:
         predict = _outside(self.predict, in_fixed, in_moving)
         given = guides if self.pair.guidance.given or self.pair.bodies or limit is not None else None
         images = volumes.upright, volumes.moving
-        return deform(*images, self.affine, settings, predict, monitor, given, volumes.channels)
+        known = Known(given, volumes.channels, self._filling(volumes, settings))
+        return deform(*images, self.affine, settings, predict, monitor, known)
+
+    def _filling(self, volumes: PreparedPair, settings: Settings) -> Filling | None:
+        """What fills the excluded regions; None if there are none, or if the deformation is constrained otherwise."""
+        if self.pair.bodies or self.options.max_displacement is not None or not all(settings.axes):
+            return None
+        if volumes.known.steps:  # the prepared moving image is another one
+            return None
+        regions = [
+            region_of(side.excluded, side.image, volumes.upright.device, moving=side is self.pair.moving)
+            for side in (self.pair.fixed, self.pair.moving)
+            if side.excluded is not None
+        ]
+        found = [region for region in regions if region is not None]
+        return Filling(found, self.affine) if found else None
 
     def uncertainty(
         self, volumes: PreparedPair, settings: Settings, found: Deformation, monitor: Monitor

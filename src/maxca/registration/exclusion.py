@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import ndimage
 
-from maxca.engine.volume import brightness
+from maxca.engine.filling import Region
+from maxca.engine.volume import Volume, brightness
 from maxca.errors import MaxcaError
 from maxca.geometry import Chain, Grid
 from maxca.geometry.jacobian import jacobian_determinant
@@ -16,6 +18,7 @@ from maxca.registration.masks import LEAST_EXTENT
 
 MOST = 0.6  # fraction of the foreground excluded: more is an inverted mask rather than a lesion
 ML = 1e-3  # per mm³
+SHELL, REACH = 1 / 2, 1 / 3  # thickness of the surroundings that fill a region, and σ of their weights; of its depth
 
 
 class Exclusion(NamedTuple):
@@ -109,6 +112,33 @@ def filled(values: np.ndarray, excluded: np.ndarray | None, spacing: np.ndarray)
     out = values.copy()
     out[box] = values[box][tuple(nearest)]
     return out
+
+
+def region_of(excluded: np.ndarray, scan: Image, device: torch.device, *, moving: bool) -> Region | None:
+    """An excluded region for the engine, with its surroundings; None if there is no content around it.
+
+    Args:
+        excluded: (I, J, K) bool.
+        scan: its image.
+        device: of the deformation.
+        moving: it is a part of the moving image.
+    """
+    spacing = scan.grid.spacing
+    beyond = [(1, 1) if n > 1 else (0, 0) for n in excluded.shape]
+    whole = np.pad(excluded[box_of(excluded, 0)], beyond)
+    depth = float(ndimage.distance_transform_edt(whole, sampling=spacing).max())
+    thickness = max(SHELL * depth, 2 * scan.grid.smallest_spacing)
+    box = box_of(excluded, int(np.ceil(thickness / scan.grid.smallest_spacing)) + 1)
+    inside = excluded[box]
+    away = ndimage.distance_transform_edt(~inside, sampling=spacing)
+    shell = ~inside & (away <= thickness) & (brightness(scan.data)[box] > 0)
+    if not shell.any():
+        return None
+    grid = scan.grid.box([side.start for side in box], [side.stop for side in box])
+    shape, around = (
+        Volume(torch.as_tensor(each, dtype=torch.float32, device=device), grid) for each in (inside, shell)
+    )
+    return Region(shape, around, REACH * depth, moving)
 
 
 def box_of(region: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
