@@ -31,12 +31,11 @@ JOBS = "partition=long,interface=lo"
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[None]:
     """SLURM, until the end of this process, for whatever reason."""
+    if not os.environ.get("MAXCA_SLURM"):  # its jobs would compete with the other tests
+        pytest.skip("needs SLURM: apt-get install slurm-wlm munge; make test-slurm")
     sbin = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
-    missing = [
-        program for program in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(program, path=sbin)
-    ]
-    if missing and not os.environ.get("MAXCA_SLURM"):
-        pytest.skip(f"needs SLURM ({missing[0]}): apt-get install slurm-wlm munge")
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(name, path=sbin)]
+    assert not missing, f"{missing[0]} is not installed: apt-get install slurm-wlm munge"
     command = [str(SLURM), "bash", "-c", 'echo "$SLURM_CONF"; exec cat']  # until its standard input is closed
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdin and running.stdout
