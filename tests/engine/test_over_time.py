@@ -38,3 +38,16 @@ def test_the_reference_does_not_move() -> None:
     smooth = smoothing_over_time(7, 1.0, cyclic=True, still=2) @ values
     assert smooth[2] == 0 and np.abs(np.diff(smooth, 2)).sum() < np.abs(np.diff(values, 2)).sum()
     assert smoothing_over_time(2, 1.0, still=0)[0].any() == np.False_
+
+
+def test_the_fastest_oscillation_is_damped_as_by_a_gaussian_that_halves_none() -> None:
+    wave = (-1.0) ** np.arange(40)
+
+    def gain(sigma: float) -> float:
+        return float((smoothing_over_time(40, sigma, cyclic=True) @ wave) @ wave / 40)
+
+    for sigma in (0.05, 0.1, 0.2, 0.3, 0.37):
+        assert gain(sigma) == pytest.approx(np.exp(-((sigma * np.pi) ** 2) / 2))
+    limit = np.sqrt(2 * np.log(2)) / np.pi
+    assert gain(limit - 1e-6) == pytest.approx(gain(limit + 1e-6), abs=1e-4) == pytest.approx(0.5, abs=1e-4)
+    assert gain(1e-6) == pytest.approx(gain(0)) == 1

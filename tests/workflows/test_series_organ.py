@@ -235,6 +235,26 @@ def test_a_strain_is_that_of_the_known_map() -> None:
     assert found.longitudinal == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("thin", [0.5, 1.0, 8.0])
+def test_a_slice_has_a_ventricle_whatever_its_thickness(thin: float) -> None:
+    where = phantoms.grid((1.0, 1.0, thin), extent=64.0)
+    where = where.box([0, 0, where.shape[2] // 2], [where.shape[0], where.shape[1], where.shape[2] // 2 + 1])
+    region = LabelRegion.of(ventricle(phantoms.nodes(where)), where)
+    assert region.across == 2 and region.ventricle == (CAVITY, WALL)
+    radial, _, long = region.axes(region.ventricle)
+    assert np.abs(long[..., 2]).min() == pytest.approx(1)
+    np.testing.assert_allclose(np.linalg.norm(radial[..., :2], axis=-1)[region.labels == WALL], 1, atol=1e-6)
+
+
+def test_a_nodule_in_a_lung_is_no_ventricle() -> None:
+    where = phantoms.grid((2.0, 2.0, 2.0), extent=80.0)
+    distance = np.linalg.norm(phantoms.nodes(where), axis=-1)
+    meter = StrainMeter(LabelRegion.of(np.where(distance < 8, 2, np.where(distance < 35, 1, 0)), where))
+    assert meter.ventricle is None
+    found = meter(Chain((DenseField(torch.zeros(3, *where.shape), where),)))
+    assert found[1].radial is None and found[1].circumferential is None
+
+
 def test_fields_are_combined_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maxca.workflows.series.organ.fields.AT_ONCE", 70)
     where = phantoms.grid((20, 20, 20), extent=60)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from maxca.geometry import Chain
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
-from maxca.io.series import open_series
+from maxca.io.series import Series, open_series
 from maxca.report import pictures
 from maxca.report.charts import over_frames
 from maxca.report.html import REPORT, own, sources, templates
@@ -105,10 +105,11 @@ def _headline(result: OrganResult) -> str:
         f"{motion.ndv_percent:.2g} %."
     )
     for each in motion.labels[:MOST_CURVES]:
-        if each.ejection_fraction_percent is not None:
+        if each.volume_change_percent is not None:
+            change = "volume change" if each.ejection_fraction_percent is None else "ejection fraction"
             text += (
                 f" {_name(each)}: {each.largest_ml:.3g} ml in frame {each.largest_frame}, {each.smallest_ml:.3g} ml in "
-                f"frame {each.smallest_frame}, ejection fraction {each.ejection_fraction_percent:.0f} %."
+                f"frame {each.smallest_frame}, {change} {each.volume_change_percent:.0f} %."
             )
     return text
 
@@ -175,7 +176,7 @@ def _groups(result: OrganResult, folder: Path) -> Iterator[Group]:
 def _plane(result: OrganResult, folder: Path) -> Plane:
     """The slice with the finest pixels, through the labels or what moves, and what is around them."""
     grid = result.frames.grid
-    series = open_series(folder / CARRIED) if (folder / CARRIED).is_file() else None
+    series = _labels(folder)
     if series is not None:
         moves = np.zeros(grid.shape, bool)
         for volume in series.volumes():
@@ -183,7 +184,7 @@ def _plane(result: OrganResult, folder: Path) -> Plane:
     else:
         deviation = result.corrected.before.deviation
         moves = deviation > MOVES * deviation.max()
-    inside = np.argwhere(moves)
+    inside = np.argwhere(moves if moves.any() else np.ones_like(moves))  # nothing moves, or labels left the view
     low, high = np.percentile(inside, 1, axis=0), np.percentile(inside, 99, axis=0) + 1
     extra = AROUND * (high - low)
     low = np.maximum(np.floor(low - extra), 0).astype(int)
@@ -207,7 +208,7 @@ def _movie(result: OrganResult, folder: Path, plane: Plane) -> list[MoviePicture
     """The frames and the aligned frames, read again from their files, one in memory."""
     count = result.frames.count
     every = -(-count // MOST_MOVIE)
-    labels, corrected = (open_series(folder / name) for name in (CARRIED, CORRECTED))
+    labels, corrected = _labels(folder), open_series(folder / CORRECTED)
     assert corrected is not None
     before = _slices(result.frames.series.volumes(), plane, every)
     after = _slices(corrected.volumes(), plane, every)
@@ -220,6 +221,11 @@ def _movie(result: OrganResult, folder: Path, plane: Plane) -> list[MoviePicture
         MoviePicture(shown, f"{text}, {plane.name}" + ("" if labels is None else ", carried labels")),
         MoviePicture(aligned, f"{text} aligned to the reference, {plane.name}"),
     ]
+
+
+def _labels(folder: Path) -> Series | None:
+    """The carried labels, if there are any."""
+    return open_series(folder / CARRIED) if (folder / CARRIED).is_file() else None
 
 
 def _slices(volumes: Iterator[Image], plane: Plane, every: int, labels: bool = False) -> list[np.ndarray]:
@@ -273,7 +279,7 @@ def _facts(result: OrganResult) -> Iterator[tuple[str, str]]:
         yield "warning", warning
     yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())
     for role, file in record.inputs.items():
-        yield role, f"{file.path} (SHA-256 {file.sha256[:12]}…)"
+        yield "model file" if role == "model" else role, f"{file.path} (SHA-256 {file.sha256[:12]}…)"
 
 
 def _name(each: LabelSummary) -> str:

@@ -7,14 +7,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maxca.errors import MaxcaError
 from maxca.io.alone import alone_in
-from maxca.io.atomic import atomic_path
+from maxca.io.atomic import atomic_path, output_folder
 from maxca.registration.record import Source
 from maxca.version import installed_version
 
@@ -57,37 +56,39 @@ def fingerprint(inputs: Mapping[str, Source], settings: Mapping[str, Any]) -> st
 
 
 @contextmanager
-def checkpoint(target: str | Path, belongs: str) -> Iterator[Checkpoint]:
-    """A folder next to an output, ``.NAME.unfinished``, which remains if the run is interrupted.
+def resumable(target: str | Path, overwrite: bool, belongs: str) -> Iterator[tuple[Path, Checkpoint]]:
+    """An output folder, see ``io.atomic.output_folder``, and a folder of unfinished work next to it.
+
+    The unfinished work, ``.NAME.unfinished``, is removed when the output has its name. After an interruption or an
+    error it remains if a part was stored, and the same run goes on with it.
 
     Args:
         target: the output folder.
+        overwrite: replace an earlier output.
         belongs: see ``fingerprint``; what another run has left is removed.
 
     Yields:
-        The folder, with what this run has found before.
+        The folder to write into, and what this run has found before.
 
     Raises:
-        MaxcaError: if the same output is being computed by another process, or cannot be written.
+        MaxcaError: if the same output is being computed by another process, exists, or cannot be written.
     """
     path = Path(target).resolve()
     folder = path.with_name(f".{path.name[:NAMED]}.unfinished")
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, "another maxca series"):
-        mine = folder / BELONGS
-        if not mine.is_file() or mine.read_text(encoding="utf-8") != belongs:
-            _empty(folder)
-            with atomic_path(mine) as unfinished:
-                unfinished.write_text(belongs, encoding="utf-8")
-        try:
-            yield Checkpoint(folder)
-        except MaxcaError as error:
-            if not isinstance(error.__cause__, OSError):  # such as a full disc: the same command can go on
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            if folder.is_dir() and os.listdir(folder) == [BELONGS]:  # nothing was found yet
-                shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as lock:  # held until the unfinished work is removed
+        with output_folder(target, overwrite) as place:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(alone_in(folder, "another maxca series"))
+            mine = folder / BELONGS
+            if not mine.is_file() or mine.read_text(encoding="utf-8") != belongs:
+                _empty(folder)
+                with atomic_path(mine) as unfinished:
+                    unfinished.write_text(belongs, encoding="utf-8")
+            try:
+                yield place, Checkpoint(folder)
+            finally:
+                if folder.is_dir() and os.listdir(folder) == [BELONGS]:  # no part was stored
+                    shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

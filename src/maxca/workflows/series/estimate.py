@@ -66,10 +66,11 @@ def estimate(
         progress: called with a stage and the completed share.
 
     Raises:
-        MaxcaError: for a reference, a mask or a frame that cannot be used.
+        MaxcaError: for a reference, a mask or a frame that cannot be used, before any is aligned.
     """
     reference, start, warnings = _reference(frames, options)
     inside, doubts = _mask(mask, reference)
+    frames.check(progress)
     steps = _Passes(frames, options, inside, kept, progress)
     fits = steps.align(reference, [start] * frames.count)
     if str(options.to) == "mean":

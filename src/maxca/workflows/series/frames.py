@@ -58,6 +58,15 @@ class Frames:
                 )
             yield frame
 
+    def check(self, progress: Progress) -> None:
+        """Read all frames once, so that a damaged file is refused before any work.
+
+        Raises:
+            MaxcaError: see ``__iter__``.
+        """
+        for number, _ in enumerate(self):
+            progress(f"reading frame {number}", 0.0)
+
     def numbered(self, wanted: int, field: str = "to") -> Image:
         """One frame.
 

@@ -12,6 +12,8 @@ import numpy as np
 from maxca.io.digest import sha256
 from maxca.io.records import encode
 from maxca.io.regular import check_regular
+from maxca.models.zoo import find_model
+from maxca.options import MODELS
 from maxca.registration.record import Source
 from maxca.workflows.series.motion import MotionTable
 from maxca.workflows.series.options import SeriesInputs, SeriesOptions
@@ -120,7 +122,7 @@ class SeriesRecord:
 
 
 def sources_of(image: str | Path, inputs: SeriesInputs, options: SeriesOptions) -> dict[str, Source]:
-    """The files of a series by role, with their hashes.
+    """The files of a series by role, the model among them, with their hashes.
 
     Raises:
         MaxcaError: for a file that is missing.
@@ -128,6 +130,8 @@ def sources_of(image: str | Path, inputs: SeriesInputs, options: SeriesOptions) 
     files = {"image": image} | {each.name: getattr(inputs, each.name) for each in fields(inputs)}
     if str(options.to) not in ("first", "mean") and options.frame is None:
         files["to"] = options.to
+    if isinstance(options.model, str | Path) and str(options.model) not in MODELS:
+        files["model"] = find_model(options.model)
     found = {role: Path(path) for role, path in files.items() if path is not None}
     for path in found.values():
         if not path.is_dir():

@@ -11,14 +11,14 @@ import numpy as np
 
 from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, Grid
-from maxca.io.atomic import RESULT_FILE, output_folder
+from maxca.io.atomic import RESULT_FILE
 from maxca.io.images import Image, write
 from maxca.io.records import encode
 from maxca.io.transforms import write_transform
 from maxca.registration.provenance import peak_memory_mb, versions
 from maxca.runtime import tuned
 from maxca.version import installed_version
-from maxca.workflows.series.checkpoint import checkpoint, fingerprint
+from maxca.workflows.series.checkpoint import fingerprint, resumable
 from maxca.workflows.series.corrected import CORRECTED, Corrected, Target, write_corrected
 from maxca.workflows.series.estimate import Estimate, estimate
 from maxca.workflows.series.frames import Frames, Progress, open_frames
@@ -101,8 +101,7 @@ def series(
     directions = None if inputs.bvec is None else read_gradients(inputs.bvec, frames.count)
     sources, settings = sources_of(image, inputs, options), settings_of(options)
     with (
-        output_folder(folder, overwrite) as place,
-        checkpoint(folder, fingerprint(sources, settings)) as kept,
+        resumable(folder, overwrite, fingerprint(sources, settings)) as (place, kept),
         tuned(options.threads),
     ):
         found = estimate(frames, options, inputs.mask, kept, progress)

@@ -35,6 +35,8 @@ from maxca.workflows.series.organ.fields import StoredFields
 
 PASSES = 3  # most passes over the frames for a mean
 STEADY = 0.1  # voxels: the passes end when the mean position moves less, root mean square over the content
+MEAN_OF_MEDIAN = 1.183  # mean absolute value of normal noise over its median: √(2/π) / 0.6745
+SAME = 1e-3  # standard deviations: a frame that differs less from the reference is the reference
 TOLERANCE = 1.0  # of the inverse, see ``registration.deformation``
 
 
@@ -45,11 +47,21 @@ class Survey(NamedTuple):
         deviation: (I, J, K) standard deviation of each voxel over time.
         mean: (I, J, K) of the frames.
         apart: (T,) mean absolute difference of each frame from the reference.
+        noise: what of it is noise: the least of the frames, from the median over the voxels, most of which do not move.
     """
 
     deviation: np.ndarray
     mean: np.ndarray
     apart: np.ndarray
+    noise: float = 0.0
+
+    @property
+    def differing(self) -> np.ndarray:
+        """(T,) from 0 to 1: how much each frame differs from the reference, in proportion to the one that does most."""
+        above = np.clip(self.apart - self.noise, 0, None)
+        if above.max() <= 0:  # more than half of the voxels move
+            above = self.apart
+        return above / max(float(above.max()), 1e-9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,13 +182,13 @@ def estimate_organ(
     survey = _survey(frames, reference, affine, progress)
     work = _Passes(frames, options, mask, kept, progress)
     tracker, reason = work.tracker(reference, affine, survey, predictor)
-    fields = work.align(tracker, survey.apart, options.frame)
+    fields = work.align(tracker, survey, options.frame)
     if str(options.to) == "mean":
         while work.done < PASSES:
             reference, moved = work.to_mean(reference, fields)
             tracker = replace(tracker, reference=work.prepared(reference, cut=True))
-            apart = _survey(frames, reference, affine, lambda _stage, _share: None).apart
-            fields = work.align(tracker, apart, None)
+            survey = _survey(frames, reference, affine, lambda _stage, _share: None)
+            fields = work.align(tracker, survey, None)
             if moved < STEADY:
                 break
     model = "none" if tracker.model is None else tracker.model.name
@@ -225,23 +237,21 @@ class _Passes:
             return crop(volume, *content_box(volume, margin_of(volume.grid)))
         return crop(volume, *self.box)
 
-    def align(self, tracker: _Tracker, apart: np.ndarray, still: int | None) -> StoredFields:
+    def align(self, tracker: _Tracker, survey: Survey, still: int | None) -> StoredFields:
         """The fields of all frames, smooth over time.
 
         Args:
             tracker: of this pass.
-            apart: (T,) how much each frame differs from the reference.
+            survey: how much each frame differs from the reference.
             still: the number of the frame that is the reference.
         """
         number = self.done
-        noise = np.delete(apart, still if still is not None else []).min()
-        differing = np.clip((apart - noise) / max(apart.max() - noise, 1e-9), 0, 1)
         smoother = smoothing_over_time(
             self.frames.count, self.options.time_smoothness, cyclic=self.options.cyclic, still=still
         )
         grid = tracker.lattice
         found = StoredFields(self.kept.folder / f"pass-{number}", grid, self.frames.count)
-        self._each(tracker, differing, found, still)
+        self._each(tracker, survey.differing, found, still)
         smooth = found.combined(smoother, self.kept.folder / f"smooth-{number}")
         self.done += 1
         return smooth
@@ -311,15 +321,18 @@ def _survey(frames: Frames, reference: Image, affine: Affine, progress: Progress
     there = Chain((affine,)).resample(standardised(reference)[None], reference.grid, frames.grid)[0].numpy()
     first: np.ndarray | None = None
     total, squares = np.zeros(frames.grid.shape), np.zeros(frames.grid.shape)
-    apart = []
+    apart, noise = [], []
     for number, frame in enumerate(frames):
         progress(f"reading frame {number}", 0.05 * number / frames.count)
         values = standardised(frame).numpy()
         first = values if first is None else first
         total += values - first
         squares += np.square(values - first, dtype=np.float64)
-        apart.append(float(np.abs(values - there).mean()))
+        difference = np.abs(values - there)
+        apart.append(float(difference.mean()))
+        noise.append(MEAN_OF_MEDIAN * float(np.median(difference)))
     assert first is not None
     mean = total / frames.count
     deviation = np.sqrt(np.maximum(squares / frames.count - np.square(mean), 0))
-    return Survey(deviation.astype(np.float32), (first + mean).astype(np.float32), np.array(apart))
+    least = min((part for part, whole in zip(noise, apart, strict=True) if whole > SAME), default=0.0)
+    return Survey(deviation.astype(np.float32), (first + mean).astype(np.float32), np.array(apart), least)

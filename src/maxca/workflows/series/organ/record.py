@@ -15,6 +15,9 @@ from maxca.workflows.cohort.table import write_table
 from maxca.workflows.series.record import DIRECTION
 
 FRAMES, LABELS, POINTS = "frames", "labels", "points"  # tables
+FALLS = 0.005  # of the similarity of a frame: more is no noise
+FOLDED = 0.1  # % of the volume, as in the report of a pair
+MOST_NAMED = 10  # frames in a warning
 MEANINGS: dict[str, dict[str, tuple[str, str]]] = {
     FRAMES: {
         "frame": ("number of the frame, the first is 0", "1"),
@@ -98,8 +101,8 @@ class LabelSummary:
         largest_frame: its frame.
         smallest_ml: smallest volume.
         smallest_frame: its frame.
-        ejection_fraction_percent: of the largest volume, what is more than the smallest; None for the wall of a
-            ventricle.
+        volume_change_percent: of the largest volume, what is more than the smallest; None for a label without volume.
+        ejection_fraction_percent: the same; None for the wall of a ventricle.
         peak_strain: by the name of its column: the strain of the largest size.
     """
 
@@ -109,6 +112,7 @@ class LabelSummary:
     largest_frame: int
     smallest_ml: float
     smallest_frame: int
+    volume_change_percent: float | None
     ejection_fraction_percent: float | None
     peak_strain: dict[str, float]
 
@@ -196,11 +200,30 @@ def summaries(rows: Sequence[LabelRow], wall: int | None) -> list[LabelSummary]:
                 mine[most].frame,
                 float(volumes[least]),
                 mine[least].frame,
+                fraction,
                 None if label == wall else fraction,
                 peaks,
             )
         )
     return found
+
+
+def doubts(rows: Sequence[FrameRow]) -> list[str]:
+    """Warnings of the frames whose maps may be wrong, a line of each kind."""
+    fell = [row.frame for row in rows if row.similarity < row.similarity_before - FALLS]
+    folded = [row.frame for row in rows if row.ndv_percent > FOLDED]
+    found = []
+    if fell:
+        found.append(f"{_numbers(fell)}: less similar to the reference after registration; check them in the movie")
+    if folded:
+        found.append(f"{_numbers(folded)}: more than {FOLDED:g} % of the volume folds; check them in the movie")
+    return found
+
+
+def _numbers(frames: Sequence[int]) -> str:
+    named = ", ".join(map(str, frames[:MOST_NAMED]))
+    rest = f" and {len(frames) - MOST_NAMED} others" if len(frames) > MOST_NAMED else ""
+    return f"frame{'s' if len(frames) > 1 else ''} {named}{rest}"
 
 
 def write_rows(name: str, rows: Sequence[FrameRow | LabelRow | PointRow], folder: Path) -> None:

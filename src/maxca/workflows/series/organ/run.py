@@ -14,7 +14,7 @@ from maxca.engine.comparison import similarity_of
 from maxca.engine.volume import Volume, foreground, normalise
 from maxca.fields import OptionError
 from maxca.geometry import Chain
-from maxca.io.atomic import RESULT_FILE, output_folder
+from maxca.io.atomic import RESULT_FILE
 from maxca.io.images import Image, write
 from maxca.io.records import encode
 from maxca.io.series import write_series
@@ -23,7 +23,7 @@ from maxca.metrics import folding
 from maxca.registration.provenance import peak_memory_mb, versions
 from maxca.runtime import tuned
 from maxca.version import installed_version
-from maxca.workflows.series.checkpoint import checkpoint, fingerprint
+from maxca.workflows.series.checkpoint import fingerprint, resumable
 from maxca.workflows.series.corrected import CORRECTED, Corrected, Target, write_corrected
 from maxca.workflows.series.frames import Frames, Progress, open_frames
 from maxca.workflows.series.options import SeriesInputs, SeriesOptions
@@ -38,6 +38,7 @@ from maxca.workflows.series.organ.record import (
     OrganRecord,
     OrganSummary,
     PointRow,
+    doubts,
     summaries,
     write_rows,
 )
@@ -121,8 +122,7 @@ def organ_motion(
     frames = open_frames(image)
     sources, settings = sources_of(image, inputs, options), settings_of(options)
     with (
-        output_folder(folder, overwrite) as place,
-        checkpoint(folder, fingerprint(sources, settings)) as kept,
+        resumable(folder, overwrite, fingerprint(sources, settings)) as (place, kept),
         tuned(options.threads),
         torch.no_grad(),
     ):
@@ -140,7 +140,10 @@ def organ_motion(
             inputs=sources,
             settings=settings,
             motion=_summary(found, followed, measures),
-            warnings=[*found.warnings, *(followed.warnings if followed else ()), *corrected.warnings],
+            warnings=[
+                *(*found.warnings, *(followed.warnings if followed else ()), *corrected.warnings),
+                *doubts(measures.frames),
+            ],
             versions=versions(),
             seconds=round(time.perf_counter() - begin, 3),
             peak_memory_mb=peak_memory_mb(),

@@ -13,6 +13,7 @@ from maxca.geometry import Chain, Grid
 from maxca.geometry.strain import green_lagrange
 
 AROUND = 0.9  # of the outline of a cavity, in its slices, that touches its wall
+CAVITY = 0.1  # of the volume of a wall, at least: what a cavity has; a nodule in a lung has less
 THICK = 1.5  # times the spacing within slices: then their normal is the long axis
 
 
@@ -53,10 +54,18 @@ class LabelRegion:
         return cls(labels[box], grid.box(low.tolist(), high.tolist()), names)
 
     @property
+    def across(self) -> int:
+        """The axis across the slices: one with a single voxel, or that of the largest spacing."""
+        return next(iter(self.grid.thin_axes), int(np.argmax(self.grid.spacing)))
+
+    @property
     def ventricle(self) -> Ventricle | None:
-        """A cavity that is enclosed by another label in its slices, as the left ventricle by the myocardium."""
-        across = int(np.argmax(self.grid.spacing))
-        within = [axis for axis in range(3) if axis != across and self.labels.shape[axis] > 1]
+        """A cavity and the wall that encloses it in its slices, as the myocardium the left ventricle.
+
+        A label that is small against the one around it, as a nodule in a lung, is no cavity.
+        """
+        within = [axis for axis in range(3) if axis != self.across and self.labels.shape[axis] > 1]
+        sizes = {name: np.count_nonzero(self.labels == name) for name in self.names}
         found = []
         for cavity in self.names:
             inside = self.labels == cavity
@@ -67,6 +76,8 @@ class LabelRegion:
                 ring |= ndimage.binary_dilation(inside, structure)
             around = self.labels[ring & ~inside]
             for wall in self.names:
+                if sizes[cavity] < CAVITY * sizes[wall]:
+                    continue
                 share = float((around == wall).mean()) if wall != cavity and around.size else 0.0
                 found.append((share, Ventricle(cavity, wall)))
         best = max(found, default=(0.0, None), key=lambda one: one[0])
@@ -80,11 +91,9 @@ class LabelRegion:
         points = self.grid.to_world(np.stack(np.meshgrid(*map(np.arange, self.labels.shape), indexing="ij"), axis=-1))
         cavity = points[self.labels == ventricle.cavity]
         spacing = self.grid.spacing
-        across = int(np.argmax(spacing))
-        rest = np.delete(spacing, across).max()
-        thin = [axis for axis, n in enumerate(self.labels.shape) if n == 1]
-        if thin or spacing[across] > THICK * rest:
-            long = self.grid.direction[:, thin[0] if thin else across]
+        rest = np.delete(spacing, self.across).max()
+        if self.grid.thin_axes or spacing[self.across] > THICK * rest:
+            long = self.grid.direction[:, self.across]
         else:
             both = points[np.isin(self.labels, ventricle)]
             long = np.linalg.eigh(np.cov(both.T))[1][:, -1]
@@ -143,7 +152,7 @@ class StrainMeter:
             chain: world points of the labels → world points of a frame.
         """
         tensor = green_lagrange(chain, self.region.grid)
-        flat = [axis for axis, n in enumerate(self.region.labels.shape) if n == 1]
+        flat = list(self.region.grid.thin_axes)
         found = {}
         for label in self.region.names:
             inside = self.region.labels == label
