@@ -42,8 +42,8 @@ from maxca.options import RegistrationOptions
 from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.template.average import BRIGHTEST, mean_of, overlap, sharpness
 from maxca.workflows.template.options import TemplateOptions
+from maxca.workflows.template.outputs import ITERATIONS, TRANSFORMS
 from maxca.workflows.template.registrations import REGISTRATIONS
-from maxca.workflows.template.run import ITERATIONS, TRANSFORMS
 from maxca.workflows.template.shape import mean_shape
 
 MARGIN = 0.1  # of the extent, on each side of the initial template of both

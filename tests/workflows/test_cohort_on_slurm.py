@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dask_processes import kill, wait
 import maxca
 from maxca.cli.main import main
 from maxca.errors import MaxcaError
+from maxca.workflows.cohort.cluster import Needed, connected
 from maxca.workflows.cohort.jobs import JobOptions, read_job
 from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.cohort.plan import PLAN, read_plan
@@ -138,6 +140,42 @@ def test_jobs_that_cannot_work_are_reported(
     ):
         maxca.cohort(pairs, tmp_path / "out", OPTIONS, CohortOptions(slurm=JOBS, workers=1))
     assert read_plan(tmp_path / "out").count()["pending"] == PATIENTS
+    wait(lambda: not jobs())
+
+
+def test_jobs_that_cannot_work_are_reported_to_a_later_cohort(
+    slurm: None, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maxca.workflows.cohort.slurm.CHECKED", 0.5)
+    failing = {"jobqueue.slurm.job-script-prologue": ["export PYTHONHOME=/nowhere"]}
+    options = CohortOptions(slurm=JOBS, workers=1)
+    with (
+        dask.config.set(failing),
+        pytest.raises(MaxcaError, match=r"jobs of SLURM end before they connect"),
+        connected(options, Needed(1, 1.0, 1), tmp_path / "out"),
+    ):
+        wait(lambda: not any(time.sleep(0.5) or jobs() for _ in range(5)))  # none is submitted any more
+        maxca.cohort(pairs, tmp_path / "out" / "later", OPTIONS, CohortOptions())
+    wait(lambda: not jobs())
+
+
+def test_jobs_have_what_the_configuration_of_dask_jobqueue_adds(
+    slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: list[str] = []
+    keep = lambda _job, cluster, _place: scripts.append(cluster.job_script())  # noqa: E731
+    monkeypatch.setattr("maxca.workflows.cohort.slurm._check_accepted", keep)
+    added = {
+        "jobqueue.slurm.job-extra-directives": ["--comment=ours"],
+        "jobqueue.slurm.job-directives-skip": ["-n 1"],
+        "jobqueue.slurm.worker-extra-args": ["--lifetime", "50m"],
+    }
+    options = CohortOptions(slurm="partition=long,interface=lo,qos=normal", workers=1)
+    with dask.config.set(added), connected(options, Needed(1, 1.0, 1), tmp_path / "out"):
+        pass
+    (script,) = scripts
+    assert "#SBATCH --comment=ours" in script and "#SBATCH --qos=normal" in script and "#SBATCH --no-requeue" in script
+    assert "--lifetime 50m --no-dashboard" in script and "#SBATCH -n 1" not in script and "#SBATCH -t" not in script
     wait(lambda: not jobs())
 
 

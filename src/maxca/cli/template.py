@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from maxca.cli.options import Quiet, from_options
+from maxca.cli.options import Overwrite, Quiet, from_options
 from maxca.cli.register import _with_report
 from maxca.cli.terminal import note, progress_bar, report, warn
 from maxca.fields import about
@@ -50,6 +50,7 @@ def template(
             "--report", callback=_with_report, help="Also write report.html, with images of the template and its scans."
         ),
     ] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Build a template: an image with the mean shape and the mean intensity of scans.
@@ -58,7 +59,8 @@ def template(
     removed from their transforms, and their mean is the next template.
 
     The output folder contains template.nii.gz, transforms/NAME.h5 (template points to points of the scan) and
-    NAME_inverse.h5, iterations.tsv, template.json, and the iterations. The same command resumes after an interruption.
+    NAME_inverse.h5, iterations.tsv, template.json, and the iterations. The same command resumes after an interruption;
+    more iterations continue. A template of other scans or options in the folder is replaced with --overwrite only.
     """
     from maxca.workflows.template.run import build_template
 
@@ -67,7 +69,9 @@ def template(
     )
     where = CohortOptions(machine.workers, machine.memory_gb, machine.scheduler, machine.slurm)
     with progress_bar(quiet=quiet) as progress:
-        made = build_template(scans, out, options, registration, where, progress=progress, warn=_warn)
+        made = build_template(
+            scans, out, options, registration, where, overwrite=overwrite, progress=progress, warn=_warn
+        )
     if html_report:
         from maxca.report.template import write_page
 
@@ -79,7 +83,7 @@ def template(
     dice = "" if last.dice is None else f", Dice of labels {last.dice:.3f}"
     report(
         f"{out}: {len(record.scans)} scans, {len(record.iterations)} iterations, sharpness {last.sharpness:.3f}{dice}, "
-        f"bias of shape {record.bias_mm:.3f} mm",
+        f"mean shape {last.shape_mm:.3f} mm from the template before its removal, {record.bias_mm:.3f} mm after",
         quiet=quiet,
     )
 

@@ -88,7 +88,9 @@ def over_steps(lines: Mapping[str, np.ndarray], title: str, across: str, up: str
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(range(len(values)), values, "o-", markersize=3, color=colour, label=one_line(name, LONGEST_NAME))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(0, 1.1 * max(float(np.nanmax(values)) for values in lines.values()))
+    known = [values[np.isfinite(values)].max() for values in lines.values() if np.isfinite(values).any()]
+    if known and max(known) > 0:
+        axes.set_ylim(0, 1.1 * float(max(known)))
     if len(lines) > 1:
         _legend(axes, 1)
     return _svg(figure, title)

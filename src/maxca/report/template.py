@@ -18,8 +18,9 @@ from maxca.report.parts import Group, Picture, Table
 from maxca.report.planes import Plane, planes_of, sampled
 from maxca.version import installed_version
 from maxca.workflows.template.average import warped
+from maxca.workflows.template.outputs import ITERATIONS
 from maxca.workflows.template.registrations import TEMPLATE
-from maxca.workflows.template.run import ITERATIONS, Template
+from maxca.workflows.template.run import Template
 
 WORST = 6  # scans shown, those that fit least
 

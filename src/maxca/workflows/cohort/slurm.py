@@ -132,28 +132,34 @@ def _cluster(job: JobOptions, request: Request, place: Path) -> SLURMCluster:
         queue=job.partition,
         account=job.account,
         walltime=job.walltime,
-        job_directives_skip=[] if job.walltime else ["#SBATCH -t "],
+        job_directives_skip=[*_configured("job-directives-skip"), *([] if job.walltime else ["#SBATCH -t "])],
         cores=request.cores,
         processes=request.processes,
         memory=f"{request.memory} B",
         job_mem=f"{-(-request.memory // 2**20)}M",
         job_name=NAME,
         job_extra_directives=[
+            *_configured("job-extra-directives"),
             *(f"{name}={value}" for name, value in given.items() if value is not None),
             *("--no-requeue", "--output=/dev/null", "--error=/dev/null"),  # it is submitted again, under another number
         ],
         job_script_prologue=[
-            *dask.config.get("jobqueue.slurm.job-script-prologue", []),
+            *_configured("job-script-prologue"),
             f"exec >{log} 2>&1",
             f"export DASK_CONFIG={shlex.quote(str(place / 'dask.yaml'))}",
         ],
-        worker_extra_args=["--no-dashboard"],
+        worker_extra_args=[*_configured("worker-extra-args"), "--no-dashboard"],
         python=shlex.quote(sys.executable),
         interface=job.interface,
         protocol="tls://",
         scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         silence_logs="critical",
     )
+
+
+def _configured(name: str) -> list[str]:
+    """A list of the user's jobqueue.yaml."""
+    return list(dask.config.get(f"jobqueue.slurm.{name}", None) or [])
 
 
 class Job(SLURMJob):
@@ -218,13 +224,12 @@ class Keeper:
     def _watch(self) -> None:
         while not self.ended.wait(CHECKED):
             submitted = dict(self.cluster.workers)
-            queue = queued()
-            if queue is None:
-                continue
-            self._check(submitted, queue)
-            if self.fault:
+            queue = None if self.fault else queued()
+            if queue is not None:
+                ours = {job.job_id for job in submitted.values()}  # other cohorts have jobs of the same name
+                self._check(submitted, {number: state for number, state in queue.items() if number in ours})
+            if self.fault:  # each time: another cohort may begin in the same jobs later
                 self.client.cancel([Future(key, self.client) for key in list(self.client.futures)], force=True)
-                return
 
     def _check(self, submitted: dict[str, Any], queue: dict[str, str]) -> None:
         connected = {str(each["name"]) for each in self.cluster.scheduler_info["workers"].values()}

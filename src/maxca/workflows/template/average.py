@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from maxca.engine.volume import foreground, normalise
 from maxca.geometry import Affine, Chain, Grid
 from maxca.io.images import Image, read
-from maxca.metrics import common_labels, dice
+from maxca.metrics import dice
 from maxca.registration.labels import labels_of
 
 BRIGHTEST = 1000.0  # intensity of the bright tissue in a template
@@ -137,14 +138,38 @@ def sharpness(
     return float(np.sqrt(sum(slope**2 for slope in slopes))[content].mean() / template[content].mean())
 
 
-def overlap(labels: Sequence[Image], chains: Sequence[Chain], grid: Grid) -> float:
-    """Mean Dice of the labels of all pairs of scans in template space, by nearest neighbour; of many, a sample."""
+class Overlap(NamedTuple):
+    """Of the labels of scans in template space.
+
+    Args:
+        dice: mean over the pairs of scans with labels in common; None without any.
+        pairs: of scans.
+        apart: pairs without a label in common, which are not counted.
+    """
+
+    dice: float | None
+    pairs: int
+    apart: int
+
+
+def overlap(labels: Sequence[Image], chains: Sequence[Chain], grid: Grid) -> Overlap:
+    """Mean Dice of the labels of all pairs of scans in template space, by nearest neighbour; of many, a sample.
+
+    Those of a pair are the labels that both scans have before they are warped: one that is moved out of the template
+    has a Dice of 0.
+    """
+    values = [labels_of(image).astype(np.uint64) for image in labels]  # not negative
+    present = [frozenset(np.unique(each).tolist()) - {0} for each in values]
+    names = np.array(sorted({0}.union(*present)), np.uint64)
     maps = []
-    for image, chain in zip(labels, chains, strict=True):
-        values = torch.from_numpy(labels_of(image).astype(np.int32))
-        maps.append(chain.resample(values[None], image.grid, grid, "nearest")[0].numpy())
+    for each, image, chain in zip(values, labels, chains, strict=True):
+        numbers = torch.from_numpy(np.searchsorted(names, each).astype(np.int32))
+        maps.append(chain.resample(numbers[None], image.grid, grid, "nearest")[0].numpy())
     pairs = list(combinations(range(len(maps)), 2))
-    if len(pairs) > COMPARED:
-        pairs = random.Random(0).sample(pairs, COMPARED)
-    scores = [np.mean(list(dice(maps[a], maps[b], common_labels(maps[a], maps[b])).values())) for a, b in pairs]
-    return float(np.mean(scores))
+    common = {(a, b): present[a] & present[b] for a, b in pairs if present[a] & present[b]}
+    compared = list(common) if len(common) <= COMPARED else random.Random(0).sample(list(common), COMPARED)
+    scores = []
+    for a, b in compared:
+        known = np.searchsorted(names, np.array(sorted(common[a, b]), np.uint64))
+        scores.append(np.mean(np.nan_to_num(list(dice(maps[a], maps[b], known.tolist()).values()))))
+    return Overlap(float(np.mean(scores)) if scores else None, len(pairs), len(pairs) - len(common))

@@ -21,13 +21,14 @@ class Iteration:
 
     Args:
         number: from 0, the affine one.
-        shape_mm: mean distance of the mean shape of the scans from the template that they were registered to.
+        shape_mm: mean distance of the mean shape of the scans from the template that they were registered to, before it
+            was removed.
         shape_max_mm: the largest.
         moved_mm: mean distance, over scans and content, between the points of the scans that the transforms map to and
             those of the iteration before; None at the first.
         change: 1 minus the correlation of the old template and the new one, of several channels the largest.
         sharpness: mean gradient per mm in the new one, relative to its mean intensity.
-        dice: mean over all pairs of scans, of their labels in template space; None without labels.
+        dice: mean over all pairs of scans, of their labels in template space; None without labels in common.
         seconds: of this run.
     """
 
@@ -49,16 +50,18 @@ class TemplateRecord:
         maxca: version.
         options: of the template.
         registration: options of the registrations.
+        fingerprint: of the contents of scans and reference, and of the options.
         scans: the files, by the name of their transforms.
         iterations: in order.
         converged: whether it ended before the last iteration that was allowed.
-        bias_mm: mean distance from the identity of the mean shape of all scans, after it was removed.
+        bias_mm: the residual of the removal of the mean shape: its mean distance from the identity afterwards, near 0.
         warnings: one line each.
     """
 
     maxca: str
     options: dict[str, Any]
     registration: dict[str, Any]
+    fingerprint: str = ""
     scans: dict[str, str] = field(default_factory=dict)
     iterations: list[Iteration] = field(default_factory=list)
     converged: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, Chain
+from maxca.geometry import Chain
 from maxca.geometry.fit import fitted_affine
 from maxca.io.atomic import atomic_path
 from maxca.io.images import Image, write
@@ -58,7 +58,7 @@ class Iterate:
     warn: Warn
 
     def __call__(
-        self, template: Estimate, place: Path, options: RegistrationOptions, starts: Mapping[Path, Affine]
+        self, template: Estimate, place: Path, options: RegistrationOptions, starts: Mapping[Path, Chain]
     ) -> Registered:
         """Register, or resume.
 
@@ -99,10 +99,13 @@ class Iterate:
         return Registered(done, {name: read_transform(place / REGISTRATIONS / name / TRANSFORM) for name in done})
 
 
-def starts_of(template: Estimate, scans: Mapping[str, TemplateScan], chains: Mapping[str, Chain]) -> dict[Path, Affine]:
+def starts_of(template: Estimate, scans: Mapping[str, TemplateScan], chains: Mapping[str, Chain]) -> dict[Path, Chain]:
     """The affine parts of the transforms within the content, from which the next registrations start."""
     points = points_of(template.grid, template.content)
-    return {scan.image: fitted_affine(points, chains[name].map_points(points)) for name, scan in scans.items()}
+    return {
+        scan.image: Chain((fitted_affine(points, chains[name].map_points(points)),), chains[name].dimension)
+        for name, scan in scans.items()
+    }
 
 
 def channel_name(number: int) -> str:
@@ -117,9 +120,9 @@ def save(image: Image, path: Path) -> Path:
     return path
 
 
-def _stored(start: Affine | None, path: Path) -> Path | None:
+def _stored(start: Chain | None, path: Path) -> Path | None:
     if start is None:
         return None
     with atomic_path(path) as unfinished:
-        write_transform(Chain((start,)), unfinished)
+        write_transform(start, unfinished)
     return path

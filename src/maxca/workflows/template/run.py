@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from maxca.errors import MaxcaError
-from maxca.geometry import Affine, Chain
+from maxca.geometry import Affine, Chain, Grid
 from maxca.io.alone import alone_in
 from maxca.io.atomic import atomic_path, folders_of
 from maxca.io.images import Image, read
@@ -26,7 +25,8 @@ from maxca.workflows.cohort.options import CohortOptions
 from maxca.workflows.cohort.planning import memory_of
 from maxca.workflows.template.average import BRIGHTEST, Estimate, mean_of, overlap, sharpness, warped
 from maxca.workflows.template.options import TemplateOptions
-from maxca.workflows.template.record import RECORD, Iteration, TemplateRecord, read_record
+from maxca.workflows.template.outputs import ITERATIONS, TRANSFORMS, check_free, clear, fingerprint_of
+from maxca.workflows.template.record import RECORD, Iteration, TemplateRecord
 from maxca.workflows.template.registrations import (
     Iterate,
     Progress,
@@ -37,9 +37,9 @@ from maxca.workflows.template.registrations import (
     starts_of,
 )
 from maxca.workflows.template.scans import TemplateScan, read_scans
-from maxca.workflows.template.shape import MeanShape, mean_shape, mirror_of, points_of
+from maxca.workflows.template.shape import MeanShape, after, mean_shape, mirror_of, points_of, without
+from maxca.workflows.template.symmetry import made_symmetric
 
-TRANSFORMS, ITERATIONS = "transforms", "iterations"
 MARGIN = 0.1  # of the extent of the first scan, on each side of its grid
 SETTLED, UNCHANGED = 0.2, 0.01  # convergence: mean motion of the scans in voxels, and change of the template
 
@@ -73,12 +73,14 @@ def build_template(
     registration: RegistrationOptions | None = None,
     where: CohortOptions | None = None,
     *,
+    overwrite: bool = False,
     progress: Progress = lambda _stage, _share: None,
     warn: Warn = lambda _line: None,
 ) -> Template:
     """Build a template that has the mean shape and the mean intensity of scans, and register each of them to it.
 
-    The same call resumes after an interruption: registrations that are done are not repeated.
+    The same call resumes after an interruption: registrations that are done are not repeated, and those that failed are
+    tried again. More iterations continue a template.
 
     Args:
         scans: files, or one CSV list with the columns image and, optionally, image_2, … (channels), labels and mask.
@@ -86,19 +88,22 @@ def build_template(
         options: of the template.
         registration: options of the registrations; by default those of ``options.effort``, without a network.
         where: the workers.
+        overwrite: replace a template of other scans or options in the folder.
         progress: called with the stage and its completed fraction.
         warn: called with one line for each notice.
 
     Raises:
-        MaxcaError: for scans or options that cannot be used, before anything is written.
+        MaxcaError: for scans or options that cannot be used, or a folder with another template, before anything is
+            written.
     """
     options, folder, where = options or TemplateOptions(), Path(folder), where or CohortOptions()
     listed = read_scans(scans)
     initial = _initial(listed, options)
-    _check_free(folder)
     registration = registration or RegistrationOptions(effort=options.effort, model="none")
     threads = registration.threads or 1
     registration = replace(registration, threads=threads)
+    record = _record(listed, options, registration)
+    replaced = check_free(folder, record, overwrite)
     try:
         from maxca.workflows.cohort.cluster import Needed, connected
     except ImportError as error:
@@ -111,7 +116,9 @@ def build_template(
         connected(where, needed, folder, warn),  # for the cohorts of all iterations
         torch.no_grad(),
     ):
-        return _Run(listed, folder, options, registration, progress, warn).build(initial)
+        record.write(folder)
+        clear(folder, iterations=replaced)
+        return _Run(listed, folder, options, registration, record, progress, warn).build(initial)
 
 
 def _initial(scans: Sequence[TemplateScan], options: TemplateOptions) -> Image:
@@ -126,14 +133,12 @@ def _initial(scans: Sequence[TemplateScan], options: TemplateOptions) -> Image:
     return Image(BRIGHTEST * warped(image, Chain(), grid).numpy(), grid, form=image.form)
 
 
-def _check_free(folder: Path) -> None:
-    """Raise an error for a folder with anything but an earlier template."""
-    if folder.exists() and not folder.is_dir():
-        raise MaxcaError(f"{folder} is a file; choose a folder for the output")
-    if os.path.lexists(folder / RECORD):
-        read_record(folder)
-    elif folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder)):
-        raise MaxcaError(f"{folder} exists and contains no {RECORD} of a template; choose another folder")
+def _record(
+    scans: Sequence[TemplateScan], options: TemplateOptions, registration: RegistrationOptions
+) -> TemplateRecord:
+    """The record of a template without iterations."""
+    given, plain = _plain(asdict(options)), _plain(_shallow(registration))
+    return TemplateRecord(installed_version(), given, plain, fingerprint_of(scans, given, plain))
 
 
 class _Run:
@@ -145,28 +150,31 @@ class _Run:
         folder: Path,
         options: TemplateOptions,
         registration: RegistrationOptions,
+        record: TemplateRecord,
         progress: Progress,
         warn: Warn,
     ) -> None:
         self.folder, self.options, self.registration, self.warn = folder, options, registration, warn
-        self.iterate = Iterate(scans, CohortOptions(save="none"), progress, self._warn)
-        self.record = TemplateRecord(installed_version(), _plain(asdict(options)), _plain(_shallow(registration)))
+        self.record = record
+        self.iterate = Iterate(scans, CohortOptions(save="none", retry="failed"), progress, self._warn)
 
     def build(self, initial: Image) -> Template:
         """Iterate from an initial template until it converges."""
         template = Estimate((initial,), np.ones(initial.grid.shape, bool))
         mirror = mirror_of(initial.grid) if self.options.symmetric else None
         before: Mapping[str, Chain] = {}
-        starts: Mapping[Path, Affine] = {}
+        starts: Mapping[Path, Chain] = {}
         for number in range(self.options.iterations):
             begin = time.perf_counter()
-            self.record.write(self.folder)
             place = self.folder / ITERATIONS / f"{number:02d}"
             found = self.iterate(template, place, self._effort(number), starts)
             with tuned(self.registration.threads):
-                shape = mean_shape(found.chains.values(), template.grid, template.content, mirror)
+                symmetric = mirror if number else None  # before, the template is that of any place and pose
+                shape = mean_shape(found.chains.values(), template.grid, template.content, symmetric)
                 chains = {name: self._unbiased(chain, shape, number) for name, chain in found.chains.items()}
                 files = {name: scan.channels for name, scan in found.scans.items()}
+                if number == 0 and mirror is not None:
+                    chains = made_symmetric(mean_of(files, chains, initial), chains, mirror)
                 new = mean_of(files, chains, initial, mirror=mirror, sharpen=self.options.sharpen)
                 change = new.change(template) if number else 1.0
                 one = self._iteration(number, shape, change, new, replace(found, chains=chains), before)
@@ -186,10 +194,10 @@ class _Run:
 
     def _unbiased(self, chain: Chain, shape: MeanShape, number: int) -> Chain:
         """A transform without the mean shape and, the first time without a reference, without the mean pose."""
-        chain = chain @ shape.inverse
+        unbiased = without(shape, chain)
         if number == 0 and self.options.reference is None:
-            chain = chain @ Chain((shape.pose.inverse()[0],))
-        return chain.simplified()
+            return after(shape.pose.inverse()[0], unbiased)
+        return unbiased
 
     def _iteration(
         self,
@@ -201,11 +209,17 @@ class _Run:
         before: Mapping[str, Chain],
     ) -> Iteration:
         labels = [read(scan.labels) for scan in found.scans.values() if scan.labels is not None]
-        dice = overlap(labels, list(found.chains.values()), template.grid) if labels else None
+        dice = self._dice(labels, list(found.chains.values()), template.grid, number) if labels else None
         first = template.channels[0]
         sharp = sharpness(first.data, first.grid, template.covered)
         moved = _moved(points_of(template.grid, template.content), found.chains, before)
         return Iteration(number, shape.mean_mm, shape.max_mm, moved, change, sharp, dice)
+
+    def _dice(self, labels: Sequence[Image], chains: Sequence[Chain], grid: Grid, number: int) -> float | None:
+        found = overlap(labels, chains, grid)
+        if found.apart and number == 0:
+            self._warn(f"Dice without {found.apart} of {found.pairs} pairs of scans, which have no label in common")
+        return found.dice
 
     def _note(self, found: Registered, one: Iteration) -> None:
         scans = {name: str(scan.image) for name, scan in found.scans.items()}

@@ -3,14 +3,16 @@
 The transform φ of a scan maps template points to points of the scan. Without its rigid part R, the pose of the scan,
 ψ = R⁻¹ ∘ φ is its shape. A template has the mean shape if the mean of all ψ is the identity. If that mean is m instead,
 the template is moved by m: the transforms become φ ∘ m⁻¹, whose shapes have the mean m ∘ m⁻¹, the identity. A template
-has the mean pose if the mean of all R is the identity, in the Lie algebra of rotations.
-Source: Guimond, Meunier, Thirion, CVIU 77(2), 2000; Avants et al., NeuroImage 49(3), 2010.
+has the mean pose if the mean of all R is the identity: the rotation with the least sum of squared distances to them,
+as matrices (the chordal L2 mean).
+Source: Guimond, Meunier, Thirion, CVIU 77(2), 2000; Avants et al., NeuroImage 49(3), 2010; Hartley et al., IJCV 103,
+2013 (means of rotations).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,6 +83,23 @@ def mean_shape(
     inverse = Chain((linear.inverse()[0], backward))
     pose = _around(Rotation.from_matrix(np.stack(poses)).mean().as_matrix(), points.mean(0))
     return MeanShape(Chain((rest, linear)), inverse, pose, float(distance.mean()), float(distance.max()))
+
+
+def without(shape: MeanShape, chain: Chain) -> Chain:
+    """The transform of a scan from which the mean shape is removed."""
+    return (chain @ (_in_plane(shape.inverse) if chain.dimension == 2 else shape.inverse)).simplified()
+
+
+def after(affine: Affine, chain: Chain) -> Chain:
+    """The transform of a scan from a template that an affine maps to the present one."""
+    return Chain((affine, *chain.steps), chain.dimension).simplified()
+
+
+def _in_plane(chain: Chain) -> Chain:
+    """The chain of a mean shape of 2-D scans as one of the plane, without the rounding errors across it."""
+    flat = torch.tensor([1.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
+    steps = (replace(s, displacement=s.displacement * flat) if isinstance(s, DenseField) else s for s in chain.steps)
+    return Chain(tuple(steps), 2)
 
 
 def mirror_of(grid: Grid) -> Affine:
