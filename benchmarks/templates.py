@@ -90,7 +90,7 @@ def measured(template: Image, last: Mapping[str, Chain], chains: Mapping[str, Ch
     mean = mean_of({name: [image] for name, (image, _) in scans.items()}, chains, template)
     content = mean.content
     return {
-        "dice": overlap([read(labels) for _, labels in scans.values()], [chains[name] for name in scans], mean.grid),
+        "dice": overlap([read(labels) for _, labels in scans.values()], [chains[n] for n in scans], mean.grid).dice,
         "sharpness": sharpness(mean.channels[0].data, mean.grid),
         "template_sharpness": sharpness(template.data, template.grid),
         "last_shape_mm": mean_shape(last.values(), mean.grid, foreground(template.data)).mean_mm,
