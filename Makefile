@@ -79,12 +79,15 @@ $(BIN)/python:
 		|| { echo "maxca needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+# What an installation compiles, see hatch_build.py.
+COMPILED := hatch_build.py src/maxca/native/kernels.c
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt $(COMPILED)
 	$(INSTALL) -e '.[demo]'
 	@touch $@
 
 # The tests run the demo, the pages and the experiments too, so they need what those need.
-$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt $(COMPILED)
 	$(INSTALL) -e '.[demo,dev,train,hub,report,bench]'
 	@touch $@
 
@@ -92,10 +95,10 @@ $(VENV)/.browser: $(VENV)/.dev
 	$(INSTALL) -e '.[browser]'
 	@touch $@
 
-$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt $(COMPILED)
 	$(INSTALL) -e '.[docs]'
 	@touch $@
 
-$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt $(COMPILED)
 	$(INSTALL) -e '.[bench]'
 	@touch $@

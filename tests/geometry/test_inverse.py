@@ -29,10 +29,10 @@ def test_a_field_after_its_inverse_moves_nothing(kind: str) -> None:
 
 def test_the_reported_residual_is_no_smaller_than_the_one_that_can_be_measured() -> None:
     field = smooth_field(grid("oblique LAS"), amplitude=4.0)
-    inverse, residual = field.inverse(iterations=4)
+    inverse, residual = field.inverse(iterations=2)
     nodes = nodes_of(field)
     left = np.linalg.norm(field.map_points(inverse.map_points(nodes)) - nodes, axis=-1)
-    assert residual.max > 0.02, "four steps are too few, so that there is something to report"
+    assert residual.max > 0.02, "two steps are too few, so that there is something to report"
     assert left.max() <= 1.02 * residual.max
     assert left.mean() <= 1.02 * residual.mean
 

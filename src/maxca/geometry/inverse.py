@@ -2,16 +2,96 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxca.geometry.warp import sample
+from maxca import native
+from maxca.geometry.warp import sample, transform_coordinates, voxel_coordinates
 
+POINTS_AT_ONCE = 2_000_000  # bounds the memory of many points, whatever the size of the image
 PLAIN = (
     10  # iterations after which nearly all points have converged; the rest, in strong compression, need Newton steps
 )
 NUDGE = 0.05  # voxels: step of the finite differences of the displacement
+
+
+def invert_on_nodes(
+    displacement: Float[Tensor, "1 3 i j k"],
+    guess: Float[Tensor, "1 3 i j k"] | None,
+    tolerance: float,
+    iterations: int,
+) -> tuple[Float[Tensor, "1 3 i j k"], Float[Tensor, " n"]]:
+    """Find v with v(y) = -d(y + v(y)) at the nodes y of d.
+
+    Args:
+        displacement: d, in voxels, linear between nodes.
+        guess: v to start from, if there is one.
+        tolerance: voxels; a node has converged when its error is smaller.
+        iterations: maximum number at a node.
+
+    Returns:
+        v, and |v(y) + d(y + v(y))| at each node, both in voxels.
+    """
+    if displacement.device.type == "cpu" and native.library() is not None:
+        return _natively(displacement, guess, tolerance, iterations)
+    return _by_torch(displacement, guess, tolerance, iterations)
+
+
+def _natively(displacement: Tensor, guess: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """Newton's method node by node in C; what does not converge is tried again as on a GPU."""
+    library = native.library()
+    assert library is not None
+    shape, threads = displacement.shape[2:], torch.get_num_threads()
+    planes = displacement.float().contiguous()
+    vectors = torch.empty(*shape, 4)
+    inverse = torch.empty_like(planes) if guess is None else guess.float().clone(memory_format=torch.contiguous_format)
+    residual = torch.empty(shape)
+    voxels = residual.numel()
+
+    def interleave(first: int, last: int) -> None:
+        library.maxca_interleave(planes.data_ptr(), vectors.data_ptr(), voxels, first, last)
+
+    def invert(first: int, last: int) -> None:
+        pointers = vectors.data_ptr(), inverse.data_ptr(), residual.data_ptr()
+        library.maxca_invert(*pointers, *shape, first, last, tolerance, iterations, guess is not None)
+
+    native.in_ranges(voxels, threads, interleave)
+    native.in_ranges(shape[0], threads, invert)
+    residual = residual.flatten()
+    left = torch.nonzero(residual > tolerance).flatten()
+    if len(left):
+        points = voxel_coordinates(shape).flatten(2)[:, :, left]
+        again, error = invert_displacement(planes, points, torch.zeros_like(points), tolerance, iterations)
+        better = error < residual[left]
+        inverse.flatten(2)[:, :, left[better]] = again[:, :, better]
+        residual[left[better]] = error[better]
+    return inverse, residual
+
+
+def _by_torch(displacement: Tensor, guess: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """All nodes at once; without a guess, every second node first: most others then need a single step."""
+    shape, device = displacement.shape[2:], displacement.device
+    index = voxel_coordinates(shape, device)
+    if guess is None:
+        steps = [2 if n > 4 else 1 for n in shape]
+        sparse = voxel_coordinates(
+            torch.Size(-(-(n - 1) // step) + 1 for n, step in zip(shape, steps, strict=True)), device
+        )
+        sparse = transform_coordinates(np.diag([*steps, 1.0]), sparse)
+        found, _ = _settled(displacement, sparse, torch.zeros_like(sparse), tolerance, iterations)
+        guess = sample(found, index / index.new_tensor(steps).view(1, 3, 1, 1, 1))
+    return _settled(displacement, index, guess, tolerance, iterations)
+
+
+def _settled(
+    displacement: Tensor, index: Tensor, start: Tensor, tolerance: float, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """In blocks of points: the iteration keeps a dozen copies of them."""
+    blocks = zip(index.flatten(2).split(POINTS_AT_ONCE, 2), start.flatten(2).split(POINTS_AT_ONCE, 2), strict=True)
+    parts = [invert_displacement(displacement, points, there, tolerance, iterations) for points, there in blocks]
+    return torch.cat([found for found, _ in parts], dim=2).view_as(index), torch.cat([error for _, error in parts])
 
 
 def invert_displacement(
@@ -24,7 +104,8 @@ def invert_displacement(
     """Find v with v(y) = -d(y + v(y)) at given points.
 
     Fixed-point iteration, then Newton's method where convergence is slow. A step that increases the error is undone
-    and halved. Only points that have not converged take part in the next iteration.
+    and halved. Only points that have not converged take part in the next iteration. Source: Chen et al., Medical
+    Physics 35(1), 2008.
 
     Args:
         displacement: d, in voxels of its own grid, linear between them.

@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from maxca.geometry.grid import Grid
-from maxca.geometry.inverse import invert_displacement
+from maxca.geometry.inverse import POINTS_AT_ONCE, invert_on_nodes
 from maxca.geometry.warp import (
     Interpolation,
     interpolator,
@@ -28,7 +28,6 @@ from maxca.geometry.warp import (
 )
 
 FLAT = 1e-9  # relative to the largest singular value: a matrix with a smaller one is singular, in any unit
-POINTS_AT_ONCE = 2_000_000  # bounds the memory of resampling, whatever the size of the image
 
 
 class Residual(NamedTuple):
@@ -147,42 +146,23 @@ class DenseField:
     def inverse(
         self, tolerance: float = 0.01, iterations: int = 60, guess: DenseField | None = None
     ) -> tuple[DenseField, Residual]:
-        """Invert by fixed-point iteration, v ← v - (v + d(x + v)), with Newton steps where convergence is slow.
+        """Find v with v(x) = -d(x + v(x)) at the nodes x.
 
         Args:
             tolerance: in multiples of the smallest spacing; a node has converged when its residual is smaller.
-            iterations: maximum number; only nodes that have not converged take part in each.
+            iterations: maximum number at a node.
             guess: a field on the same grid to start from, such as the inverse of a similar field.
 
         Returns:
-            The inverse on the same grid, and the residual that remains at its nodes. Source: Chen et al., Medical
-            Physics 35(1), 2008.
+            The inverse on the same grid, and the residual that remains at its nodes.
         """
         matrix = self.grid.world_to_voxel[:3, :3]
         voxels = transform_vectors(matrix, self.displacement.unsqueeze(0))
         largest = self.grid.largest_spacing
         settled = tolerance * self.grid.smallest_spacing / largest
 
-        def settle(index: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-            # In blocks of points: the iteration keeps a dozen copies of them.
-            parts = [
-                invert_displacement(voxels, points, there, settled, iterations)
-                for points, there in zip(
-                    index.flatten(2).split(POINTS_AT_ONCE, 2), start.flatten(2).split(POINTS_AT_ONCE, 2), strict=True
-                )
-            ]
-            return torch.cat([found for found, _ in parts], dim=2).view_as(index), torch.cat([r for _, r in parts])
-
-        index = voxel_coordinates(self.grid.shape, voxels.device)
-        if guess is not None:
-            start = transform_vectors(matrix, guess.displacement.unsqueeze(0))
-        else:  # every second node first: most others then need a single step
-            steps = [2 if n > 4 else 1 for n in self.grid.shape]
-            sparse = voxel_coordinates(self.grid.every(steps).shape, voxels.device)
-            sparse = transform_coordinates(np.diag([*steps, 1.0]), sparse)
-            found, _ = settle(sparse, torch.zeros_like(sparse))
-            start = sample(found, index / index.new_tensor(steps).view(1, 3, 1, 1, 1))
-        inverse, residual = settle(index, start)
+        start = None if guess is None else transform_vectors(matrix, guess.displacement.unsqueeze(0))
+        inverse, residual = invert_on_nodes(voxels, start, settled, iterations)
         displacement = transform_vectors(self.grid.affine[:3, :3], inverse)[0]
         residual = residual * largest
         return DenseField(displacement, self.grid), Residual(float(residual.mean()), float(residual.max()))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from maxca import native
 from maxca.engine.affine import Alignment
 from maxca.engine.deformable import LevelRecord
 from maxca.engine.settings import Settings
@@ -108,9 +109,10 @@ def recorded(
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that affect the result."""
+    """Versions of Python and of the packages that affect the result, and what computes the loops of ``native``."""
     packages = ("torch", "numpy", "nibabel", "SimpleITK")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    loops = "torch" if native.library() is None else "compiled"
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}, "loops": loops}
 
 
 def peak_memory_mb() -> float:
