@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=2, help="of each data set")
     options = parser.parse_args()
-    if native.library() is None:
+    if native.compiled() is None:
         parser.error("no compiled loops: install a C compiler and maxca again")
     rows = []
     for name in SETS:

@@ -17,18 +17,18 @@ from maxca.geometry import DenseField, Grid
 from maxca.geometry.transforms import Residual
 
 ROOT = Path(__file__).parents[2]
-compiled = pytest.mark.skipif(native.library() is None, reason="no compiled loops: install a C compiler")
+compiled = pytest.mark.skipif(native.compiled() is None, reason="no compiled loops: install a C compiler")
 
 
 def by_torch(field: DenseField, monkeypatch: pytest.MonkeyPatch, **how: object) -> tuple[DenseField, Residual]:
     with monkeypatch.context() as patched:
         patched.setenv(native.SWITCH, "0")
-        assert native.library() is None
+        assert native.compiled() is None
         return field.inverse(**how)  # type: ignore[arg-type]
 
 
 def test_where_there_is_a_compiler_there_is_a_library() -> None:
-    assert (native.library() is not None) == (shutil.which("cc") is not None)
+    assert (native.compiled() is not None) == (shutil.which("cc") is not None)
 
 
 @compiled

@@ -27,7 +27,7 @@ def info() -> None:
         **{name: _version(name) for name in PACKAGES},
         "cpu": f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
         "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free",
-        "loops": "compiled" if native.library() else "by torch, slower: no C compiler when maxca was installed",
+        "loops": "compiled" if native.compiled() else "by torch, slower: no C compiler when maxca was installed",
         "gpu": _gpus(),
         "problems": "report them at the project's issue tracker, with these lines and the command run with --debug",
     }

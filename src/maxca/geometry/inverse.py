@@ -34,15 +34,15 @@ def invert_on_nodes(
     Returns:
         v, and |v(y) + d(y + v(y))| at each node, both in voxels.
     """
-    if displacement.device.type == "cpu" and native.library() is not None:
+    if displacement.device.type == "cpu" and native.compiled() is not None:
         return _natively(displacement, guess, tolerance, iterations)
     return _by_torch(displacement, guess, tolerance, iterations)
 
 
 def _natively(displacement: Tensor, guess: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Newton's method node by node in C; what does not converge is tried again as on a GPU."""
-    library = native.library()
-    assert library is not None
+    loops = native.compiled()
+    assert loops is not None
     shape, threads = displacement.shape[2:], torch.get_num_threads()
     planes = displacement.float().contiguous()
     vectors = torch.empty(*shape, 4)
@@ -51,11 +51,11 @@ def _natively(displacement: Tensor, guess: Tensor | None, tolerance: float, iter
     voxels = residual.numel()
 
     def interleave(first: int, last: int) -> None:
-        library.maxca_interleave(planes.data_ptr(), vectors.data_ptr(), voxels, first, last)
+        loops.maxca_interleave(planes.data_ptr(), vectors.data_ptr(), voxels, first, last)
 
     def invert(first: int, last: int) -> None:
         pointers = vectors.data_ptr(), inverse.data_ptr(), residual.data_ptr()
-        library.maxca_invert(*pointers, *shape, first, last, tolerance, iterations, guess is not None)
+        loops.maxca_invert(*pointers, *shape, first, last, tolerance, iterations, guess is not None)
 
     native.in_ranges(voxels, threads, interleave)
     native.in_ranges(shape[0], threads, invert)

@@ -25,7 +25,7 @@ _ARGUMENTS = {
 }
 
 
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled library, or None if there is none or the environment switches it off."""
     return None if os.environ.get(SWITCH) == "0" else _loaded()
 

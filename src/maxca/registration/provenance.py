@@ -111,7 +111,7 @@ def recorded(
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that affect the result, and what computes the loops of ``native``."""
     packages = ("torch", "numpy", "nibabel", "SimpleITK")
-    loops = "torch" if native.library() is None else "compiled"
+    loops = "torch" if native.compiled() is None else "compiled"
     return {"python": platform.python_version(), **{name: version(name) for name in packages}, "loops": loops}
 
 

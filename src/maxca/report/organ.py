@@ -8,19 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 
 from maxca.geometry import Chain
-from maxca.io.atomic import atomic_path
 from maxca.io.images import Image
 from maxca.io.series import Series, open_series
 from maxca.report import pictures
 from maxca.report.charts import over_frames
-from maxca.report.html import REPORT, own, sources, templates
 from maxca.report.parts import Group, Table
 from maxca.report.planes import Plane, planes_of, sampled
-from maxca.report.series import over_time
-from maxca.version import installed_version
+from maxca.report.series import over_time, write_parts
 from maxca.workflows.series.corrected import CORRECTED
 from maxca.workflows.series.organ.record import STRAIN, LabelRow, LabelSummary
 from maxca.workflows.series.organ.run import CARRIED, OrganResult
@@ -75,26 +71,8 @@ def write_page(result: OrganResult, folder: Path) -> None:
         result: of ``maxca.organ_motion``.
         folder: with the other files of the output, where the page is written.
     """
-    page = (
-        templates()
-        .get_template("series.html.j2")
-        .render(
-            name=result.folder.resolve().name,
-            file=Path(result.record.inputs["image"].path).name,
-            headline=_headline(result),
-            about_charts=_about_charts(result),
-            charts=[Markup(chart) for chart in _charts(result)],  # SVG with text escaped by `charts`
-            groups=list(_groups(result, folder)),
-            command=result.record.command or "",
-            facts=list(_facts(result)),
-            css=own("page.css"),
-            script=own("page.js"),
-            script_sources=sources(own("page.js")),
-            version=installed_version(),
-        )
-    )
-    with atomic_path(folder / REPORT) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+    parts = (_headline(result), _about_charts(result), _charts(result), _groups(result, folder), _facts(result))
+    write_parts(result, folder, *parts)
 
 
 def _headline(result: OrganResult) -> str:

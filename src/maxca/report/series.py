@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from maxca.report.parts import Group, Picture, Table
 from maxca.report.planes import Plane, planes_of, sampled
 from maxca.version import installed_version
 from maxca.workflows.series.corrected import Corrected, OverTime
+from maxca.workflows.series.organ.run import OrganResult
 from maxca.workflows.series.record import Summary
 from maxca.workflows.series.run import SeriesResult
 
@@ -48,18 +49,42 @@ def write_page(result: SeriesResult, folder: Path) -> None:
         result: of ``maxca.series``.
         folder: where the page is written.
     """
+    parts = (_headline(result.record.motion), ABOUT_CHARTS, _charts(result), _groups(result), _facts(result))
+    write_parts(result, folder, *parts)
+
+
+def write_parts(
+    result: SeriesResult | OrganResult,
+    folder: Path,
+    headline: str,
+    about_charts: str,
+    charts: Iterable[str],
+    groups: Iterable[Group],
+    facts: Iterable[tuple[str, str]],
+) -> None:
+    """Write the page of a series from its parts.
+
+    Args:
+        result: of the series.
+        folder: where the page is written.
+        headline: the first lines.
+        about_charts: text above the charts.
+        charts: SVG, with its text escaped by ``report.charts``.
+        groups: pictures and tables.
+        facts: names and values at the end.
+    """
     page = (
         templates()
         .get_template("series.html.j2")
         .render(
             name=result.folder.resolve().name,
             file=Path(result.record.inputs["image"].path).name,
-            headline=_headline(result.record.motion),
-            about_charts=ABOUT_CHARTS,
-            charts=[Markup(chart) for chart in _charts(result)],  # SVG with text escaped by `charts`
-            groups=list(_groups(result)),
+            headline=headline,
+            about_charts=about_charts,
+            charts=[Markup(chart) for chart in charts],
+            groups=list(groups),
             command=result.record.command or "",
-            facts=list(_facts(result)),
+            facts=list(facts),
             css=own("page.css"),
             script=own("page.js"),
             script_sources=sources(own("page.js")),

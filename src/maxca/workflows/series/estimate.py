@@ -208,20 +208,35 @@ def _starts(given: Affine, fits: Sequence[_Fit]) -> list[Affine]:
     return starts
 
 
-def _reference(frames: Frames, options: SeriesOptions) -> tuple[Image, Affine, tuple[str, ...]]:
-    """The first reference, and the affine from it to the first frame."""
+def reference_image(frames: Frames, options: SeriesOptions) -> tuple[Image, bool]:
+    """The first reference, and whether it is a frame of the series.
+
+    Raises:
+        MaxcaError: for another image that cannot be one.
+    """
     if str(options.to) == "mean":
-        return frames.numbered(frames.count // 2), Affine.identity(), ()
+        return frames.numbered(frames.count // 2), True
     if options.frame is not None:
-        return frames.numbered(options.frame), Affine.identity(), ()
+        return frames.numbered(options.frame), True
     image = read(options.to)
     check_contrast(image)
     if len(image.grid.thin_axes) != len(frames.grid.thin_axes):
         raise MaxcaError(f"{image.name}: one of a slice and a volume, but {frames.series.path} is the other")
-    first = frames.numbered(0)
-    fixed, moving = (Volume(normalise(torch.as_tensor(i.data.astype(np.float32))), i.grid) for i in (image, first))
-    found = align(fixed, moving, AffineSettings(kind="rigid", thorough=False))
-    return image, found.affine, image.warnings
+    return image, False
+
+
+def rigidly(fixed: Image, moving: Image) -> Affine:
+    """The rigid alignment of two images, fixed world points → moving world points."""
+    first, second = (Volume(normalise(torch.as_tensor(i.data.astype(np.float32))), i.grid) for i in (fixed, moving))
+    return align(first, second, AffineSettings(kind="rigid", thorough=False)).affine
+
+
+def _reference(frames: Frames, options: SeriesOptions) -> tuple[Image, Affine, tuple[str, ...]]:
+    """The first reference, and the affine from it to the first frame."""
+    image, own = reference_image(frames, options)
+    if own:
+        return image, Affine.identity(), ()
+    return image, rigidly(image, frames.numbered(0)), image.warnings
 
 
 def _mask(path: str | Path | None, reference: Image) -> tuple[np.ndarray | None, tuple[str, ...]]:

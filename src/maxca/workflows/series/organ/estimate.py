@@ -11,16 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from maxca.engine.affine import AffineSettings, align
 from maxca.engine.deformable import optimise
 from maxca.engine.over_time import smoothing_over_time
 from maxca.engine.settings import Settings, level_steps, refining, settings_for
 from maxca.engine.volume import Volume, content_box, crop, foreground, margin_of, normalise
-from maxca.errors import MaxcaError
 from maxca.fields import OptionError
 from maxca.geometry import Affine, Chain, DenseField, Grid
 from maxca.geometry.repair import Invertible, finer_steps, invertible, unfolded
-from maxca.io.images import Image, check_contrast, read
+from maxca.io.images import Image
 from maxca.models.load import Model
 from maxca.models.predict import network_field
 from maxca.models.segmentation import Segmenter
@@ -29,6 +27,7 @@ from maxca.registration.inputs import read_side
 from maxca.registration.pair import moved_onto, prepared_volume
 from maxca.registration.register import device_of
 from maxca.workflows.series.checkpoint import Checkpoint
+from maxca.workflows.series.estimate import reference_image, rigidly
 from maxca.workflows.series.frames import Frames, Progress, standardised
 from maxca.workflows.series.options import SeriesOptions
 from maxca.workflows.series.organ.fields import StoredFields
@@ -303,17 +302,10 @@ class _Passes:
 
 def _reference(frames: Frames, options: SeriesOptions) -> tuple[Image, Affine, tuple[str, ...]]:
     """The first reference, and the affine from the frames to it."""
-    if str(options.to) == "mean":
-        return frames.numbered(frames.count // 2), Affine.identity(), ()
-    if options.frame is not None:
-        return frames.numbered(options.frame), Affine.identity(), ()
-    image = read(options.to)
-    check_contrast(image)
-    if len(image.grid.thin_axes) != len(frames.grid.thin_axes):
-        raise MaxcaError(f"{image.name}: one of a slice and a volume, but {frames.series.path} is the other")
-    first = frames.numbered(0)
-    fixed, moving = (Volume(normalise(torch.as_tensor(i.data.astype(np.float32))), i.grid) for i in (first, image))
-    return image, align(fixed, moving, AffineSettings(kind="rigid", thorough=False)).affine, image.warnings
+    image, own = reference_image(frames, options)
+    if own:
+        return image, Affine.identity(), ()
+    return image, rigidly(frames.numbered(0), image), image.warnings
 
 
 def _survey(frames: Frames, reference: Image, affine: Affine, progress: Progress) -> Survey:
